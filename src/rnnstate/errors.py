@@ -1,0 +1,54 @@
+"""Every error this library raises on purpose.
+
+    RnnStateError
+    ├── StateStructureError(ValueError)   leaves are missing, extra or ambiguous
+    ├── StateShapeError(ValueError)       a leaf has the wrong shape or batch size
+    ├── StateValueError(ValueError)       a leaf has the wrong dtype or a value that is not finite
+    ├── SpecMismatchError(ValueError)     a state, a file or a model belongs to another model
+    ├── UnknownKeyError(KeyError)         no sequence of that name
+    ├── DataError(ValueError)             the data cannot be cut into windows as asked
+    ├── UnsupportedModelError(ValueError) a network whose state cannot be made explicit
+    └── CarryError(RuntimeError)          a model whose compiled step would ignore its state
+
+Each message says what was expected, what was received, where, and what to do, in this order.
+"""
+
+
+class RnnStateError(Exception):
+    """Base of all errors of this library."""
+
+
+class StateStructureError(RnnStateError, ValueError):
+    """A state has missing, extra or misnamed leaves."""
+
+
+class StateShapeError(RnnStateError, ValueError):
+    """A leaf has the wrong shape, or its leaves disagree about the batch."""
+
+
+class StateValueError(RnnStateError, ValueError):
+    """A leaf has the wrong dtype, or holds a value that is not finite."""
+
+
+class SpecMismatchError(RnnStateError, ValueError):
+    """A state, a file or a model was made for another model."""
+
+
+class UnknownKeyError(RnnStateError, KeyError):
+    """A sequence key that nothing is known about."""
+
+    def __str__(self) -> str:
+        # KeyError shows the repr of its argument, which would put the sentence in quotes.
+        return str(self.args[0]) if self.args else ""
+
+
+class DataError(RnnStateError, ValueError):
+    """Data that cannot be cut into windows, with the key and the step where it fails."""
+
+
+class UnsupportedModelError(RnnStateError, ValueError):
+    """A network whose recurrent state cannot be made explicit."""
+
+
+class CarryError(RnnStateError, RuntimeError):
+    """A model whose compiled step would ignore the state, or whose state was rebound."""

@@ -1,0 +1,206 @@
+"""From a Keras network to one whose state is explicit: every layer with a memory is replaced by its port.
+
+The clone shares all layers and weights with the network it came from. Paths of layers name the leaves:
+`encoder/lstm` is the layer `lstm` of the nested model `encoder`.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+from keras import ops, tree
+
+from rnnstate.errors import UnsupportedModelError
+from rnnstate.ports import find_port, is_recurrent, runs_backward
+from rnnstate.scope import StateScope, active_scope
+from rnnstate.spec import StateSpec
+from rnnstate.state import Array
+
+
+class PortLayer(keras.Layer):
+    """Stands in the network for one layer with a memory, shares its weights, and runs it through its port.
+
+    Args:
+        layer: The layer to stand for.
+        port: Its port.
+    """
+
+    def __init__(self, layer: Any, port: Any) -> None:
+        super().__init__(
+            name=layer.name, dtype=layer.dtype_policy, activity_regularizer=getattr(layer, "activity_regularizer", None)
+        )
+        self.layer = layer
+        self.port = port
+        self.place = layer.name
+        self.supports_masking = True
+
+    def build(self, input_shape: Any) -> None:
+        if not self.layer.built:
+            self.layer.build(input_shape)
+
+    def call(self, x: Array, initial_state: Any = None, mask: Array | None = None, training: bool = False) -> Array:
+        if initial_state is not None:
+            raise UnsupportedModelError(
+                f"Layer `{self.place}` must take its state from the sequence it belongs to. Received: a network that "
+                "calls it with `initial_state=`. Remove that argument, and give the state to `StatefulModel.step`."
+            )
+        scope = active_scope() or StateScope()
+        prefix = scope.enter(self.place)
+        state = scope.take(prefix, self.port, self.layer, ops.shape(tree.flatten(x)[0])[0])
+        y, final = self.port.call(x, state, mask=mask if mask is not None else _mask_of(scope, x), training=training)
+        scope.put(prefix, final)
+        return y
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        return self.layer.compute_mask(inputs, previous_mask)
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return self.layer.compute_output_shape(input_shape)
+
+
+def _mask_of(scope: StateScope, x: Array) -> Array | None:
+    """Return the mask of the window if `x` still has its time axis: some layers drop a mask on its way."""
+    shape = tree.flatten(x)[0].shape
+    aligned = scope.mask is not None and len(shape) > 2 and shape[1] == scope.mask.shape[1]
+    return scope.mask if aligned else None
+
+
+def carrying_clone(net: Any, stand_in: Callable[[Any, Any], Any] = PortLayer) -> tuple[Any, list[Any]]:
+    """Clone a network with a stand-in for every layer with a memory.
+
+    Args:
+        net: A built Functional or Sequential network, nested ones included.
+        stand_in: Makes the stand-in from the layer and its port.
+
+    Returns:
+        The clone, which shares all layers and weights, and its stand-ins.
+
+    Raises:
+        UnsupportedModelError: If the network is subclassed, not built, or has recurrent layers out of reach.
+    """
+    check_supported(net)
+
+    def replace(layer: Any) -> Any:
+        port = find_port(layer)
+        if port is not None:
+            return stand_in(layer, port)
+        return _fresh_backward(layer) if runs_backward(layer) else layer
+
+    clone = keras.models.clone_model(net, clone_function=replace, recursive=True)
+    stand_ins = []
+    for path, layer in walk(clone):
+        if isinstance(layer, PortLayer):
+            layer.place = path
+            stand_ins.append(layer)
+    return clone, stand_ins
+
+
+def _fresh_backward(layer: Any) -> Any:
+    """Return a backward layer that starts fresh in each window, around the same cell."""
+    if not layer.stateful:
+        return layer
+    raise UnsupportedModelError(
+        f"Layer `{layer.name}` runs backward, so its state cannot be carried from window to window. "
+        "Received: stateful=True. Set `stateful=False` for this layer: it then starts fresh in each window."
+    )
+
+
+def trace_spec(clone: Any) -> StateSpec:
+    """Return the leaves of all stand-ins in the order in which the network calls them, computing nothing."""
+    scopes: list[StateScope] = []
+
+    class Probe(keras.Layer):
+        def call(self, inputs: Any) -> Any:
+            with StateScope() as scope:
+                outputs = clone(inputs)
+            scopes.append(scope)
+            return outputs
+
+    symbols = tree.map_structure(lambda tensor: keras.KerasTensor(tensor.shape, dtype=tensor.dtype), inputs_of(clone))
+    Probe().compute_output_spec(symbols)
+    return scopes[-1].spec
+
+
+def inputs_of(net: Any) -> Any:
+    """Return the symbolic inputs of a network in the structure in which it takes them."""
+    return net.inputs[0] if isinstance(net, keras.Sequential) else net.input
+
+
+def walk(net: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield every layer of a network, nested ones included, with its path."""
+    for layer in net.layers:
+        path = f"{prefix}{layer.name}"
+        if is_container(layer):
+            yield from walk(layer, f"{path}/")
+        else:
+            yield path, layer
+
+
+def is_container(layer: Any) -> bool:
+    """True for Functional and Sequential models, whose layers can be reached; false for subclassed ones."""
+    if not isinstance(layer, keras.Model):
+        return False
+    owner = next(kind for kind in type(layer).__mro__ if "call" in vars(kind))
+    return owner.__module__.startswith("keras.") and owner.__name__ in ("Functional", "Sequential")
+
+
+def check_supported(net: Any) -> None:
+    """Raise unless every recurrent layer of the network can be reached.
+
+    Raises:
+        UnsupportedModelError: If the network is subclassed, not built, or hides recurrent layers in other layers.
+    """
+    if not is_container(net):
+        raise UnsupportedModelError(
+            "The network must be a Functional or Sequential Keras model, whose layers can be reached. "
+            f"Received: {_describe(net)}. Build it with `keras.Model(inputs, outputs)` or `keras.Sequential([...])`; "
+            "the layers of a subclassed model can be called in such a graph as they are."
+        )
+    if not net.built:
+        raise UnsupportedModelError(
+            f"The network must be built. Received: `{net.name}`, which knows no input shape yet. "
+            "Start it with `keras.Input((None, features))`."
+        )
+    for path, layer in walk(net):
+        _check_layer(path, layer)
+
+
+def _check_layer(path: str, layer: Any) -> None:
+    # A time-distributed layer starts anew at each step, so a recurrent layer inside it remembers nothing.
+    if find_port(layer) is not None or runs_backward(layer):
+        return
+    hidden = [inner for inner in sublayers(layer) if is_recurrent(inner)]
+    if isinstance(layer, keras.layers.TimeDistributed):
+        hidden = [inner for inner in hidden if inner.stateful]
+    if hidden:
+        raise UnsupportedModelError(
+            f"Every recurrent layer must be a layer of the network itself. Received: `{hidden[0].name}` inside "
+            f"`{path}` ({type(layer).__name__}), where its state cannot be reached. Move it into the network's graph, or "
+            f"register a port: `rnnstate.register_port({type(layer).__name__}, YourPort)`."
+        )
+
+
+def sublayers(layer: Any) -> Iterator[Any]:
+    """Yield the layers that a layer keeps as attributes, at any depth."""
+    seen = {id(layer)}
+    queue = [layer]
+    while queue:
+        for child in _layers_in(list(vars(queue.pop()).values())):
+            if id(child) not in seen:
+                seen.add(id(child))
+                queue.append(child)
+                yield child
+
+
+def _layers_in(value: Any) -> Iterator[Any]:
+    if isinstance(value, keras.Layer):
+        yield value
+    elif isinstance(value, (list, tuple, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _layers_in(part)
+
+
+def _describe(net: Any) -> str:
+    if isinstance(net, keras.Model):
+        return f"`{net.name}`, a subclassed model of class {type(net).__name__}"
+    return f"{type(net).__name__}"

@@ -1,0 +1,229 @@
+"""Ports: what each kind of layer remembers, and how to call it with that memory as an argument.
+
+This is the only file that knows Keras' recurrent layers. A port says which leaves a layer has (`spec`), what they are at
+the start of a sequence (`initial`), and how to run the layer from given leaves (`call`). `register_port` adds ports for
+other layers with a memory of their own: a causal convolution, an attention cache, a linear recurrence.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+from keras import layers, ops, tree
+
+from rnnstate.errors import UnsupportedModelError
+from rnnstate.spec import LeafSpec
+from rnnstate.state import Array
+
+LocalState = dict[str, Array]
+
+
+class Port:
+    """How to run one layer with its memory as an argument and a result.
+
+    Subclass it for a layer with a memory of its own, and register the subclass with `register_port`.
+
+    Args:
+        layer: The built layer. The port uses its weights and never changes its state.
+
+    Example:
+
+    >>> class Total(keras.layers.Layer):
+    ...     def call(self, x):
+    ...         return keras.ops.cumsum(x, axis=1)
+    >>> class TotalPort(Port):
+    ...     def spec(self, layer):
+    ...         return {"total": LeafSpec((3,))}
+    ...     def call(self, x, state, mask=None, training=False):
+    ...         y = self.layer(x) + state["total"][:, None]
+    ...         return y, {"total": y[:, -1]}
+    >>> register_port(Total, TotalPort)
+    """
+
+    def __init__(self, layer: Any) -> None:
+        self.layer = layer
+
+    def spec(self, layer: Any) -> Mapping[str, LeafSpec]:
+        """Return the leaves of `layer` by local name, such as `{"h": LeafSpec((8,))}`."""
+        raise UnsupportedModelError(f"A port must say what its layer remembers. Received: {type(self)} without `spec`.")
+
+    def initial(self, batch_size: Any) -> LocalState:
+        """Return the leaves at the start of a sequence, `(batch, *shape)`: zeros unless overridden."""
+        spec = self.spec(self.layer)
+        return {name: ops.zeros((batch_size, *leaf.shape), dtype=leaf.dtype) for name, leaf in spec.items()}
+
+    def call(
+        self, x: Array, state: LocalState, mask: Array | None = None, training: bool = False
+    ) -> tuple[Array, LocalState]:
+        """Run the layer on a window.
+
+        Args:
+            x: Input `(batch, time, features)`.
+            state: Leaves by local name, `(batch, *shape)`.
+            mask: Boolean `(batch, time)` of the valid steps, or `None` if all are. The state after a window is that
+                after its last valid step.
+            training: Whether dropout and the like are active.
+
+        Returns:
+            The layer's output, and its leaves after the last valid step.
+        """
+        raise UnsupportedModelError(f"A port must run its layer. Received: {type(self)} without `call`.")
+
+
+class RecurrentPort(Port):
+    """Port of every `keras.layers.RNN`: LSTM, GRU, SimpleRNN, ConvLSTM, stacks of cells and cells of your own."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer)
+        self._twin = _twin(layer)
+
+    def spec(self, layer: Any) -> Mapping[str, LeafSpec]:
+        shapes = [tuple(leaf.shape[1:]) for leaf in tree.flatten(layer.get_initial_state(batch_size=1))]
+        return {name: LeafSpec(shape, layer.variable_dtype) for name, shape in zip(leaf_names(layer), shapes, strict=True)}
+
+    def initial(self, batch_size: Any) -> LocalState:
+        leaves = tree.flatten(self.layer.get_initial_state(batch_size=batch_size))
+        return dict(zip(leaf_names(self.layer), leaves, strict=True))
+
+    def call(
+        self, x: Array, state: LocalState, mask: Array | None = None, training: bool = False
+    ) -> tuple[Array, LocalState]:
+        # JAX' scan wants the plain nested lists that the cells themselves return, in their order.
+        structure = self.layer.get_initial_state(batch_size=1)
+        given = tree.pack_sequence_as(structure, [state[name] for name in leaf_names(self.layer)])
+        y, *final = self._twin(x, initial_state=given, mask=mask, training=training)
+        result = (y, *final) if self.layer.return_state else y
+        return result, dict(zip(leaf_names(self.layer), tree.flatten(final), strict=True))
+
+
+class BidirectionalPort(Port):
+    """Port of `keras.layers.Bidirectional`: the forward layer is carried, the backward layer starts fresh.
+
+    A backward layer meets a window's last step first; the state it ends in belongs to the window's first step, and the
+    next window has no use for it.
+    """
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer)
+        if layer.return_state:
+            raise UnsupportedModelError(
+                f"Layer `{layer.name}` must have `return_state=False`: only its forward state can be carried. "
+                "Received: return_state=True. Use two recurrent layers and `Concatenate` instead."
+            )
+        self._forward = RecurrentPort(layer.forward_layer)
+        self._backward = _twin(layer.backward_layer)
+
+    def spec(self, layer: Any) -> Mapping[str, LeafSpec]:
+        return {f"forward/{name}": leaf for name, leaf in self._forward.spec(layer.forward_layer).items()}
+
+    def initial(self, batch_size: Any) -> LocalState:
+        return {f"forward/{name}": leaf for name, leaf in self._forward.initial(batch_size).items()}
+
+    def call(
+        self, x: Array, state: LocalState, mask: Array | None = None, training: bool = False
+    ) -> tuple[Array, LocalState]:
+        local = {name.removeprefix("forward/"): leaf for name, leaf in state.items()}
+        forward, final = self._forward.call(x, local, mask=mask, training=training)
+        backward, *_ = self._backward(x, mask=mask, training=training)
+        if self.layer.return_sequences:
+            backward = ops.flip(backward, axis=1)
+        merged = _merge(self.layer.merge_mode, forward, backward)
+        return merged, {f"forward/{name}": leaf for name, leaf in final.items()}
+
+
+def _merge(mode: str | None, forward: Array, backward: Array) -> Array:
+    """Join both directions as `Bidirectional(merge_mode=...)` does."""
+    if mode == "concat":
+        return ops.concatenate([forward, backward], axis=-1)
+    if mode == "mul":
+        return forward * backward
+    if mode is None:
+        return [forward, backward]
+    return (forward + backward) / (2 if mode == "ave" else 1)
+
+
+def _twin(layer: Any) -> Any:
+    """Return a layer like `layer`, around the same cell and so the same weights, whose state is explicit."""
+    config = {
+        **layer.get_config(),
+        "return_state": True,
+        "stateful": False,
+        "activity_regularizer": None,  # the loss of an activity belongs to the layer that is tracked
+    }
+    if "cell" in config:
+        del config["cell"]
+        return type(layer)(layer.cell, **config)
+    twin = type(layer).from_config(config)
+    twin.cell = layer.cell
+    return twin
+
+
+def leaf_names(layer: Any) -> list[str]:
+    """Return the local names of a recurrent layer's leaves, in the order in which Keras flattens its state.
+
+    LSTM cells have `h` and `c`, GRU and SimpleRNN cells `h`; the cells of a stack are numbered: `0/h`. A cell of your own
+    may name its leaves by an attribute `state_names`; else a single leaf is `h`, and several are numbered.
+    """
+    if isinstance(layer, layers.Bidirectional):
+        pairs = (("forward", layer.forward_layer), ("backward", layer.backward_layer))
+        return [f"{side}/{name}" for side, inner in pairs for name in leaf_names(inner)]
+    structure = layer.get_initial_state(batch_size=1)
+    if isinstance(layer.cell, layers.StackedRNNCells):
+        cells = zip(layer.cell.cells, structure, strict=True)
+        return [f"{i}/{name}" for i, (cell, leaves) in enumerate(cells) for name in _cell_names(layer, cell, leaves)]
+    return _cell_names(layer, layer.cell, structure)
+
+
+def _cell_names(layer: Any, cell: Any, structure: Any) -> list[str]:
+    count = len(tree.flatten(structure))
+    names = getattr(cell, "state_names", None)
+    if names is not None and len(names) == count:
+        return list(names)
+    if isinstance(cell, layers.LSTMCell) or isinstance(layer, (layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)):
+        return ["h", "c"]
+    return ["h"] if count == 1 else _numbered(structure)
+
+
+def _numbered(structure: Any, prefix: str = "") -> list[str]:
+    """Name leaves by their place in a nested structure: `0`, `1/0`, `1/1`."""
+    if not isinstance(structure, (list, tuple)):
+        return [prefix.rstrip("/")]
+    return [name for i, part in enumerate(structure) for name in _numbered(part, f"{prefix}{i}/")]
+
+
+_REGISTRY: dict[type, type] = {layers.RNN: RecurrentPort, layers.Bidirectional: BidirectionalPort}
+
+
+def register_port(layer_class: type, port_class: type) -> None:
+    """Make every layer of a class carry, by saying what it remembers.
+
+    Args:
+        layer_class: A `keras.Layer` subclass with a memory along the time axis.
+        port_class: A class with `spec(layer)`, `initial(batch)` and `call(x, state, mask, training)`, made with the
+            layer as its only argument; subclass `Port` to inherit an initial state of zeros.
+
+    Raises:
+        TypeError: If `layer_class` is no Keras layer class, or the port lacks a method.
+    """
+    if not (isinstance(layer_class, type) and issubclass(layer_class, keras.Layer)):
+        raise TypeError(f"`layer_class` must be a subclass of `keras.Layer`. Received: layer_class={layer_class!r}.")
+    missing = [name for name in ("spec", "initial", "call") if not callable(getattr(port_class, name, None))]
+    if missing:
+        raise TypeError(f"A port must have `spec`, `initial` and `call`. Received: {port_class!r} without {missing}.")
+    _REGISTRY[layer_class] = port_class
+
+
+def find_port(layer: Any) -> Any | None:
+    """Return a port for `layer`, or `None` if its class remembers nothing. The nearest class registered wins."""
+    port_class = next((_REGISTRY[kind] for kind in type(layer).__mro__ if kind in _REGISTRY), None)
+    return None if port_class is None or runs_backward(layer) else port_class(layer)
+
+
+def runs_backward(layer: Any) -> bool:
+    """True for a recurrent layer that meets a window's last step first, so that nothing can be carried into it."""
+    return isinstance(layer, layers.RNN) and bool(layer.go_backwards)
+
+
+def is_recurrent(layer: Any) -> bool:
+    """True for Keras' recurrent layers and their subclasses."""
+    return isinstance(layer, (layers.RNN, layers.Bidirectional))
