@@ -16,6 +16,8 @@ Names are bound on first use, so that `import rnnstate` and `rnnstate --help` st
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from rnnstate.backend import choose_backend
+
 __version__ = "0.1.0"
 
 _HOMES = {
@@ -46,6 +48,8 @@ _HOMES = {
     "CarryError": "errors",
 }
 _MODULES = ("initial",)
+
+choose_backend()
 
 __all__ = ["__version__", *_HOMES, *_MODULES]
 

@@ -7,6 +7,7 @@ Nothing is copied before a batch is made.
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Literal
 
 import keras
@@ -59,7 +60,9 @@ class Field:
         """Return batch `index`: `(batch, time, ...)` for steps, else `(batch, ...)`; zeros where there is no data."""
         time = (plan.length,) if self.kind == "steps" else ()
         out = np.zeros((plan.rows, *time, *self.entry_shape), dtype=self.dtype)
-        windows = zip(plan.sequence[index].tolist(), plan.start[index].tolist(), plan.steps[index].tolist(), strict=True)
+        windows = zip(
+            plan.sequence[index].tolist(), plan.start[index].tolist(), plan.steps[index].tolist(), strict=True
+        )
         for row, (sequence, start, steps) in enumerate(windows):
             if sequence < 0:
                 continue
@@ -81,7 +84,7 @@ class Field:
             bounds = np.cumsum(piece_windows(bounds, length), axis=1)
             bounds = np.pad(bounds, ((0, 0), (1, 0)))
         cuts = zip(self.rows, bounds.tolist(), strict=True)
-        return replace(self, rows=[row[a:b] for row, cut in cuts for a, b in zip(cut, cut[1:], strict=False)])
+        return replace(self, rows=[row[a:b] for row, cut in cuts for a, b in pairwise(cut)])
 
 
 def piece_windows(bounds: NDArray[np.int64], length: int) -> NDArray[np.int64]:
@@ -160,61 +163,14 @@ def _refuse_value(field: Field, key: Hashable, row: Array, index: tuple[int, ...
         places.append(f"step {index[0]}")
     if features:
         places.append(f"feature {features[0] if len(features) == 1 else features}")
-    raise DataError(f"`{field.label}` {explain(value, field.dtype)} in {', '.join(places)}. {REPAIR}")
+    raise DataError(f"`{field.label}` {explain(value)} in {', '.join(places)}. {REPAIR}")
 
 
 REPAIR = "Fill the value, or end the sequence before it and start another after it."
 
 
-def explain(value: Any, dtype: str) -> str:
+def explain(value: Any) -> str:
     """Return why `first_bad` refused a value: the middle of a sentence."""
     if np.isfinite(value):
-        return f"must fit {dtype}. Received: {value}"
+        return f"must fit {'int32' if value.dtype.kind in 'iu' else keras.config.floatx()}. Received: {value}"
     return f"must be finite. Received: {value}"
-
-
-def resolve_targets(
-    field: Field, targets: str, lengths: NDArray[np.int64], length: int, bounds: NDArray[np.int64] | None, keys: Any
-) -> Field:
-    """Return `field` with its kind: per step, per window, or the last step of each window.
-
-    Args:
-        field: A target or a sample weight.
-        targets: `"auto"`, `"steps"`, `"windows"` or `"last"`.
-        lengths: Steps of each sequence.
-        length: Steps of a window.
-        bounds: Bounds of the pieces, or `None`.
-        keys: Keys of the sequences.
-
-    Raises:
-        DataError: If the number of entries fits neither the steps nor the windows, or could mean two things.
-    """
-    windows = count_windows(lengths, length) if bounds is None else piece_windows(bounds, length).sum(axis=1)
-    wanted = {"steps": {"steps": lengths}, "last": {"last": lengths}, "windows": {"windows": windows}}
-    candidates = wanted.get(targets, {"steps": lengths, "windows": windows})
-    for kind, expected in candidates.items():
-        if (field.counts == expected).all():
-            if kind == "windows" and bounds is not None:
-                _check_piece_windows(field, lengths, length, bounds, windows)
-            return replace(field, kind=kind)  # type: ignore[arg-type]
-    fits = np.logical_or.reduce([field.counts == expected for expected in candidates.values()])
-    wrong = int(fits.argmin()) if not fits.all() else int((field.counts == lengths).argmin())
-    names = {"steps": "one for each step", "last": "one for each step", "windows": f"one for each window of {length}"}
-    texts = " or ".join(f"{expected[wrong]} entries ({names[kind]})" for kind, expected in candidates.items())
-    raise DataError(
-        f"`{field.label}` must have {texts} in sequence {keys[wrong]!r}. Received: {field.counts[wrong]} entries."
-        + (" With `pieces`, give one target per step and pass `targets='last'`." if bounds is not None else "")
-    )
-
-
-def _check_piece_windows(
-    field: Field, lengths: NDArray[np.int64], length: int, bounds: NDArray[np.int64], windows: NDArray[np.int64]
-) -> None:
-    """Refuse targets that fit the windows of the sequence as well as those of its pieces, where the two differ."""
-    aligned = (bounds[:, 1:-1] % length == 0).all(axis=1)
-    if ((windows == count_windows(lengths, length)) & ~aligned).any():
-        raise DataError(
-            f"`{field.label}` with `pieces` must say which windows it means. Received: as many entries as the uncut "
-            f"sequence has windows of {length}, but its pieces are cut elsewhere. Give one target per step and pass "
-            "`targets='last'`."
-        )

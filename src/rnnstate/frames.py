@@ -35,12 +35,17 @@ def frame_array(frame: Any, where: str) -> Array:
     """Return all columns of a frame as `(time, columns)`; `where` names the sequence in errors."""
     if _is(frame, "LazyFrame"):
         raise DataError("A frame must hold its data. Received: a LazyFrame. Call `.collect()` on it.")
-    rows = Rows.of(frame, None)
-    return rows.matrix(frame, list(frame.columns), where)
+    check_columns(frame, [])
+    return Groups.of(frame, None).matrix(frame, list(frame.columns), where)
+
+
+def series_array(series: Any) -> Array:
+    """Return a series as `(time,)`; a null among numbers becomes NaN."""
+    return _plain(np.asarray(series.to_numpy()))
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class Groups:
     """Which rows of a frame belong to which sequence.
 
     Args:
@@ -54,7 +59,7 @@ class Rows:
     order: Array | None
 
     @classmethod
-    def of(cls, frame: Any, key: str | None) -> "Rows":
+    def of(cls, frame: Any, key: str | None) -> "Groups":
         """Group the rows of `frame` by the column `key`; without one, all rows are sequence 0."""
         if not len(frame):
             raise DataError("A frame must have at least one row. Received: none.")
@@ -98,7 +103,10 @@ class Rows:
         missing = _missing(frame, column, values)
         if missing is not None:
             position = missing if self.order is None else int(np.flatnonzero(self.order == missing)[0])
-            raise DataError(f"Column `{column}` must have a value. Received: none {self._at(position, where)}. {REPAIR}")
+            raise DataError(
+                f"Column `{column}` must have a finite value in each row. Received: no value (null or NaN) "
+                f"{self._at(position, where)}. {REPAIR}"
+            )
         values = _plain(values)
         if values.dtype.kind not in "fiub":
             raise DataError(
@@ -108,8 +116,7 @@ class Rows:
         values = self.ordered(values)
         bad = first_bad(values)
         if bad is not None:
-            fault = explain(values[bad], "int32" if values.dtype.kind in "iu" else "float32")
-            raise DataError(f"Column `{column}` {fault} {self._at(bad[0], where)}. {REPAIR}")
+            raise DataError(f"Column `{column}` {explain(values[bad])} {self._at(bad[0], where)}. {REPAIR}")
         return values
 
     def _at(self, position: int, where: str | None) -> str:
@@ -158,11 +165,11 @@ def split_frame(
             + (" Call `.collect()` on it." if _is(frame, "LazyFrame") else "")
         )
     named = [*_flat(features), *_flat(targets), *(name for name in (key, time, sample_weight) if name is not None)]
-    _check_columns(frame, named)
+    check_columns(frame, named)
     if features is None:
         others = {*_flat(targets), key, time, sample_weight}
         features = [name for name in frame.columns if name not in others]
-    rows = Rows.of(frame, key)
+    rows = Groups.of(frame, key)
     if time is not None:
         rows.check_times(frame, time)
     weight = None if sample_weight is None else rows.split(rows.numbers(frame, sample_weight))
@@ -172,7 +179,7 @@ def split_frame(
     return parts
 
 
-def _take(rows: Rows, frame: Any, columns: Columns | None, name: str) -> dict[Hashable, Any] | None:
+def _take(rows: Groups, frame: Any, columns: Columns | None, name: str) -> dict[Hashable, Any] | None:
     if columns is None:
         return None
     if isinstance(columns, Mapping):
@@ -191,7 +198,8 @@ def _flat(columns: Columns | None) -> list[str]:
     return [columns] if isinstance(columns, str) else list(columns)
 
 
-def _check_columns(frame: Any, names: Sequence[str]) -> None:
+def check_columns(frame: Any, names: Sequence[str]) -> None:
+    """Raise a `DataError` unless the frame has these columns, and no two of one name."""
     columns = list(frame.columns)
     unknown = [name for name in names if name not in columns]
     if unknown:
@@ -208,11 +216,12 @@ def _values(frame: Any, column: Any) -> Array:
 
 
 def _missing(frame: Any, column: Any, values: Array) -> int | None:
-    """Return the first row without a value: null, NA or NaT, and NaN where pandas counts it so."""
+    """Return the first row that holds no value: null, NA, NaT or NaN."""
     series = frame[column]
+    # polars tells NaN from null, pandas does not.
     null = np.asarray(series.is_null() if hasattr(series, "is_null") else series.isna(), dtype=bool)
-    # polars tells NaN from null; in a column of numbers NaN has an error text of its own.
-    null &= ~np.isnan(values) if values.dtype.kind == "f" and not hasattr(series, "is_null") else True
+    if values.dtype.kind == "f":
+        null = null | np.isnan(values)
     return int(null.argmax()) if null.any() else None
 
 

@@ -13,7 +13,6 @@ from keras import ops, tree
 from rnnstate.errors import UnsupportedModelError
 from rnnstate.ports import find_port, is_recurrent, runs_backward
 from rnnstate.scope import StateScope, active_scope
-from rnnstate.spec import StateSpec
 from rnnstate.state import Array
 
 
@@ -47,7 +46,7 @@ class PortLayer(keras.Layer):
         scope = active_scope() or StateScope()
         prefix = scope.enter(self.place)
         state = scope.take(prefix, self.port, self.layer, ops.shape(tree.flatten(x)[0])[0])
-        y, final = self.port.call(x, state, mask=mask if mask is not None else _mask_of(scope, x), training=training)
+        y, final = self.port.call(x, state, mask=_both(mask, _mask_of(scope, x)), training=training)
         scope.put(prefix, final)
         return y
 
@@ -63,6 +62,12 @@ def _mask_of(scope: StateScope, x: Array) -> Array | None:
     shape = tree.flatten(x)[0].shape
     aligned = scope.mask is not None and len(shape) > 2 and shape[1] == scope.mask.shape[1]
     return scope.mask if aligned else None
+
+
+def _both(one: Array | None, other: Array | None) -> Array | None:
+    if one is None or other is None:
+        return one if other is None else other
+    return ops.logical_and(one, other)
 
 
 def carrying_clone(net: Any, stand_in: Callable[[Any, Any], Any] = PortLayer) -> tuple[Any, list[Any]]:
@@ -105,8 +110,8 @@ def _fresh_backward(layer: Any) -> Any:
     )
 
 
-def trace_spec(clone: Any) -> StateSpec:
-    """Return the leaves of all stand-ins in the order in which the network calls them, computing nothing."""
+def trace(clone: Any) -> StateScope:
+    """Call the network on symbols, computing nothing, to learn its leaves and the port that owns each."""
     scopes: list[StateScope] = []
 
     class Probe(keras.Layer):
@@ -118,7 +123,7 @@ def trace_spec(clone: Any) -> StateSpec:
 
     symbols = tree.map_structure(lambda tensor: keras.KerasTensor(tensor.shape, dtype=tensor.dtype), inputs_of(clone))
     Probe().compute_output_spec(symbols)
-    return scopes[-1].spec
+    return scopes[-1]
 
 
 def inputs_of(net: Any) -> Any:

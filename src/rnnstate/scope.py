@@ -28,8 +28,8 @@ class StateScope:
         self.given = given
         self.mask = mask
         self.final: dict[str, Array] = {}
-        self.initial: dict[str, Array] = {}
         self.specs: dict[str, LeafSpec] = {}
+        self.owners: dict[str, Any] = {}
         self._calls: dict[str, int] = {}
 
     def __enter__(self) -> "StateScope":
@@ -57,11 +57,11 @@ class StateScope:
     def take(self, prefix: str, port: Any, layer: Any, batch_size: Any) -> dict[str, Array]:
         """Return the leaves that the layer starts from, by their local names."""
         spec = port.spec(layer)
+        self.owners[prefix] = port
         self.specs.update({f"{prefix}/{name}": leaf for name, leaf in spec.items()})
         if self.given is not None:
             return {name: self.given[f"{prefix}/{name}"] for name in spec}
         initial = port.initial(batch_size)
-        self.initial.update({f"{prefix}/{name}": initial[name] for name in spec})
         return {name: initial[name] for name in spec}
 
     def put(self, prefix: str, final: Mapping[str, Array]) -> None:

@@ -5,6 +5,9 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from rnnstate.errors import SpecMismatchError
 
 # Keras numbers the layers of a process (`lstm_3`), so the number says when a layer was made, not what it is.
 _COUNTER = re.compile(r"_\d+$")
@@ -76,6 +79,26 @@ class StateSpec(Mapping[str, LeafSpec]):
         names = _without_counters(tuple(self._leaves))
         rows = [(name, leaf.shape, leaf.dtype) for name, leaf in zip(names, self._leaves.values(), strict=True)]
         return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+
+    def adopt(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Rename the leaves of another model of the same architecture to those of this spec, by their order.
+
+        Args:
+            state: State of a model with the same fingerprint, under other layer names.
+
+        Returns:
+            A mapping of this spec's leaf names to the same arrays.
+
+        Raises:
+            SpecMismatchError: If the architectures differ.
+        """
+        other = StateSpec({n: LeafSpec(tuple(v.shape)[1:], leaf.dtype) for (n, v), leaf in zip(state.items(), self.values())})
+        if len(state) != len(self) or other.fingerprint != self.fingerprint:
+            raise SpecMismatchError(
+                f"The state must be of the architecture with fingerprint {self.fingerprint} ({len(self)} leaves). "
+                f"Received: fingerprint {other.fingerprint} ({len(state)} leaves)."
+            )
+        return dict(zip(self, state.values(), strict=True))
 
 
 def _without_counters(names: tuple[str, ...]) -> list[str]:

@@ -1,0 +1,92 @@
+"""The bank: one row per sequence of every leaf, as variables that a compiled training step reads and writes.
+
+Row 0 is a spare row for the empty rows of a batch. The number of rows is a power of two, so that another dataset seldom
+changes the shape of a variable, and with it the compiled step.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from rnnstate.kernels import kernels
+from rnnstate.spec import LeafSpec, StateSpec
+from rnnstate.state import Array, State, to_numpy
+
+_FLAG = LeafSpec((), "float32")
+
+
+class Bank:
+    """Rows of state, addressed by slot.
+
+    Args:
+        spec: The leaves that each row has.
+        name: Prefix of the names of its variables.
+    """
+
+    def __init__(self, spec: StateSpec, name: str) -> None:
+        self._spec = spec
+        self._name = name
+        self.capacity = 2
+        self.leaves = {leaf: self._variable(leaf, leaf_spec) for leaf, leaf_spec in spec.items()}
+        # 1 where the row was given by the user: the next window starts from it, even if it is a sequence's first.
+        self.given = self._variable("given", _FLAG)
+
+    def _variable(self, leaf: str, spec: LeafSpec, values: np.ndarray | None = None) -> Any:
+        rows = np.zeros((self.capacity, *spec.shape), "float32" if spec.dtype == "bfloat16" else spec.dtype)
+        if values is not None:
+            rows[: len(values)] = values
+        # autocast=False: under mixed precision PyTorch would write into a copy that is thrown away.
+        return keras.Variable(
+            rows, dtype=spec.dtype, trainable=False, autocast=False, name=f"{self._name}_{leaf.replace('/', '_')}"
+        )
+
+    @property
+    def variables(self) -> list[Any]:
+        """The variables of the bank, in the order of the spec."""
+        return [*self.leaves.values(), self.given]
+
+    def reserve(self, rows: int) -> bool:
+        """Make room for slots 1 to `rows`, keeping what is there.
+
+        Returns:
+            True if the variables were replaced by larger ones.
+        """
+        if rows < self.capacity:
+            return False
+        self.capacity = 1 << rows.bit_length()
+        self.leaves = {leaf: self._variable(leaf, self._spec[leaf], to_numpy(v)) for leaf, v in self.leaves.items()}
+        self.given = self._variable("given", _FLAG, to_numpy(self.given))
+        return True
+
+    def take(self, slots: Array) -> State:
+        """Return the rows at `slots`, `(batch,)`, detached."""
+        rows = [ops.stop_gradient(kernels().take_rows(variable, slots)) for variable in self.leaves.values()]
+        return State.unchecked(self.leaves, rows)
+
+    def is_given(self, slots: Array) -> Array:
+        """Return a boolean `(batch,)`: which rows the user gave since they were last used."""
+        return kernels().take_rows(self.given, slots) > 0
+
+    def put(self, slots: Array, state: State) -> None:
+        """Write the rows of `state` at `slots`; they count as carried, not as given."""
+        for leaf, variable in self.leaves.items():
+            kernels().put_rows(variable, slots, state[leaf])
+        kernels().put_rows(self.given, slots, ops.zeros_like(slots, dtype=_FLAG.dtype))
+
+    def read(self, slots: np.ndarray) -> State:
+        """Return the rows at `slots` as NumPy arrays."""
+        return State({leaf: to_numpy(variable)[slots] for leaf, variable in self.leaves.items()})
+
+    def write(self, slots: np.ndarray, state: State, *, given: bool) -> None:
+        """Write rows from the host; leaves that `state` lacks stay as they are."""
+        index = ops.convert_to_tensor(slots, dtype="int32")
+        for leaf, rows in state.items():
+            value = ops.convert_to_tensor(rows, dtype=self._spec[leaf].dtype)
+            kernels().put_rows(self.leaves[leaf], index, value)
+        kernels().put_rows(self.given, index, ops.full((len(slots),), float(given), dtype=_FLAG.dtype))
+
+    def forget_given(self) -> None:
+        """Let every first window start from the initial state again."""
+        self.given.assign(ops.zeros((self.capacity,), dtype=_FLAG.dtype))

@@ -1,0 +1,115 @@
+"""Windows as a model meets them: rows carry the slot of their sequence in the model's bank."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from rnnstate.errors import DataError, UnsupportedModelError
+from rnnstate.kernels import kernels
+from rnnstate.network import inputs_of
+from rnnstate.windows import Windows
+
+
+class BoundWindows(keras.utils.PyDataset):
+    """The batches of `Windows`, with sequence numbers replaced by slots of a bank.
+
+    Args:
+        windows: The windows.
+        slots: Slot of each sequence of `windows.keys`; empty rows go to the spare slot 0.
+    """
+
+    def __init__(self, windows: Windows, slots: np.ndarray) -> None:
+        super().__init__()
+        self.windows = windows
+        # An empty row has sequence -1, which picks the last entry.
+        self._slots = np.append(slots, 0).astype(np.int32)
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, index: int) -> Any:
+        inputs, *rest = self.windows[index]
+        return ({**inputs, "slot": self._slots[inputs["slot"]]}, *rest)
+
+
+def check_windows(net: Any, windows: Any, *, argument: str, targets: bool) -> None:
+    """Raise unless `windows` are windows that the network can be run on.
+
+    Args:
+        net: The network.
+        windows: What the user gave.
+        argument: Its name, for the message.
+        targets: Whether targets are needed.
+
+    Raises:
+        DataError: If they are no `Windows`, have no targets, or do not fit the network's time axis.
+        UnsupportedModelError: Inside a distribution strategy whose replicas would keep states of their own.
+    """
+    if not isinstance(windows, Windows):
+        raise DataError(
+            f"`{argument}` must be `rnnstate.Windows`, which keep each sequence in time order. "
+            f"Received: {type(windows).__name__}. Wrap the data: `Windows(x, y, length=96, batch_size=32)`."
+        )
+    if kernels().has_replicas():
+        raise UnsupportedModelError(
+            "Carried state needs one copy of its bank. Received: a distribution strategy with several replicas, each of "
+            "which would keep its own. Train without `MirroredStrategy`, or on JAX with `keras.distribution`."
+        )
+    _check_time(net, windows)
+    if targets:
+        _check_targets(net, windows, argument)
+
+
+def _check_time(net: Any, windows: Windows) -> None:
+    for tensor in tree.flatten(inputs_of(net)):
+        if len(tensor.shape) > 2 and tensor.shape[1] not in (None, windows.length):
+            raise DataError(
+                f"Windows must be {tensor.shape[1]} steps long for input `{tensor.name}` of this network. "
+                f"Received: length={windows.length}. Use `length={tensor.shape[1]}`, or build the network with "
+                "`keras.Input((None, features))`."
+            )
+
+
+def _check_targets(net: Any, windows: Windows, argument: str) -> None:
+    batch = windows[0]
+    if len(batch) < 2:
+        raise DataError(f"`{argument}` must have targets. Received: windows without `y`. Use `Windows(x, y, ...)`.")
+    targets, outputs = tree.flatten(batch[1]), net.outputs
+    if len(targets) != len(outputs):
+        return
+    for target, output in zip(targets, outputs, strict=True):
+        # Without this, (batch, time, 1) against (batch, 1) broadcasts, and trains on nonsense.
+        if len(output.shape) == 2 and target.ndim > 2:
+            raise DataError(
+                "The network gives one output per window (`return_sequences=False`), so targets must be one per window. "
+                f'Received: targets per step, batch shape {target.shape}. Use `Windows(..., targets="last")`.'
+            )
+        if len(output.shape) > 2 and target.ndim == 2 and target.shape[1] != windows.length:
+            raise DataError(
+                "The network gives one output per step, so targets must be per step, (time, outputs). "
+                f"Received: one per window, batch shape {target.shape}. Set `return_sequences=False` in the last "
+                "recurrent layer, or give targets per step."
+            )
+
+
+def refuse_extras(method: str, extras: dict[str, Any]) -> None:
+    """Raise for arguments of Keras' `fit` that belong to `Windows`, or that would break the time order."""
+    if extras.get("shuffle"):
+        raise DataError(
+            "`shuffle` must be False: windows are carried from one to the next, and a shuffled window would start from "
+            "the state of another time. Received: shuffle=True. Leave it out."
+        )
+    for name in ("y", "batch_size", "sample_weight", "validation_split", "validation_batch_size"):
+        if extras.get(name) is not None and not (name == "validation_split" and extras[name] == 0.0):
+            raise DataError(
+                f"`{method}` takes windows, which hold targets, weights and batch size. Received: `{name}`. "
+                "Give it to `Windows(...)`."
+            )
+
+
+def unstacked(outputs: Any, num_batches: int) -> list[Any]:
+    """Cut the outputs that Keras has concatenated into batches again."""
+    parts = [np.split(output, num_batches) for output in tree.flatten(outputs)]
+    return [tree.pack_sequence_as(outputs, list(batch)) for batch in zip(*parts, strict=True)]

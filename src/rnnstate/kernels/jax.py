@@ -1,0 +1,20 @@
+"""JAX: a scatter inside a compiled step with donated arguments is done in place by XLA."""
+
+from typing import Any
+
+import jax
+
+from rnnstate.kernels.reference import has_replicas, put_rows, take_rows
+
+__all__ = ["has_replicas", "put_rows", "register_state", "take_rows"]
+
+_REGISTERED: set[type] = set()
+
+
+def register_state(state_class: Any) -> None:
+    """Make a state a pytree, so that it passes through `jit`, `grad` and `scan`."""
+    if state_class not in _REGISTERED:
+        _REGISTERED.add(state_class)
+        jax.tree_util.register_pytree_node(
+            state_class, lambda state: (tuple(state.values()), tuple(state)), state_class.unchecked
+        )

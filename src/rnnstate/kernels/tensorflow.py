@@ -1,0 +1,28 @@
+"""TensorFlow: rows are gathered from and scattered into the resource itself, which copies nothing else."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from rnnstate.kernels.reference import register_state
+
+__all__ = ["has_replicas", "put_rows", "register_state", "take_rows"]
+
+
+def take_rows(variable: Any, slots: Any) -> Any:
+    """Return copies of the rows `slots` of a variable."""
+    return tf.gather(variable.value, slots)
+
+
+def put_rows(variable: Any, slots: Any, rows: Any) -> None:
+    """Write `rows` to the rows `slots` of a variable, in place."""
+    rows = tf.cast(tf.stop_gradient(rows), variable.dtype)
+    if isinstance(variable.value, tf.Variable):
+        variable.value.scatter_nd_update(slots[:, None], rows)
+    else:  # a stateless scope has put a tensor in the variable's place
+        variable.assign(tf.tensor_scatter_nd_update(variable.value, slots[:, None], rows))
+
+
+def has_replicas() -> bool:
+    """True inside a strategy whose replicas would keep banks of their own, such as `MirroredStrategy`."""
+    return bool(tf.distribute.get_strategy().num_replicas_in_sync > 1)

@@ -1,0 +1,21 @@
+"""PyTorch: rows are written in place; assigning a whole new bank would copy it at every step."""
+
+from typing import Any
+
+import torch
+
+from rnnstate.kernels.reference import has_replicas, register_state
+
+__all__ = ["has_replicas", "put_rows", "register_state", "take_rows"]
+
+
+def take_rows(variable: Any, slots: Any) -> Any:
+    """Return copies of the rows `slots` of a variable."""
+    return variable.value.index_select(0, slots.long())
+
+
+def put_rows(variable: Any, slots: Any, rows: Any) -> None:
+    """Write `rows` to the rows `slots` of a variable, in place."""
+    value = variable.value
+    with torch.no_grad():
+        value.index_copy_(0, slots.long(), rows.detach().to(value.dtype))

@@ -1,0 +1,316 @@
+"""StatefulModel: a Keras network whose recurrent state is an argument, a result, and a row per sequence.
+
+`step` is pure: `(x, state) -> (y, state)`. `fit`, `evaluate` and `predict` are Keras' own, on batches that say which
+sequence each row belongs to: the state is gathered from a bank by slot, stepped, and put back inside the compiled step.
+Training and inference have banks of their own, so they cannot mix.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from rnnstate.bank import Bank
+from rnnstate.batches import BoundWindows, check_windows, refuse_extras, unstacked
+from rnnstate.checking import checked
+from rnnstate.errors import StateShapeError, UnsupportedModelError
+from rnnstate.guard import variables_kept
+from rnnstate.kernels import kernels
+from rnnstate.masking import honouring_masks, mask_output
+from rnnstate.network import carrying_clone, trace
+from rnnstate.spec import StateSpec
+from rnnstate.state import Array, State
+from rnnstate.states import States
+from rnnstate.stepping import run, where_rows
+
+
+@dataclass
+class _Parts:
+    """What a model keeps out of Keras' sight, which would otherwise count its weights twice."""
+
+    net: Any
+    spec: StateSpec
+    owners: dict[str, Any]
+    states: States
+    inference: Bank
+
+
+@keras.saving.register_keras_serializable("rnnstate")
+class StatefulModel(keras.Model):
+    """A network with explicit state, in the shape of a `keras.Model`.
+
+    Args:
+        net: A built Functional or Sequential model, nested ones included, `stateful` or not. Layers and weights are
+            shared with it.
+        initial_state: `"zeros"`: each layer starts a sequence from its own `get_initial_state`, which is zeros for
+            Keras' layers.
+
+    Raises:
+        UnsupportedModelError: If the network is subclassed, not built, or has recurrent layers out of reach.
+
+    Example:
+
+    >>> net = keras.Sequential([keras.Input((None, 2)), keras.layers.LSTM(8, name="lstm", return_sequences=True)])
+    >>> model = StatefulModel(net)
+    >>> model.state_spec
+    StateSpec(lstm/h: (batch, units=8) float32, lstm/c: (batch, units=8) float32)
+    >>> y, state = model.step(np.ones((3, 5, 2)), model.initial_state(batch_size=3))
+    >>> state.batch_size
+    3
+    """
+
+    def __init__(self, net: Any, initial_state: Any = "zeros", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if initial_state != "zeros":
+            raise ValueError(f'`initial_state` must be "zeros". Received: initial_state={initial_state!r}.')
+        self._carrier, ports = carrying_clone(net)
+        if not ports:
+            raise UnsupportedModelError(
+                f"The network must have at least one layer with a memory. Received: `{net.name}` without any. "
+                "Recurrent layers have one; `rnnstate.register_port` adds other kinds."
+            )
+        kernels().register_state(State)
+        scope = trace(self._carrier)
+        states = States(scope.spec, self.initial_state, self._sync, self._forget_compiled)
+        self._parts = _Parts(net, scope.spec, scope.owners, states, Bank(scope.spec, "inference"))
+        self.built = True
+
+    @property
+    def net(self) -> Any:
+        """The network that this model was made from; it shares all weights."""
+        return self._parts.net
+
+    @property
+    def state_spec(self) -> StateSpec:
+        """The leaves of this model's state, in the order in which the network computes them."""
+        return self._parts.spec
+
+    @property
+    def states(self) -> States:
+        """Where each sequence stands in training: `states.read(keys)`, `.write(keys, state)`, `.reset(keys)`."""
+        return self._parts.states
+
+    @property
+    def variables(self) -> list[Any]:
+        """All variables, with the rows of both banks: JAX carries only what is listed here."""
+        parts = getattr(self, "_parts", None)
+        return super().variables + ([*parts.states.bank.variables, *parts.inference.variables] if parts else [])
+
+    def initial_state(self, batch_size: Any) -> State:
+        """Return the state in which every sequence starts.
+
+        Args:
+            batch_size: Number of rows.
+
+        Returns:
+            A `State` with leaves `(batch_size, *shape)`.
+        """
+        leaves = {}
+        for prefix, port in self._parts.owners.items():
+            for name, value in port.initial(batch_size).items():
+                leaves[f"{prefix}/{name}"] = ops.cast(value, self.state_spec[f"{prefix}/{name}"].dtype)
+        return State.unchecked(self.state_spec, [leaves[name] for name in self.state_spec])
+
+    def step(
+        self,
+        x: Any,
+        state: Mapping[str, Array],
+        mask: Array | None = None,
+        reset: Array | None = None,
+        training: bool = False,
+    ) -> tuple[Any, State]:
+        """Run a window from a given state. Pure: nothing but the results changes.
+
+        Args:
+            x: Input `(batch, time, features)`; a mapping or list for networks with several inputs.
+            state: State that each row starts from, leaves `(batch, *shape)`.
+            mask: Boolean `(batch, time)` of the valid steps. The state after a window is that of the last valid step.
+            reset: Boolean `(batch,)`: rows to put back to the initial state before the first step.
+            training: Whether dropout and the like are active.
+
+        Returns:
+            The outputs, and the `State` after the window.
+
+        Raises:
+            StateStructureError: If leaves are missing or unknown.
+            StateShapeError: If a leaf, `mask` or `reset` has the wrong shape.
+            StateValueError: If a leaf is not floating, or an array holds a value that is not finite.
+        """
+        x = tree.map_structure(ops.convert_to_tensor, x)
+        shape = tree.flatten(x)[0].shape
+        state = checked(self.state_spec, state, batch_size=shape[0])
+        state = state.map(ops.convert_to_tensor)
+        mask = _flags("mask", mask, tuple(shape[:2]))
+        reset = _flags("reset", reset, tuple(shape[:1]))
+        if reset is not None:
+            state = where_rows(reset, self.initial_state(ops.shape(reset)[0]), state)
+        return run(self._carrier, x, state, mask, training)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Run a batch of windows from the bank, or plain inputs from the initial state."""
+        if not (isinstance(inputs, dict) and "slot" in inputs):
+            batch_size = ops.shape(tree.flatten(inputs)[0])[0]
+            return run(self._carrier, inputs, self.initial_state(batch_size), None, training)[0]
+        bank = self._parts.states.bank if training else self._parts.inference
+        slots = ops.cast(inputs["slot"], "int32")
+        fresh = ops.logical_and(ops.cast(inputs["first"], "bool"), ops.logical_not(bank.is_given(slots)))
+        start = where_rows(fresh, self.initial_state(ops.shape(slots)[0]), bank.take(slots))
+        y, final = run(self._carrier, inputs["x"], start, _mask_of(inputs), training)
+        bank.put(slots, final)
+        return y
+
+    def compile(self, *args: Any, metrics: Any = None, weighted_metrics: Any = None, **kwargs: Any) -> None:
+        """Configure the model for training; arguments as in `keras.Model.compile`."""
+        super().compile(
+            *args, metrics=honouring_masks(metrics), weighted_metrics=honouring_masks(weighted_metrics), **kwargs
+        )
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile as the saved model was compiled."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """Compute the loss; padded steps carry none."""
+        return super().compute_loss(x, y, _masked_outputs(x, y_pred), sample_weight, training)
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Update the metrics; padded steps count for nothing."""
+        return super().compute_metrics(x, y, _masked_outputs(x, y_pred), sample_weight)
+
+    def fit(self, x: Any = None, y: Any = None, *, validation_data: Any = None, **kwargs: Any) -> Any:
+        """Train on windows, each from the state in which its sequence's previous window ended.
+
+        Args:
+            x: `Windows` with targets. Every epoch starts each sequence from its initial state, or from what
+                `states.write` gave.
+            y: Belongs to `Windows`.
+            validation_data: `Windows` with targets, run from their initial states in a bank of their own.
+            kwargs: As in `keras.Model.fit`; `shuffle` must be False.
+
+        Returns:
+            Keras' `History`.
+
+        Raises:
+            DataError: If the data are no `Windows`, lack targets, do not fit the network, or are to be shuffled.
+        """
+        refuse_extras("fit", {**kwargs, "y": y})
+        check_windows(self.net, x, argument="x", targets=True)
+        if validation_data is not None:
+            check_windows(self.net, validation_data, argument="validation_data", targets=True)
+            validation_data = self._bound_inference(validation_data, None)
+        bound = BoundWindows(x, self.states.reserve(x.keys))
+        with variables_kept(self):
+            return super().fit(bound, validation_data=validation_data, **{**kwargs, "shuffle": False})
+
+    def evaluate(self, x: Any = None, y: Any = None, *, initial_state: Any = None, **kwargs: Any) -> Any:
+        """Return loss and metrics on windows, without touching the training states.
+
+        Args:
+            x: `Windows` with targets.
+            y: Belongs to `Windows`.
+            initial_state: State that the sequences start from, one row per `x.keys`; else their initial state.
+            kwargs: As in `keras.Model.evaluate`.
+
+        Returns:
+            As `keras.Model.evaluate`.
+
+        Raises:
+            DataError: If the data are no `Windows`, lack targets, or do not fit the network.
+        """
+        if not isinstance(x, BoundWindows):  # Keras evaluates within `fit` on windows that are bound already
+            refuse_extras("evaluate", {name: value for name, value in {**kwargs, "y": y}.items() if name != "steps"})
+            check_windows(self.net, x, argument="x", targets=True)
+            x = self._bound_inference(x, initial_state)
+        with variables_kept(self):
+            return super().evaluate(x, **kwargs)
+
+    def predict(
+        self, x: Any, *, initial_state: Any = None, return_state: bool = False, **kwargs: Any
+    ) -> dict[Any, Any] | tuple[dict[Any, Any], State]:
+        """Return the outputs for every step of every sequence, without touching the training states.
+
+        Args:
+            x: `Windows`.
+            initial_state: State that the sequences start from, one row per `x.keys`; else their initial state.
+            return_state: Whether to return where each sequence ended, too.
+            kwargs: As in `keras.Model.predict`.
+
+        Returns:
+            `{key: (time, outputs)}` in time order, or `{key: (windows, outputs)}` for one output per window; with
+            `return_state=True` also a `State` with one row per `x.keys`.
+
+        Raises:
+            DataError: If the data are no `Windows`, or do not fit the network.
+        """
+        refuse_extras("predict", kwargs)
+        check_windows(self.net, x, argument="x", targets=False)
+        bound = self._bound_inference(x, initial_state)
+        with variables_kept(self):
+            outputs = super().predict(bound, **kwargs)
+        per_step = tree.flatten(outputs)[0].ndim > 2
+        result = x.assemble(unstacked(outputs, len(x)), per_step=per_step)
+        if not return_state:
+            return result
+        return result, self._parts.inference.read(np.arange(1, len(x.keys) + 1))
+
+    def _bound_inference(self, windows: Any, initial_state: Any) -> BoundWindows:
+        """Bind windows to rows of the inference bank, from the given states or the initial ones."""
+        rows = len(windows.keys)
+        given = None if initial_state is None else checked(self.state_spec, initial_state, batch_size=rows)
+        bank = self._parts.inference
+        if bank.reserve(rows):
+            self._forget_compiled()
+        slots = np.arange(1, rows + 1, dtype=np.int32)
+        bank.forget_given()
+        if given is not None:
+            bank.write(slots, given, given=True)
+        return BoundWindows(windows, slots)
+
+    def _sync(self) -> None:
+        """Bring the variables up to date: on JAX, Keras keeps their values elsewhere while it trains."""
+        if hasattr(self, "jax_state_sync"):
+            self.jax_state_sync()
+
+    def _forget_compiled(self) -> None:
+        """Drop compiled steps that hold variables which were replaced."""
+        self.train_function = self.test_function = self.predict_function = None
+
+    def get_config(self) -> dict[str, Any]:
+        return {"net": keras.saving.serialize_keras_object(self.net), "initial_state": "zeros", "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "StatefulModel":
+        net = keras.saving.deserialize_keras_object(config["net"], custom_objects=custom_objects)
+        return cls(**{**config, "net": net})
+
+    def save_own_variables(self, store: Any) -> None:
+        """Save the states of all keys along with the weights."""
+        self.states.save(store)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Load the states of all keys along with the weights."""
+        self.states.load(store)
+
+
+def _mask_of(inputs: Any) -> Array | None:
+    mask = inputs.get("mask") if isinstance(inputs, dict) and "slot" in inputs else None
+    return None if mask is None else ops.cast(mask, "bool")
+
+
+def _masked_outputs(inputs: Any, outputs: Any) -> Any:
+    mask = _mask_of(inputs)
+    return outputs if mask is None else tree.map_structure(lambda tensor: mask_output(tensor, mask), outputs)
+
+
+def _flags(name: str, flags: Any, shape: tuple[int | None, ...]) -> Array | None:
+    if flags is None:
+        return None
+    if None not in shape and tuple(np.shape(flags)) != shape:
+        raise StateShapeError(f"`{name}` must be boolean with shape {shape}. Received: shape={tuple(np.shape(flags))}.")
+    return ops.cast(flags, "bool")

@@ -1,0 +1,262 @@
+"""What users have, in one normal form: keys, and named fields with one row for each key.
+
+Arrays, stacked arrays, lists, mappings by key, mappings by input name, and pandas or polars frames all become the same
+`Sequences`. Rows are views of the user's own arrays. The form of `x` decides how `y` and `sample_weight` are read.
+"""
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnnstate.errors import DataError
+from rnnstate.fields import Array, Field, Rows, check_field, listed
+from rnnstate.frames import frame_array, is_frame, is_series, series_array
+
+Fields = dict[str | None, Field]
+
+
+@dataclass(frozen=True, eq=False)
+class Sequences:
+    """Checked data of a dataset.
+
+    Args:
+        keys: Identity of each sequence.
+        lengths: Steps of each sequence.
+        x: Inputs by name; the name is `None` when there is one input without a name.
+        y: Targets, in the same way.
+        weights: Sample weights, in the same way.
+    """
+
+    keys: tuple[Hashable, ...]
+    lengths: NDArray[np.int64]
+    x: Fields
+    y: Fields
+    weights: Fields
+
+    @classmethod
+    def read(
+        cls,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        static: str | Iterable[str] | None = None,
+        by: str | None = None,
+    ) -> "Sequences":
+        """Read and check user data; see `Windows` for the forms it may have."""
+        if by not in (None, "key", "input"):
+            raise DataError(f"`by` must be 'key', 'input' or None. Received: by={by!r}.")
+        form = _form(x, by)
+        if not form.keys:
+            raise DataError("`x` must hold at least one sequence. Received: none.")
+        inputs = _mark_static(_fields(x, form, "x"), static)
+        targets = {} if y is None else _fields(y, form, "y")
+        weights = {} if sample_weight is None else _fields(sample_weight, form, "sample_weight")
+        for field in (*inputs.values(), *targets.values(), *weights.values()):
+            check_field(field, form.keys)
+        return cls(form.keys, _lengths(inputs, form.keys), inputs, targets, weights)
+
+    def cut(self, bounds: NDArray[np.int64], length: int) -> "Sequences":
+        """Return the pieces of each sequence, keyed `(key, piece)`."""
+        keys = tuple((key, piece) for key in self.keys for piece in range(bounds.shape[1] - 1))
+        x, y, weights = (
+            {name: field.pieces(bounds, length) for name, field in fields.items()}
+            for fields in (self.x, self.y, self.weights)
+        )
+        return Sequences(keys, np.diff(bounds, axis=1).ravel(), x, y, weights)
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How `x` was given: one sequence, a stack or list of them, or a mapping by key."""
+
+    kind: Literal["one", "stacked", "keyed"]
+    keys: tuple[Hashable, ...]
+
+
+def _form(x: Any, by: str | None) -> _Form:
+    if isinstance(x, Mapping):
+        return _mapping_form(x, by)
+    if _is_list(x):
+        return _Form("stacked", tuple(range(len(x))))
+    return _Form("stacked", tuple(range(_shape(x)[0]))) if len(_shape(x)) >= 3 else _Form("one", (0,))
+
+
+def _mapping_form(x: Mapping[Any, Any], by: str | None) -> _Form:
+    if (by or _guess(x)) == "key":
+        return _Form("keyed", tuple(x))
+    parts = list(x.values())
+    for part in parts:
+        if isinstance(part, Mapping):
+            return _Form("keyed", tuple(part))
+    stacks = [part for part in parts if _is_list(part) or len(_shape(part)) >= 3]
+    return _Form("stacked", tuple(range(len(stacks[0])))) if stacks else _Form("one", (0,))
+
+
+def _guess(x: Mapping[Any, Any]) -> str:
+    """Return whether the keys of a mapping are those of sequences or the names of inputs."""
+    parts = list(x.values())
+    nested = [isinstance(part, Mapping) for part in parts]
+    if all(nested) or not all(isinstance(name, str) for name in x):
+        return "key"
+    if any(nested) or any(_is_list(part) and len(part) and hasattr(part[0], "shape") for part in parts):
+        return "input"
+    shapes = [_shape(part) for part in parts]
+    ranks = {len(shape) for shape in shapes}
+    alike = len({shape[:2] for shape in shapes}) == 1
+    return "input" if len(ranks) > 1 or (min(ranks) >= 3 and alike) else "key"
+
+
+def _fields(data: Any, form: _Form, what: str) -> Fields:
+    """Return the fields of `x`, `y` or `sample_weight`, in the order of `form.keys`."""
+    if isinstance(data, Mapping) and form.kind != "keyed" and set(data) == set(form.keys):
+        data = data[0] if form.kind == "one" else [data[key] for key in form.keys]
+    if not isinstance(data, Mapping):
+        return _unnamed(data, form, what)
+    outer_names = form.kind != "keyed" or (
+        all(isinstance(part, Mapping) for part in data.values()) and not set(data) & set(form.keys)
+    )
+    if outer_names:
+        if not data:
+            raise DataError(f"`{what}` must hold at least one array. Received: an empty mapping.")
+        return {name: Field(f"{what}[{name!r}]", _rows(part, form, f"{what}[{name!r}]")) for name, part in data.items()}
+    _check_keys(data, form.keys, what)
+    return _unnamed([data[key] for key in form.keys], replace(form, kind="stacked"), what)
+
+
+def _unnamed(data: Any, form: _Form, what: str) -> Fields:
+    """Return the fields of one value for each sequence, which may be a mapping by name each."""
+    if not (_is_list(data) and len(data) and any(isinstance(part, Mapping) for part in data)):
+        return {None: Field(what, _rows(data, form, what))}
+    names = tuple(data[0]) if isinstance(data[0], Mapping) else ()
+    for key, part in zip(form.keys, data, strict=False):
+        if not isinstance(part, Mapping) or set(part) != set(names) or not names:
+            received = listed(part) if isinstance(part, Mapping) else type(part).__name__
+            raise DataError(
+                f"`{what}` must have the same names in each sequence: {listed(names)}, as in sequence "
+                f"{form.keys[0]!r}. Received: {received} in sequence {key!r}."
+            )
+    return {
+        name: Field(f"{what}[{name!r}]", _rows([part[name] for part in data], form, f"{what}[{name!r}]"))
+        for name in names
+    }
+
+
+def _rows(data: Any, form: _Form, label: str) -> Rows:
+    """Return one array for each key of `form`."""
+    if form.kind == "keyed":
+        if not isinstance(data, Mapping):
+            raise DataError(
+                f"`{label}` must be a mapping by key, as `x`. Received: {type(data).__name__}. "
+                "Give `{key: array}` with the keys of `x`."
+            )
+        _check_keys(data, form.keys, label)
+        return [_array(data[key], label, key) for key in form.keys]
+    if form.kind == "one":
+        return [_array(data, label, form.keys[0])]
+    if _is_list(data):
+        if len(data) != len(form.keys):
+            raise DataError(f"`{label}` must have {len(form.keys)} sequences, as `x`. Received: {len(data)}.")
+        return [_array(part, label, key) for key, part in zip(form.keys, data, strict=True)]
+    array = _array(data, label)
+    if array.ndim < 2:
+        raise DataError(
+            f"`{label}` must have one row for each of the {len(form.keys)} sequences: (sequences, time, ...). "
+            f"Received: shape {array.shape}."
+        )
+    return array
+
+
+def _check_keys(data: Mapping[Any, Any], keys: tuple[Hashable, ...], label: str) -> None:
+    missing = [key for key in keys if key not in data]
+    known = set(keys)
+    extra = [key for key in data if key not in known]
+    if missing or extra:
+        parts = [f"no {listed(missing)}"] * bool(missing) + [f"also {listed(extra)}"] * bool(extra)
+        raise DataError(f"`{label}` must have the keys of `x`. Received: {' and '.join(parts)}.")
+
+
+def _mark_static(fields: Fields, static: str | Iterable[str] | None) -> Fields:
+    """Return inputs with those that are one vector per sequence marked as static."""
+    if static is None:
+        names = _find_static(fields)
+    else:
+        names = {static} if isinstance(static, str) else set(static)
+        unknown = sorted(names - set(fields), key=str)
+        if unknown:
+            raise DataError(
+                f"`static` must name inputs. Received: {listed(unknown)}; the inputs are "
+                f"{listed(name for name in fields if name is not None) or 'without names'}."
+            )
+    if len(names) == len(fields):
+        raise DataError(f"At least one input must have a time axis. Received: only static inputs, {listed(names)}.")
+    return {name: replace(field, kind="static") if name in names else field for name, field in fields.items()}
+
+
+def _find_static(fields: Fields) -> set[Any]:
+    """Find inputs of one float vector per sequence, beside inputs that have a time axis."""
+    vectors = {name: field for name, field in fields.items() if _is_vectors(field)}
+    others = [field for name, field in fields.items() if name not in vectors]
+    if not others:
+        return set()
+    steps = others[0].counts
+    return {name for name, field in vectors.items() if _is_static(field, steps)}
+
+
+def _is_vectors(field: Field) -> bool:
+    rows = field.rows[:1] if isinstance(field.rows, np.ndarray) else field.rows
+    return all(row.ndim == 1 and row.dtype.kind == "f" for row in rows)
+
+
+def _is_static(field: Field, steps: NDArray[np.int64]) -> bool:
+    """A stacked `(sequences, values)` is static; single vectors are when they have one size that is not the steps."""
+    if isinstance(field.rows, np.ndarray):
+        return True
+    return len(set(field.counts.tolist())) == 1 and bool((field.counts != steps).any())
+
+
+def _lengths(inputs: Fields, keys: tuple[Hashable, ...]) -> NDArray[np.int64]:
+    timed = [field for field in inputs.values() if field.kind != "static"]
+    lengths = timed[0].counts
+    for field in timed[1:]:
+        wrong = np.flatnonzero(field.counts != lengths)
+        if len(wrong):
+            i = int(wrong[0])
+            raise DataError(
+                f"`{field.label}` must have {lengths[i]} steps in sequence {keys[i]!r}, as `{timed[0].label}`. "
+                f"Received: {field.counts[i]}. If it is one vector per sequence, name it in `static=`."
+            )
+    return lengths
+
+
+def _is_list(data: Any) -> bool:
+    """Return whether `data` is a list of sequences; a list of plain numbers is an array."""
+    return isinstance(data, list | tuple) and (not data or not np.isscalar(data[0]))
+
+
+def _shape(data: Any) -> tuple[int, ...]:
+    """Return a shape without converting arrays; ragged lists, which `_array` refuses by name, have none."""
+    try:
+        return tuple(np.shape(data))
+    except ValueError:
+        return ()
+
+
+def _array(data: Any, label: str, key: Hashable = None) -> Array:
+    """Return numbers as an array of rank 1 or more, without a copy where there is one already."""
+    where = "" if key is None else f" in sequence {key!r}"
+    if is_frame(data):
+        return frame_array(data, f"`{label}`{where}")
+    if isinstance(data, np.ma.MaskedArray) and np.ma.is_masked(data):
+        raise DataError(f"`{label}` must have all its values. Received: a masked array{where}. Fill it first.")
+    try:
+        array = series_array(data) if is_series(data) else np.asarray(data)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"`{label}` must be an array of numbers. Received: {error}{where}.") from error
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"`{label}` must hold numbers. Received: dtype={array.dtype}{where}.")
+    if array.ndim < 1:
+        raise DataError(f"`{label}` must have a time axis. Received: the number {array}{where}.")
+    return array

@@ -1,0 +1,91 @@
+"""Times as ticks: float64 seconds since 1970 for dates, the numbers themselves for numbers, NaN where there is none."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Kind = Literal["date", "number"]
+Ticks = NDArray[np.float64]
+
+_EPOCH = datetime(1970, 1, 1)
+# Months differ by a tenth of their length, and clocks jitter; a step that is half as long again skips one.
+_JITTER = 0.1
+_JUMP = 1.5
+
+
+def parse_date(text: str) -> tuple[float, bool]:
+    """Return the tick of an ISO date or time, and whether it names a time zone; dates with one are put in UTC.
+
+    Raises:
+        ValueError: If `text` is no ISO date.
+
+    Example:
+
+    >>> parse_date("1970-01-02 00:15")
+    (87300.0, False)
+    """
+    date = datetime.fromisoformat(text)
+    if date.tzinfo is None:
+        return (date - _EPOCH).total_seconds(), False
+    return (date.astimezone(UTC).replace(tzinfo=None) - _EPOCH).total_seconds(), True
+
+
+def show_tick(tick: float, kind: Kind) -> str:
+    """Return a tick as a user writes it.
+
+    Example:
+
+    >>> show_tick(87300.0, "date")
+    '1970-01-02 00:15:00'
+    """
+    if kind == "date":
+        return (_EPOCH + timedelta(seconds=tick)).isoformat(sep=" ")
+    return f"{tick:.15g}"
+
+
+def read_tick(text: str, kind: Kind) -> float:
+    """Return the tick that `show_tick` wrote."""
+    return parse_date(text)[0] if kind == "date" else float(text)
+
+
+def show_step(step: float, kind: Kind) -> str:
+    """Return a difference of ticks as a user writes it."""
+    return str(timedelta(seconds=step)) if kind == "date" else f"{step:.15g}"
+
+
+def dates_to_ticks(dates: Sequence[Any] | NDArray[Any]) -> Ticks:
+    """Return NumPy dates as ticks; not-a-time becomes NaN."""
+    array = np.asarray(dates, dtype="datetime64[us]")
+    return np.where(np.isnat(array), np.nan, array.astype(np.int64) / 1e6)
+
+
+def usual_step(ticks: Ticks) -> float | None:
+    """Return the median step of a regular time column; `None` when fewer than half of the steps are like it.
+
+    Example:
+
+    >>> usual_step(np.array([0.0, 15.0, 30.0, 90.0, 105.0]))
+    15.0
+    >>> usual_step(np.array([0.0, 1.0, 5.0, 5.5, 90.0])) is None
+    True
+    """
+    steps = np.diff(ticks[~np.isnan(ticks)])
+    if len(steps) < 1:
+        return None
+    median = float(np.median(steps))
+    alike = np.abs(steps - median) <= _JITTER * median
+    return median if np.mean(alike) >= 0.5 else None
+
+
+def is_jump(difference: Any, step: float | None) -> Any:
+    """True where more than the usual step lies between two rows; never in a column that is not regular."""
+    return difference > (np.inf if step is None else _JUMP * step)
+
+
+def follows(difference: float, step: float | None) -> bool:
+    """True if a row that comes `difference` after another is the next one."""
+    least = 0.0 if step is None else (2 - _JUMP) * step
+    return difference > least and not bool(is_jump(difference, step))

@@ -1,0 +1,231 @@
+"""Windows of sequences as a Keras dataset, in an order that lets a model carry its state from batch to batch.
+
+The dataset hands out data and facts about it (which sequence, whether it begins, which steps are padding), never a
+state: loaders run ahead of the training step, so whatever they did to a model would come too early.
+"""
+
+import operator
+from collections.abc import Hashable, Iterable
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from rnnstate.assemble import assemble
+from rnnstate.errors import DataError
+from rnnstate.frames import Columns, split_frame
+from rnnstate.plan import WindowPlan, check_count, cut_pieces, plan_windows
+from rnnstate.sequences import Fields, Sequences
+from rnnstate.targets import resolve_targets
+
+
+class Windows(keras.utils.PyDataset):
+    """Sequences cut into windows of equal length, batched so that each window follows its predecessor.
+
+    In batch `b`, row `r` holds the window that continues what row `r` held in batch `b - 1`, or the first window of
+    another sequence. The last window of a sequence is padded and masked, never dropped. All batches of a dataset have
+    the same structure and shapes, so a compiled step is compiled once.
+
+    Args:
+        x: The inputs, in one of these forms. An array `(time, features)` is one sequence with key 0. An array
+            `(sequences, time, ...)`, or a list of arrays, is several with keys 0, 1, 2. A mapping
+            `{key: (time, ...)}` names them. Several inputs are a mapping of any of these by input name, or
+            `{key: {input: array}}`. Arrays `(time,)` hold one value per step. A pandas or polars frame counts as the
+            array of its columns.
+        y: Targets in the same form as `x`, by output name if there are several.
+        length: Steps of a window.
+        batch_size: Rows of a batch; with fewer sequences there are fewer rows.
+        sample_weight: Weights in the same form as `y`, one number for each of its entries.
+        static: Names of inputs that are one vector per sequence. By default those are found: float arrays
+            `(sequences, values)` beside arrays of rank 3 or more, and float vectors beside inputs with another number
+            of steps. Pass `()` to turn this off.
+        order: How sequences share the rows. With `"lanes"` a row takes one sequence after another.
+        pieces: Cut each sequence into this many contiguous pieces, each from the initial state, keyed `(key, piece)`.
+        targets: Whether `y` has one entry per step (`"steps"`) or per window (`"windows"`); `"last"` takes the last
+            valid step of each window. `"auto"` decides between the first two by the number of entries.
+        by: Whether the names of a one-level mapping `x` are those of sequences (`"key"`) or inputs (`"input"`), where
+            the default would guess wrong.
+        **kwargs: Arguments of `keras.utils.PyDataset`; `workers` above 1 is refused.
+
+    Raises:
+        DataError: If the data cannot be cut as asked, with key and step; see `docs/windows.md`.
+
+    Example:
+
+    >>> import numpy as np, rnnstate as rs
+    >>> windows = rs.Windows({"a": np.ones((5, 2)), "b": np.ones((3, 2))}, length=3, batch_size=2)
+    >>> windows
+    Windows(2 sequences, 8 steps, 2 batches of 2 x 3, order='lanes')
+    >>> windows[1][0]["mask"].tolist()
+    [[True, True, False], [False, False, False]]
+
+    References:
+        - Truncated back-propagation through time: Williams and Peng (1990), doi:10.1162/neco.1990.2.4.490.
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        length: int,
+        batch_size: int,
+        sample_weight: Any = None,
+        static: str | Iterable[str] | None = None,
+        order: str = "lanes",
+        pieces: int | None = None,
+        targets: str = "auto",
+        by: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        _check_loading(kwargs.get("workers", 1), kwargs.get("use_multiprocessing", False))
+        super().__init__(**kwargs)
+        self.length = check_count("length", length)
+        batch_size = check_count("batch_size", batch_size)
+        self.order = order
+        if y is None and sample_weight is not None:
+            raise DataError("`sample_weight` weighs targets. Received: no `y`. Pass `y`, or leave out `sample_weight`.")
+        data = Sequences.read(x, y, sample_weight, static, by)
+        bounds = None if pieces is None else cut_pieces(data.lengths, pieces, data.keys)
+        data = resolve_targets(data, targets, self.length, bounds)
+        self._data = data if bounds is None else data.cut(bounds, self.length)
+        self.plan: WindowPlan = plan_windows(self.lengths, self.length, batch_size, order)
+        self.batch_size = self.plan.rows
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: Any,
+        *,
+        features: Columns | None = None,
+        targets: Columns | None = None,
+        key: str | None = None,
+        time: str | None = None,
+        sample_weight: str | None = None,
+        length: int,
+        batch_size: int,
+        target_kind: str = "auto",
+        **kwargs: Any,
+    ) -> "Windows":
+        """Cut windows from the columns of a pandas or polars frame.
+
+        Args:
+            frame: One row for each step, sorted by time within each sequence.
+            features: Columns that are inputs; by default all that have no other use. A mapping
+                `{input: columns}` makes several inputs.
+            targets: Columns that are targets, or a mapping `{output: columns}`.
+            key: Column that names the sequence; without it the frame is one sequence. Rows of different sequences
+                may be interleaved.
+            time: Column of dates or numbers, which must increase within each sequence.
+            sample_weight: Column with the weight of each step.
+            length: Steps of a window.
+            batch_size: Rows of a batch.
+            target_kind: The argument `targets` of `Windows`, such as `"last"`.
+            **kwargs: Further arguments of `Windows`.
+
+        Returns:
+            The windows. Inputs and targets are `(batch, time, columns)`.
+
+        Raises:
+            DataError: If a column is unknown, holds no numbers or no value, or times do not increase; with column,
+                key and step.
+
+        Example:
+
+        >>> import pandas as pd, rnnstate as rs
+        >>> frame = pd.DataFrame({"day": [1, 2, 3, 4], "load": [0.2, 0.4, 0.1, 0.3], "price": [3.0, 5.0, 2.0, 4.0]})
+        >>> rs.Windows.from_frame(frame, time="day", features=["load"], targets=["price"], length=2, batch_size=1)
+        Windows(1 sequence, 4 steps, 2 batches of 1 x 2, order='lanes')
+        """
+        x, y, weight = split_frame(frame, key, time, features, targets, sample_weight)
+        # An input mapping of one frame is by name; everything else that `split_frame` makes is by key.
+        kwargs.setdefault("by", "input" if key is None else "key")
+        return cls(x, y, sample_weight=weight, targets=target_kind, length=length, batch_size=batch_size, **kwargs)
+
+    @property
+    def keys(self) -> tuple[Hashable, ...]:
+        """Identity of each sequence; the index of a key is its slot."""
+        return self._data.keys
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Steps of each sequence, in the order of `keys`."""
+        return self._data.lengths
+
+    @property
+    def targets(self) -> str | dict[str, str] | None:
+        """How the targets are cut: `"steps"`, `"windows"` or `"last"`, by output name if they have names."""
+        kinds: Any = {name: field.kind for name, field in self._data.y.items()}
+        kind: str | dict[str, str] | None = kinds.get(None, kinds or None)
+        return kind
+
+    def __len__(self) -> int:
+        return self.plan.num_batches
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        batch = operator.index(index)
+        batch += len(self) if batch < 0 else 0
+        if not 0 <= batch < len(self):
+            raise IndexError(f"Batch index must be below {len(self)}. Received: {index}.")
+        inputs = {
+            "x": self._gather(self._data.x, batch),
+            "slot": self.plan.sequence[batch].copy(),
+            "first": self.plan.first[batch].copy(),
+        }
+        if self.plan.padded:
+            inputs["mask"] = np.arange(self.length) < self.plan.steps[batch][:, None]
+        parts = [self._gather(fields, batch) for fields in (self._data.y, self._data.weights) if fields]
+        return inputs, *parts
+
+    def __repr__(self) -> str:
+        steps, batches = int(self.lengths.sum()), len(self)
+        return (
+            f"Windows({_count(len(self.keys), 'sequence')}, {_count(steps, 'step')}, "
+            f"{_count(batches, 'batch', 'batches')} of {self.batch_size} x {self.length}, order={self.order!r})"
+        )
+
+    @property
+    def workers(self) -> int:
+        """Number of loading threads: 0 or 1, see `Windows`."""
+        return int(super().workers)
+
+    @workers.setter
+    def workers(self, value: int) -> None:
+        _check_loading(value, self.use_multiprocessing)
+        keras.utils.PyDataset.workers.fset(self, value)
+
+    def assemble(self, outputs: Iterable[Any], per_step: Any = True) -> dict[Hashable, Any]:
+        """Put the outputs of all batches back in time order, without padding.
+
+        Args:
+            outputs: For each batch in turn, an array `(batch, time, ...)` or `(batch, ...)`, or a dict, list or tuple
+                of them. A generator is read one batch at a time.
+            per_step: Whether an output has a time axis; one answer for all, or one for each in the same structure.
+
+        Returns:
+            For each key an array `(time, ...)`, or `(windows, ...)` where `per_step` is false; in the structure of a
+            batch's outputs if there are several.
+
+        Raises:
+            DataError: If batches are missing or too many, or a shape is not that of a batch.
+        """
+        return assemble(outputs, self.plan, self.lengths, self.keys, per_step)
+
+    def _gather(self, fields: Fields, batch: int) -> Any:
+        parts = {name: field.batch(self.plan, batch) for name, field in fields.items()}
+        return parts.get(None, parts)
+
+
+def _check_loading(workers: int, use_multiprocessing: bool) -> None:
+    if workers > 1 or use_multiprocessing:
+        raise DataError(
+            "`workers` must be 0 or 1, without `use_multiprocessing`. "
+            f"Received: workers={workers}, use_multiprocessing={use_multiprocessing}. In the first `fit` of a model, "
+            "Keras' parallel loader starts one batch late, or repeats and loses batches, so states would be carried "
+            "to the wrong windows."
+        )
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"
