@@ -3,7 +3,7 @@
 A tour, in reading order:
 
 - `read`, `write`, `reset`, `audit`, `repair`: the state of a Keras model you already have
-  (`views.py`, `audit.py`, `repair.py`).
+  (`views.py`, `auditing.py`, `repairing.py`).
 - `StatefulModel`: any Functional or Sequential network with its state as an argument, a result, and one row per
   sequence that `fit` carries (`model.py`, `bank.py`).
 - `Windows`: long sequences cut into windows that `fit` meets in time order (`windows.py`, `plan.py`).
@@ -24,9 +24,9 @@ _HOMES = {
     "read": "views",
     "write": "views",
     "reset": "views",
-    "audit": "audit",
-    "Finding": "audit",
-    "repair": "repair",
+    "audit": "auditing",
+    "Finding": "auditing",
+    "repair": "repairing",
     "StatefulModel": "model",
     "Windows": "windows",
     "State": "state",
@@ -70,8 +70,8 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from rnnstate import initial as initial
-    from rnnstate.audit import Finding as Finding
-    from rnnstate.audit import audit as audit
+    from rnnstate.auditing import Finding as Finding
+    from rnnstate.auditing import audit as audit
     from rnnstate.errors import CarryError as CarryError
     from rnnstate.errors import DataError as DataError
     from rnnstate.errors import RnnStateError as RnnStateError
@@ -86,7 +86,7 @@ if TYPE_CHECKING:
     from rnnstate.model import StatefulModel as StatefulModel
     from rnnstate.ports import Port as Port
     from rnnstate.ports import register_port as register_port
-    from rnnstate.repair import repair as repair
+    from rnnstate.repairing import repair as repair
     from rnnstate.spec import LeafSpec as LeafSpec
     from rnnstate.spec import StateSpec as StateSpec
     from rnnstate.state import State as State

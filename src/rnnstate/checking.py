@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from keras import backend
 
-from rnnstate.errors import StateShapeError, StateStructureError, StateValueError
+from rnnstate.errors import SpecMismatchError, StateShapeError, StateStructureError, StateValueError
 from rnnstate.spec import LeafSpec, StateSpec
 from rnnstate.state import Array, State, quoted
 
@@ -56,8 +56,11 @@ def _check_names(spec: StateSpec, given: Any, partial: bool) -> None:
 
 
 def _same_architecture(spec: StateSpec, given: Mapping[str, Any]) -> bool:
-    shapes = {name: LeafSpec(np.shape(value)[1:], leaf.dtype) for (name, value), leaf in zip(given.items(), spec.values())}
-    return len(given) == len(spec) and StateSpec(shapes).fingerprint == spec.fingerprint
+    try:
+        spec.adopt({name: _as_array(name, value) for name, value in given.items()})
+    except SpecMismatchError:
+        return False
+    return True
 
 
 def _as_array(name: str, value: Any) -> Array:

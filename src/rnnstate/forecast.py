@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnstate.errors import DataError
-from rnnstate.series import Spans, Series, clip_spans
+from rnnstate.series import Series, Spans, clip_spans
 
 Array = NDArray[np.float64]
 PARTS = ("train", "validation", "test")

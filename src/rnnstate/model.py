@@ -97,7 +97,8 @@ class StatefulModel(keras.Model):
     def variables(self) -> list[Any]:
         """All variables, with the rows of both banks: JAX carries only what is listed here."""
         parts = getattr(self, "_parts", None)
-        return super().variables + ([*parts.states.bank.variables, *parts.inference.variables] if parts else [])
+        banks = [*parts.states.bank.variables, *parts.inference.variables] if parts else []
+        return [*super().variables, *banks]
 
     def initial_state(self, batch_size: Any) -> State:
         """Return the state in which every sequence starts.
@@ -254,7 +255,7 @@ class StatefulModel(keras.Model):
         with variables_kept(self):
             outputs = super().predict(bound, **kwargs)
         per_step = tree.flatten(outputs)[0].ndim > 2
-        result = x.assemble(unstacked(outputs, len(x)), per_step=per_step)
+        result: dict[Any, Any] = x.assemble(unstacked(outputs, len(x)), per_step=per_step)
         if not return_state:
             return result
         return result, self._parts.inference.read(np.arange(1, len(x.keys) + 1))

@@ -79,7 +79,9 @@ class RecurrentPort(Port):
 
     def spec(self, layer: Any) -> Mapping[str, LeafSpec]:
         shapes = [tuple(leaf.shape[1:]) for leaf in tree.flatten(layer.get_initial_state(batch_size=1))]
-        return {name: LeafSpec(shape, layer.variable_dtype) for name, shape in zip(leaf_names(layer), shapes, strict=True)}
+        return {
+            name: LeafSpec(shape, layer.variable_dtype) for name, shape in zip(leaf_names(layer), shapes, strict=True)
+        }
 
     def initial(self, batch_size: Any) -> LocalState:
         leaves = tree.flatten(self.layer.get_initial_state(batch_size=batch_size))
@@ -179,7 +181,9 @@ def _cell_names(layer: Any, cell: Any, structure: Any) -> list[str]:
     names = getattr(cell, "state_names", None)
     if names is not None and len(names) == count:
         return list(names)
-    if isinstance(cell, layers.LSTMCell) or isinstance(layer, (layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)):
+    if isinstance(cell, layers.LSTMCell) or isinstance(
+        layer, (layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)
+    ):
         return ["h", "c"]
     return ["h"] if count == 1 else _numbered(structure)
 

@@ -97,7 +97,10 @@ def read_series(table: Table, columns: Columns, steps: Mapping[str, float | None
             value in every column that is used.
     """
     values = np.stack([table.numbers(name) for name in columns.inputs], axis=1)
-    ticks, kind = (None, "number") if columns.time is None else table.ticks(columns.time)
+    ticks: Ticks | None = None
+    kind: Kind = "number"
+    if columns.time is not None:
+        ticks, kind = table.ticks(columns.time)
     keys = None if columns.key is None else table.keys(columns.key)
     series = []
     for key, rows in _rows_by_key(keys, len(table)):
@@ -123,7 +126,7 @@ def observed_rows(values: NDArray[np.float64], ticks: Ticks | None) -> NDArray[n
 
 def jumps(ticks: Ticks | None, step: float | None) -> NDArray[np.bool_] | None:
     """Return before which rows more than the usual step is missing."""
-    return None if ticks is None else np.asarray(is_jump(np.diff(ticks, prepend=np.nan), step))
+    return None if ticks is None else is_jump(np.diff(ticks, prepend=np.nan), step)
 
 
 def find_spans(observed: NDArray[np.bool_], jump: NDArray[np.bool_] | None = None) -> Spans:

@@ -92,11 +92,13 @@ class StateSpec(Mapping[str, LeafSpec]):
         Raises:
             SpecMismatchError: If the architectures differ.
         """
-        other = StateSpec({n: LeafSpec(tuple(v.shape)[1:], leaf.dtype) for (n, v), leaf in zip(state.items(), self.values())})
+        if len(state) == len(self):
+            pairs = zip(state.items(), self.values(), strict=True)
+            other = StateSpec({name: LeafSpec(tuple(v.shape)[1:], leaf.dtype) for (name, v), leaf in pairs})
         if len(state) != len(self) or other.fingerprint != self.fingerprint:
             raise SpecMismatchError(
-                f"The state must be of the architecture with fingerprint {self.fingerprint} ({len(self)} leaves). "
-                f"Received: fingerprint {other.fingerprint} ({len(state)} leaves)."
+                f"The state must be of the same architecture: {self}. Received: {len(state)} leaves, "
+                + ", ".join(f"{name}: {tuple(value.shape)}" for name, value in list(state.items())[:3])
             )
         return dict(zip(self, state.values(), strict=True))
 

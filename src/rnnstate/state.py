@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rnnstate.errors import StateShapeError, StateStructureError
 from rnnstate.spec import LeafSpec, StateSpec
@@ -80,7 +81,7 @@ class State(Mapping[str, Array]):
         """Return the state with `function` applied to every leaf."""
         return State({name: function(value) for name, value in self._leaves.items()})
 
-    def rows(self, indices: Sequence[int]) -> "State":
+    def rows(self, indices: Sequence[int] | NDArray[Any]) -> "State":
         """Return the given rows of every leaf, in the given order.
 
         Args:

@@ -98,7 +98,7 @@ class Table:
             DataError: If a cell is empty.
         """
         keys = np.array([str(cell).strip() for cell in self.cells(name)], dtype=np.str_)
-        empty = np.flatnonzero(np.char.str_len(keys) == 0) if len(keys) else []
+        empty = np.flatnonzero(keys == "")
         if len(empty):
             raise DataError(
                 f"Column `{name}` must name a sequence in each row. Received: an empty cell {self.at(int(empty[0]))}."

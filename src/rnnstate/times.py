@@ -80,12 +80,12 @@ def usual_step(ticks: Ticks) -> float | None:
     return median if np.mean(alike) >= 0.5 else None
 
 
-def is_jump(difference: Any, step: float | None) -> Any:
-    """True where more than the usual step lies between two rows; never in a column that is not regular."""
-    return difference > (np.inf if step is None else _JUMP * step)
+def is_jump(difference: Ticks, step: float | None) -> NDArray[np.bool_]:
+    """Return where more than the usual step lies between two rows; nowhere in a column that is not regular."""
+    return np.greater(difference, np.inf if step is None else _JUMP * step)
 
 
 def follows(difference: float, step: float | None) -> bool:
     """True if a row that comes `difference` after another is the next one."""
     least = 0.0 if step is None else (2 - _JUMP) * step
-    return difference > least and not bool(is_jump(difference, step))
+    return difference > least and not is_jump(np.array([difference]), step)[0]

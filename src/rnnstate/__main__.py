@@ -1,0 +1,8 @@
+"""`python -m rnnstate` is the command `rnnstate`."""
+
+import sys
+
+from rnnstate.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""The command line: arguments in, lines and an exit status out. What commands do is in `commands.py`.
+
+Exit status: 0 done; 1 an error, told in one line on standard error; 2 wrong usage; 130 interrupted.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from rnnstate.arguments import build_parser
+from rnnstate.errors import RnnStateError
+
+say = partial(print, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = build_parser().parse_args(given)
+    options.given = ["rnnstate", *given]
+    # Documented by TensorFlow: hides its start-up messages, errors excepted. JAX's absl takes the same variable.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        return COMMANDS[options.command](options)
+    except KeyboardInterrupt:
+        return _fail("Interrupted: nothing was kept.", 130)
+    except BrokenPipeError:
+        # The reader of our output is gone; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (RnnStateError, OSError) as error:
+        return _fail(f"Error: {error}")
+    except Exception as error:
+        if os.environ.get("RNNSTATE_TRACEBACK"):
+            raise
+        return _fail(f"Error: {type(error).__name__}: {error} Set RNNSTATE_TRACEBACK=1 to see where.")
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from rnnstate import commands
+
+    commands.demo(options.out, options.epochs, **_output(options))
+    if options.out is not None:
+        commands.next_steps(options.out, say)
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from rnnstate import commands
+    from rnnstate.settings import Settings
+
+    names = ("key", "time", "horizon", "window", "layers", "epochs", "batch_size", "learning_rate", "split", "seed")
+    settings = Settings(
+        targets=tuple(options.target),
+        features=tuple(options.feature),
+        **{name: getattr(options, name) for name in names},
+    )
+    commands.train(settings, options.data, options.out, **_output(options))
+    commands.next_steps(options.out, say)
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from rnnstate import commands
+
+    commands.evaluate(options.path, options.data, always=options.always, say=say)
+    return 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from rnnstate import commands
+
+    commands.predict(options.path, options.data, options.out, always=options.always, force=options.force, say=say)
+    return 0
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from rnnstate.inspecting import describe
+
+    for line in describe(options.path):
+        say(line)
+    return 0
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from rnnstate.inspecting import findings
+
+    lines, failed = findings(options.path)
+    for line in lines:
+        say(line)
+    return int(failed)
+
+
+def _output(options: argparse.Namespace) -> dict[str, Any]:
+    verbose = 0 if options.quiet else 1 if sys.stdout.isatty() else 2
+    return {"force": options.force, "verbose": verbose, "command": options.given, "say": say}
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "demo": _demo,
+    "train": _train,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "inspect": _inspect,
+    "audit": _audit,
+}
+
+
+def _fail(text: str, status: int = 1) -> int:
+    print(" ".join(text.split()), file=sys.stderr)
+    return status

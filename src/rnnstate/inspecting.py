@@ -1,0 +1,85 @@
+"""What `rnnstate inspect` and `rnnstate audit` show: the leaves of a model, and what it does with them."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rnnstate.errors import DataError
+from rnnstate.runs import load_model, load_run
+from rnnstate.scores import text_table
+from rnnstate.spec import LeafSpec
+from rnnstate.tables import counted
+
+HEADER = ("layer", "leaf", "shape", "dtype", "carried")
+
+
+def describe(path: Path) -> list[str]:
+    """Return the lines of `rnnstate inspect`: a table of leaves; for a RUN also where its keys stand.
+
+    Raises:
+        DataError: If there is neither a RUN nor a model.
+    """
+    if path.is_file():
+        return _leaf_table(load_model(path))
+    if not path.exists():
+        raise DataError(f"There must be a RUN or a .keras file. Received: {path}, which does not exist.")
+    run = load_run(path)
+    settings = run.settings
+    lines = [
+        f"Predicts {', '.join(settings.targets)} from {', '.join(settings.columns.inputs)}, "
+        f"{counted(settings.horizon, 'step')} ahead; windows of {counted(settings.window, 'step')}.",
+        *(_place_line(place.key, place.time) for place in run.end.places[:3]),
+    ]
+    if len(run.end.places) > 3:
+        lines.append(f"... {counted(len(run.end.places), 'key')} in all.")
+    return [*lines, "", *_leaf_table(run.model)]
+
+
+def findings(path: Path) -> tuple[list[str], bool]:
+    """Return the lines of `rnnstate audit`, and whether one of them is an error."""
+    from rnnstate.audit import audit
+
+    found = audit(load_model(path))
+    return [str(finding) for finding in found] or ["Nothing to report."], any(f.level == "error" for f in found)
+
+
+def _place_line(key: str, time: str | None) -> str:
+    return f"Kept state{f' of {key}' if key else ''}: at {time or 'the end of its data'}."
+
+
+def _leaf_table(model: Any) -> list[str]:
+    rows = [
+        (*name.rpartition("/")[::2], leaf.describe(), leaf.dtype, carried)
+        for leaves, carried in _leaves(model)
+        for name, leaf in leaves.items()
+    ]
+    return text_table(HEADER, rows) if rows else ["No layer of this model remembers anything."]
+
+
+def _leaves(model: Any) -> Iterator[tuple[Mapping[str, LeafSpec], str]]:
+    """Yield leaves by full name, and whether they are carried."""
+    if hasattr(model, "state_spec"):
+        yield model.state_spec, "yes"
+        return
+    from rnnstate.audit import audit
+    from rnnstate.stateful import keeps_state, recurrent_layers
+
+    broken = {finding.layer: finding.code for finding in audit(model) if finding.level == "error"}
+    for path, layer in recurrent_layers(model):
+        kept = f"no ({broken[path]})" if path in broken else "yes"
+        leaves = {f"{path}/{name}": leaf for name, leaf in _local_leaves(layer).items()}
+        yield leaves, kept if keeps_state(layer) else "no (stateful=False)"
+
+
+def _local_leaves(layer: Any) -> Mapping[str, LeafSpec]:
+    from keras import tree
+
+    from rnnstate.ports import find_port, leaf_names
+
+    port = getattr(layer, "port", None) or find_port(layer)
+    if port is not None:
+        leaves: Mapping[str, LeafSpec] = port.spec(getattr(layer, "layer", layer))
+        return leaves
+    # A layer that runs backward has no port: its state cannot be carried.
+    shapes = [tuple(leaf.shape[1:]) for leaf in tree.flatten(layer.get_initial_state(batch_size=1))]
+    return {name: LeafSpec(shape, layer.variable_dtype) for name, shape in zip(leaf_names(layer), shapes, strict=True)}

@@ -1,0 +1,32 @@
+"""Every test runs on the backend that was asked for, from its own seed, and leaves Keras' settings as it found them."""
+
+import os
+
+import keras
+import pytest
+
+ASKED = os.environ.get("KERAS_BACKEND")
+
+
+def pytest_report_header() -> str:
+    """Say which backend the run is about."""
+    return f"keras {keras.__version__} on {keras.config.backend()}"
+
+
+@pytest.fixture(scope="session")
+def backend() -> str:
+    """Return the backend; another one than was asked for is an error, never a skip."""
+    loaded = keras.config.backend()
+    if ASKED is not None and loaded != ASKED:
+        pytest.fail(f"KERAS_BACKEND must be the backend that runs. Received: KERAS_BACKEND={ASKED}, Keras runs {loaded}.")
+    return loaded
+
+
+@pytest.fixture(autouse=True)
+def _same_start(backend):
+    """Seed everything, and put Keras' float type and policy back afterwards."""
+    floatx, policy = keras.config.floatx(), keras.config.dtype_policy()
+    keras.utils.set_random_seed(1729)
+    yield
+    keras.config.set_floatx(floatx)
+    keras.config.set_dtype_policy(policy)
