@@ -56,6 +56,27 @@ class NestedCell(layers.Layer):
         return [ops.full((batch_size, 3), 0.25), [ops.zeros((batch_size, 5)), ops.full((batch_size, 7), -0.25)]]
 
 
+@keras.saving.register_keras_serializable("tests")
+class MatrixCell(layers.Layer):
+    """A cell with a matrix as memory, as in fast weights, and a vector; neither comes out first."""
+
+    state_size = (3,)
+    output_size = 3
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(shape=(input_shape[-1], 9), name="kernel")
+
+    def call(self, inputs, states):
+        memory, total = states
+        query, key, value = ops.split(ops.tanh(inputs @ self.kernel), 3, axis=-1)
+        memory = 0.9 * memory + value[:, :, None] * key[:, None, :]
+        total = 0.9 * total + key
+        return ops.einsum("bvk,bk->bv", memory, query) + total, [memory, total]
+
+    def get_initial_state(self, batch_size=None):
+        return [ops.zeros((batch_size, 3, 3)), ops.full((batch_size, 3), 0.5)]
+
+
 def series_input(batch_shape=None, features=(FEATURES,)):
     """Return the input of a series of any length."""
     return keras.Input((None, *features), name="x") if batch_shape is None else keras.Input(batch_shape=batch_shape)
@@ -144,11 +165,31 @@ def two_layers():
     )
 
 
-def last_step():
+def last_step(return_sequences=False):
     """Return a network with one output for each window."""
-    return keras.Sequential(
-        [series_input(), layers.LSTM(5, return_sequences=True), layers.GRU(3, name="gru"), layers.Dense(2)]
-    )
+    last = layers.GRU(3, return_sequences=return_sequences, name="gru")
+    return keras.Sequential([series_input(), layers.LSTM(5, return_sequences=True), last, layers.Dense(2)])
+
+
+def last_step_custom(return_sequences=False):
+    """Return a network with one output for each window, from a cell whose first leaf is not its output."""
+    last = layers.RNN(TwoSpeedCell(), return_sequences=return_sequences, name="rnn")
+    return keras.Sequential([series_input(), last, layers.Dense(2)])
+
+
+def matrix_cell():
+    return one(layers.RNN(MatrixCell(), return_sequences=True, name="rnn"))
+
+
+def several_inputs():
+    """Return a network with a series, a series of categories, a vector per sequence, and two named outputs."""
+    series, kind = keras.Input((None, FEATURES), name="series"), keras.Input((None,), dtype="int32", name="kind")
+    place = keras.Input((3,), name="place")
+    joined = layers.Concatenate()([series, layers.Embedding(5, 3, name="embedding")(kind)])
+    h = layers.LSTM(5, return_sequences=True, name="lstm")(joined)
+    h = layers.GRU(3, return_sequences=True, name="gru")(layers.Add()([h, layers.Reshape((1, 5))(layers.Dense(5)(place))]))
+    outputs = {"mean": layers.Dense(1, name="mean")(h), "spread": layers.Dense(2, name="spread")(h)}
+    return keras.Model({"series": series, "kind": kind, "place": place}, outputs)
 
 
 ZOO = {
@@ -187,6 +228,17 @@ def make(build, seed=0):
 def shared(name):
     """Return a model of the zoo that tests share, because they never train it."""
     return make(ZOO[name])
+
+
+@cache
+def stepper(name):
+    """Return `step` of a shared model; compiled on JAX, where each plain call would compile its loops anew."""
+    step = shared(name).step
+    if keras.config.backend() != "jax":
+        return step
+    import jax
+
+    return jax.jit(step)
 
 
 def values(*shape, seed=0):

@@ -34,7 +34,7 @@ def _add_demo(commands: Commands) -> None:
         "Train on four years of a household's electric power, which comes with the package.",
         "rnnstate demo --epochs 1",
     )
-    parser.add_argument("--epochs", type=int, metavar="N", help="passes over the training part (default: 20)")
+    parser.add_argument("--epochs", type=int, metavar="N", help="passes over the training part (default: 60)")
     parser.add_argument("--out", type=Path, metavar="RUN", help="keep what was trained in this folder")
     _add_output_options(parser)
 
@@ -67,9 +67,9 @@ def _add_train(commands: Commands) -> None:
         metavar="KIND:UNITS,...",
         help=f"recurrent layers: lstm, gru or rnn and their units ({_DEFAULT})",
     )
-    add("--epochs", type=int, default=10, metavar="N", help=f"passes over the training part ({_DEFAULT})")
-    add("--batch-size", type=int, default=32, metavar="N", help=f"rows of a batch ({_DEFAULT})")
-    add("--learning-rate", type=float, default=1e-3, metavar="R", help=f"of Adam ({_DEFAULT})")
+    add("--epochs", type=int, default=30, metavar="N", help=f"passes over the training part ({_DEFAULT})")
+    add("--batch-size", type=int, default=16, metavar="N", help=f"rows of a batch ({_DEFAULT})")
+    add("--learning-rate", type=float, default=3e-3, metavar="R", help=f"of Adam ({_DEFAULT})")
     add(
         "--split",
         default="0.7,0.1,0.2",

@@ -15,6 +15,9 @@ from rnnstate.spec import LeafSpec, StateSpec
 from rnnstate.state import Array, State, to_numpy
 
 _FLAG = LeafSpec((), "float32")
+# The next window starts from a row that is GIVEN even if it is a sequence's first; from one that is CARRIED unless it is
+# the first; and from the initial state instead of one that is FRESH.
+GIVEN, CARRIED, FRESH = 1.0, 0.0, -1.0
 
 
 class Bank:
@@ -30,8 +33,8 @@ class Bank:
         self._name = name
         self.capacity = 2
         self.leaves = {leaf: self._variable(leaf, leaf_spec) for leaf, leaf_spec in spec.items()}
-        # 1 where the row was given by the user: the next window starts from it, even if it is a sequence's first.
-        self.given = self._variable("given", _FLAG)
+        # What the next window makes of the row, see GIVEN, CARRIED and FRESH.
+        self.flags = self._variable("flags", _FLAG)
 
     def _variable(self, leaf: str, spec: LeafSpec, values: np.ndarray | None = None) -> Any:
         rows = np.zeros((self.capacity, *spec.shape), "float32" if spec.dtype == "bfloat16" else spec.dtype)
@@ -45,7 +48,7 @@ class Bank:
     @property
     def variables(self) -> list[Any]:
         """The variables of the bank, in the order of the spec."""
-        return [*self.leaves.values(), self.given]
+        return [*self.leaves.values(), self.flags]
 
     def reserve(self, rows: int) -> bool:
         """Make room for slots 1 to `rows`, keeping what is there.
@@ -57,7 +60,7 @@ class Bank:
             return False
         self.capacity = 1 << rows.bit_length()
         self.leaves = {leaf: self._variable(leaf, self._spec[leaf], to_numpy(v)) for leaf, v in self.leaves.items()}
-        self.given = self._variable("given", _FLAG, to_numpy(self.given))
+        self.flags = self._variable("flags", _FLAG, to_numpy(self.flags))
         return True
 
     def take(self, slots: Array) -> State:
@@ -65,28 +68,29 @@ class Bank:
         rows = [ops.stop_gradient(kernels().take_rows(variable, slots)) for variable in self.leaves.values()]
         return State.unchecked(self.leaves, rows)
 
-    def is_given(self, slots: Array) -> Array:
-        """Return a boolean `(batch,)`: which rows the user gave since they were last used."""
-        return kernels().take_rows(self.given, slots) > 0
+    def starts_fresh(self, slots: Array, first: Array) -> Array:
+        """Return a boolean `(batch,)`: which rows start from the initial state, given which are a sequence's first."""
+        flags = kernels().take_rows(self.flags, slots)
+        return ops.logical_or(flags < 0, ops.logical_and(first, flags <= 0))
 
     def put(self, slots: Array, state: State) -> None:
         """Write the rows of `state` at `slots`; they count as carried, not as given."""
         for leaf, variable in self.leaves.items():
             kernels().put_rows(variable, slots, state[leaf])
-        kernels().put_rows(self.given, slots, ops.zeros_like(slots, dtype=_FLAG.dtype))
+        kernels().put_rows(self.flags, slots, ops.full_like(slots, CARRIED, dtype=_FLAG.dtype))
 
     def read(self, slots: np.ndarray) -> State:
         """Return the rows at `slots` as NumPy arrays."""
         return State({leaf: to_numpy(variable)[slots] for leaf, variable in self.leaves.items()})
 
-    def write(self, slots: np.ndarray, state: State, *, given: bool) -> None:
-        """Write rows from the host; leaves that `state` lacks stay as they are."""
+    def write(self, slots: np.ndarray, state: State, flag: float) -> None:
+        """Write rows from the host, as `GIVEN`, `CARRIED` or `FRESH`; leaves that `state` lacks stay as they are."""
         index = ops.convert_to_tensor(slots, dtype="int32")
         for leaf, rows in state.items():
             value = ops.convert_to_tensor(rows, dtype=self._spec[leaf].dtype)
             kernels().put_rows(self.leaves[leaf], index, value)
-        kernels().put_rows(self.given, index, ops.full((len(slots),), float(given), dtype=_FLAG.dtype))
+        kernels().put_rows(self.flags, index, ops.full((len(slots),), flag, dtype=_FLAG.dtype))
 
-    def forget_given(self) -> None:
+    def clear_flags(self) -> None:
         """Let every first window start from the initial state again."""
-        self.given.assign(ops.zeros((self.capacity,), dtype=_FLAG.dtype))
+        self.flags.assign(ops.full((self.capacity,), CARRIED, dtype=_FLAG.dtype))

@@ -12,27 +12,19 @@ import numpy as np
 
 from rnnstate.errors import DataError
 from rnnstate.runfolder import new_run
-from rnnstate.runs import Run, load_run, save_run
+from rnnstate.runs import Run, load_run, read_info, save_run
 from rnnstate.scores import score_table
 from rnnstate.series import Series, read_series
 from rnnstate.serving import advance
 from rnnstate.settings import Settings
 from rnnstate.standing import Starts, find_starts
 from rnnstate.tablefiles import check_free, read_table, write_table
-from rnnstate.tables import Table, counted
-from rnnstate.training import Say, judge
+from rnnstate.tables import Table, counted, quoted
+from rnnstate.training import CARRIED, Say, judge
 from rnnstate.training import train as train_model
 
 DEMO_DATA = "household_power_15min.csv.gz"
-DEMO = Settings(
-    targets=("active_kw", "reactive_kvar"),
-    time="time",
-    window=96,
-    layers="lstm:8,lstm:16",
-    epochs=20,
-    batch_size=64,
-    learning_rate=5e-3,
-)
+DEMO = Settings(targets=("active_kw", "reactive_kvar"), time="time", epochs=60)
 
 
 def train(
@@ -68,8 +60,7 @@ def next_steps(out: Path, say: Say) -> None:
 
 def evaluate(path: Path, data: str, *, always: bool, say: Say) -> None:
     """Score the model of a RUN on all rows of `data`."""
-    run = load_run(path)
-    _, series, starts = _new_data(run, data, always)
+    run, _, series, starts = _run_on(path, data, always)
     _say_starts(run, series, starts, say)
     outputs, _ = advance(run.model, series, run.scaling, starts=starts)
     scores, scored = judge(run.model, series, run.scaling, run.settings, outputs, [0] * len(series))
@@ -80,8 +71,7 @@ def evaluate(path: Path, data: str, *, always: bool, say: Say) -> None:
 def predict(path: Path, data: str, out: Path, *, always: bool, force: bool, say: Say) -> None:
     """Write predictions for each row of `data`, continuing from where the keys of a RUN stand."""
     check_free(out, force)
-    run = load_run(path)
-    table, series, starts = _new_data(run, data, always)
+    run, table, series, starts = _run_on(path, data, always)
     _say_starts(run, series, starts, say)
     outputs, _ = advance(run.model, series, run.scaling, starts=starts)
     write_table(out, _prediction_columns(run.settings, table, series, outputs), force=force)
@@ -91,10 +81,13 @@ def predict(path: Path, data: str, out: Path, *, always: bool, force: bool, say:
     say(f"Wrote {out}: {counted(filled, 'prediction')}{gaps}.")
 
 
-def _new_data(run: Run, data: str, always: bool) -> tuple[Table, list[Series], Starts]:
+def _run_on(path: Path, data: str, always: bool) -> tuple[Run, Table, list[Series], Starts]:
+    """Load a RUN and the data it is to go on with; what is cheap to check comes first."""
+    read_info(path)
     table = read_table(data)
+    run = load_run(path)
     series = read_series(table, run.settings.columns, run.end.steps)
-    return table, series, find_starts(series, run.end, always)
+    return run, table, series, find_starts(series, run.end, always)
 
 
 def _prediction_columns(
@@ -139,3 +132,6 @@ def _say_scores(title: str, scores: Sequence[Any], say: Say) -> None:
     say(f"{title}:")
     for line in score_table(scores):
         say(line)
+    behind = [s.target for s in scores if s.served == CARRIED and s.ratio is not None and s.ratio > 1]
+    if behind:
+        say(f"Persistence is better for {quoted(behind)}. More --epochs, layers or features may help.")

@@ -37,7 +37,7 @@ def describe(path: Path) -> list[str]:
 
 def findings(path: Path) -> tuple[list[str], bool]:
     """Return the lines of `rnnstate audit`, and whether one of them is an error."""
-    from rnnstate.audit import audit
+    from rnnstate.auditing import audit
 
     found = audit(load_model(path))
     return [str(finding) for finding in found] or ["Nothing to report."], any(f.level == "error" for f in found)
@@ -61,7 +61,7 @@ def _leaves(model: Any) -> Iterator[tuple[Mapping[str, LeafSpec], str]]:
     if hasattr(model, "state_spec"):
         yield model.state_spec, "yes"
         return
-    from rnnstate.audit import audit
+    from rnnstate.auditing import audit
     from rnnstate.stateful import keeps_state, recurrent_layers
 
     broken = {finding.layer: finding.code for finding in audit(model) if finding.level == "error"}

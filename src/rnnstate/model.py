@@ -13,11 +13,13 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from rnnstate.bank import Bank
+from rnnstate.bank import GIVEN, Bank
 from rnnstate.batches import BoundWindows, check_windows, refuse_extras, unstacked
+from rnnstate.carrying import Carried, is_batch, mask_of
 from rnnstate.checking import checked
-from rnnstate.errors import StateShapeError, UnsupportedModelError
+from rnnstate.errors import DataError, StateShapeError, UnsupportedModelError
 from rnnstate.guard import variables_kept
+from rnnstate.initial import InitialState, Zeros
 from rnnstate.kernels import kernels
 from rnnstate.masking import honouring_masks, mask_output
 from rnnstate.network import carrying_clone, trace
@@ -45,8 +47,8 @@ class StatefulModel(keras.Model):
     Args:
         net: A built Functional or Sequential model, nested ones included, `stateful` or not. Layers and weights are
             shared with it.
-        initial_state: `"zeros"`: each layer starts a sequence from its own `get_initial_state`, which is zeros for
-            Keras' layers.
+        initial_state: A layer of `rnnstate.initial` that says where a sequence starts. `"zeros"` is `initial.Zeros()`:
+            each layer's own `get_initial_state`, which is zeros for Keras' layers.
 
     Raises:
         UnsupportedModelError: If the network is subclassed, not built, or has recurrent layers out of reach.
@@ -64,8 +66,7 @@ class StatefulModel(keras.Model):
 
     def __init__(self, net: Any, initial_state: Any = "zeros", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if initial_state != "zeros":
-            raise ValueError(f'`initial_state` must be "zeros". Received: initial_state={initial_state!r}.')
+        self.start = _initial_layer(initial_state)
         self._carrier, ports = carrying_clone(net)
         if not ports:
             raise UnsupportedModelError(
@@ -74,8 +75,9 @@ class StatefulModel(keras.Model):
             )
         kernels().register_state(State)
         scope = trace(self._carrier)
-        states = States(scope.spec, self.initial_state, self._sync, self._forget_compiled)
+        states = States(scope.spec, self._placeholder_state, self._sync, self._forget_compiled)
         self._parts = _Parts(net, scope.spec, scope.owners, states, Bank(scope.spec, "inference"))
+        self.start.attach(scope.spec, self._own_initial_state)
         self.built = True
 
     @property
@@ -100,20 +102,32 @@ class StatefulModel(keras.Model):
         banks = [*parts.states.bank.variables, *parts.inference.variables] if parts else []
         return [*super().variables, *banks]
 
-    def initial_state(self, batch_size: Any) -> State:
+    def initial_state(self, batch_size: Any, observed: Any = None) -> State:
         """Return the state in which every sequence starts.
 
         Args:
             batch_size: Number of rows.
+            observed: Known values `(batch_size, values)`, for an initial state that is computed from them.
 
         Returns:
-            A `State` with leaves `(batch_size, *shape)`.
+            A `State` with leaves `(batch_size, *shape)`; gradients flow into it.
+
+        Raises:
+            DataError: If the initial state needs observed values and none are given.
         """
+        return self.start.state(batch_size, observed)
+
+    def _own_initial_state(self, batch_size: Any) -> State:
+        """Return what the layers themselves start from."""
         leaves = {}
         for prefix, port in self._parts.owners.items():
             for name, value in port.initial(batch_size).items():
                 leaves[f"{prefix}/{name}"] = ops.cast(value, self.state_spec[f"{prefix}/{name}"].dtype)
         return State.unchecked(self.state_spec, [leaves[name] for name in self.state_spec])
+
+    def _placeholder_state(self, batch_size: int) -> State:
+        """Return what the rows of sequences show that have not started: their values are not known before the data."""
+        return self._own_initial_state(batch_size) if self.start.needs_observed else self.start.state(batch_size)
 
     def step(
         self,
@@ -122,6 +136,7 @@ class StatefulModel(keras.Model):
         mask: Array | None = None,
         reset: Array | None = None,
         training: bool = False,
+        observed: Any = None,
     ) -> tuple[Any, State]:
         """Run a window from a given state. Pure: nothing but the results changes.
 
@@ -129,8 +144,10 @@ class StatefulModel(keras.Model):
             x: Input `(batch, time, features)`; a mapping or list for networks with several inputs.
             state: State that each row starts from, leaves `(batch, *shape)`.
             mask: Boolean `(batch, time)` of the valid steps. The state after a window is that of the last valid step.
-            reset: Boolean `(batch,)`: rows to put back to the initial state before the first step.
+            reset: Boolean `(batch,)`: rows to put back to the initial state before the first step; or `(batch, time)`:
+                before each step that is flagged, as at the starts of episodes.
             training: Whether dropout and the like are active.
+            observed: Known values `(batch, values)` for resets to an initial state that is computed from them.
 
         Returns:
             The outputs, and the `State` after the window.
@@ -144,24 +161,22 @@ class StatefulModel(keras.Model):
         shape = tree.flatten(x)[0].shape
         state = checked(self.state_spec, state, batch_size=shape[0])
         state = state.map(ops.convert_to_tensor)
-        mask = _flags("mask", mask, tuple(shape[:2]))
-        reset = _flags("reset", reset, tuple(shape[:1]))
-        if reset is not None:
-            state = where_rows(reset, self.initial_state(ops.shape(reset)[0]), state)
-        return run(self._carrier, x, state, mask, training)
+        mask = _flags("mask", mask, shape[:2])
+        if reset is None:
+            return run(self._carrier, x, state, mask, training)
+        reset = _flags("reset", reset, shape[: max(1, min(2, np.ndim(reset)))])
+        initial = self.start.state(ops.shape(reset)[0], observed, training)
+        if len(reset.shape) == 1:
+            return run(self._carrier, x, where_rows(reset, initial, state), mask, training)
+        return run(self._carrier, x, state, mask, training, reset, initial)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Run a batch of windows from the bank, or plain inputs from the initial state."""
-        if not (isinstance(inputs, dict) and "slot" in inputs):
-            batch_size = ops.shape(tree.flatten(inputs)[0])[0]
-            return run(self._carrier, inputs, self.initial_state(batch_size), None, training)[0]
-        bank = self._parts.states.bank if training else self._parts.inference
-        slots = ops.cast(inputs["slot"], "int32")
-        fresh = ops.logical_and(ops.cast(inputs["first"], "bool"), ops.logical_not(bank.is_given(slots)))
-        start = where_rows(fresh, self.initial_state(ops.shape(slots)[0]), bank.take(slots))
-        y, final = run(self._carrier, inputs["x"], start, _mask_of(inputs), training)
-        bank.put(slots, final)
-        return y
+        if is_batch(inputs):
+            bank = self._parts.states.bank if training else self._parts.inference
+            return Carried(self._carrier, bank, self.start, training)(inputs)
+        batch_size = ops.shape(tree.flatten(inputs)[0])[0]
+        return run(self._carrier, inputs, self.start.state(batch_size, None, training), None, training)[0]
 
     def compile(self, *args: Any, metrics: Any = None, weighted_metrics: Any = None, **kwargs: Any) -> None:
         """Configure the model for training; arguments as in `keras.Model.compile`."""
@@ -205,6 +220,7 @@ class StatefulModel(keras.Model):
         if validation_data is not None:
             check_windows(self.net, validation_data, argument="validation_data", targets=True)
             validation_data = self._bound_inference(validation_data, None)
+        self._observe(x)
         bound = BoundWindows(x, self.states.reserve(x.keys))
         with variables_kept(self):
             return super().fit(bound, validation_data=validation_data, **{**kwargs, "shuffle": False})
@@ -262,16 +278,33 @@ class StatefulModel(keras.Model):
 
     def _bound_inference(self, windows: Any, initial_state: Any) -> BoundWindows:
         """Bind windows to rows of the inference bank, from the given states or the initial ones."""
+        self._observe(windows)
         rows = len(windows.keys)
         given = None if initial_state is None else checked(self.state_spec, initial_state, batch_size=rows)
         bank = self._parts.inference
         if bank.reserve(rows):
             self._forget_compiled()
         slots = np.arange(1, rows + 1, dtype=np.int32)
-        bank.forget_given()
+        bank.clear_flags()
         if given is not None:
-            bank.write(slots, given, given=True)
+            bank.write(slots, given, GIVEN)
         return BoundWindows(windows, slots)
+
+    def _observe(self, windows: Any) -> None:
+        """Make the variables of the initial state that depend on the observed values, before anything is compiled."""
+        observed = windows[0][0].get("observed")
+        if self.start.needs_observed and observed is None:
+            raise DataError(
+                f"`initial_state={type(self.start).__name__}(...)` needs known values of each sequence. "
+                "Received: windows without `observed`. Use `Windows(..., observed=...)`."
+            )
+        if observed is not None and not self.start.needs_observed:
+            raise DataError(
+                f"`initial_state={type(self.start).__name__}()` takes no observed values. Received: windows with "
+                "`observed`. Use `StatefulModel(net, initial_state=rnnstate.initial.Observed())`, or leave them out."
+            )
+        if observed is not None and self.start.needs_observed:
+            self.start.observe(observed.shape[1])
 
     def _sync(self) -> None:
         """Bring the variables up to date: on JAX, Keras keeps their values elsewhere while it trains."""
@@ -283,12 +316,16 @@ class StatefulModel(keras.Model):
         self.train_function = self.test_function = self.predict_function = None
 
     def get_config(self) -> dict[str, Any]:
-        return {"net": keras.saving.serialize_keras_object(self.net), "initial_state": "zeros", "name": self.name}
+        parts = {"net": self.net, "initial_state": self.start}
+        return {"name": self.name, **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "StatefulModel":
-        net = keras.saving.deserialize_keras_object(config["net"], custom_objects=custom_objects)
-        return cls(**{**config, "net": net})
+        parts = {
+            name: keras.saving.deserialize_keras_object(config[name], custom_objects=custom_objects)
+            for name in ("net", "initial_state")
+        }
+        return cls(**{**config, **parts})
 
     def save_own_variables(self, store: Any) -> None:
         """Save the states of all keys along with the weights."""
@@ -299,19 +336,26 @@ class StatefulModel(keras.Model):
         self.states.load(store)
 
 
-def _mask_of(inputs: Any) -> Array | None:
-    mask = inputs.get("mask") if isinstance(inputs, dict) and "slot" in inputs else None
-    return None if mask is None else ops.cast(mask, "bool")
+def _initial_layer(initial_state: Any) -> InitialState:
+    if isinstance(initial_state, InitialState):
+        return initial_state
+    if isinstance(initial_state, str) and initial_state == "zeros":
+        return Zeros()
+    raise ValueError(
+        '`initial_state` must be "zeros" or a layer of `rnnstate.initial`, such as `rnnstate.initial.Learned()`. '
+        f"Received: initial_state={initial_state!r}."
+    )
 
 
 def _masked_outputs(inputs: Any, outputs: Any) -> Any:
-    mask = _mask_of(inputs)
+    mask = mask_of(inputs)
     return outputs if mask is None else tree.map_structure(lambda tensor: mask_output(tensor, mask), outputs)
 
 
-def _flags(name: str, flags: Any, shape: tuple[int | None, ...]) -> Array | None:
+def _flags(name: str, flags: Any, shape: Any) -> Array | None:
     if flags is None:
         return None
+    shape = tuple(shape)
     if None not in shape and tuple(np.shape(flags)) != shape:
         raise StateShapeError(f"`{name}` must be boolean with shape {shape}. Received: shape={tuple(np.shape(flags))}.")
     return ops.cast(flags, "bool")

@@ -4,6 +4,7 @@ The clone shares all layers and weights with the network it came from. Paths of 
 `encoder/lstm` is the layer `lstm` of the nested model `encoder`.
 """
 
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ import keras
 from keras import ops, tree
 
 from rnnstate.errors import UnsupportedModelError
+from rnnstate.loops import step_by_step
 from rnnstate.ports import find_port, is_recurrent, runs_backward
 from rnnstate.scope import StateScope, active_scope
 from rnnstate.state import Array
@@ -46,9 +48,17 @@ class PortLayer(keras.Layer):
         scope = active_scope() or StateScope()
         prefix = scope.enter(self.place)
         state = scope.take(prefix, self.port, self.layer, ops.shape(tree.flatten(x)[0])[0])
-        y, final = self.port.call(x, state, mask=_both(mask, _mask_of(scope, x)), training=training)
+        mask = _both(mask, _aligned(scope.mask, x))
+        y, final = self._run(x, state, mask, training, _aligned(scope.reset, x), scope.initial_of(prefix))
         scope.put(prefix, final)
         return y
+
+    def _run(self, x: Array, state: Any, mask: Any, training: bool, reset: Array | None, initial: Any) -> Any:
+        if reset is None:
+            return self.port.call(x, state, mask=mask, training=training)
+        if "reset" in inspect.signature(self.port.call).parameters:
+            return self.port.call(x, state, mask=mask, training=training, reset=reset, initial=initial)
+        return step_by_step(self.port, x, state, mask, training, reset, initial)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         return self.layer.compute_mask(inputs, previous_mask)
@@ -57,11 +67,10 @@ class PortLayer(keras.Layer):
         return self.layer.compute_output_shape(input_shape)
 
 
-def _mask_of(scope: StateScope, x: Array) -> Array | None:
-    """Return the mask of the window if `x` still has its time axis: some layers drop a mask on its way."""
+def _aligned(flags: Array | None, x: Array) -> Array | None:
+    """Return the flags of the window, `(batch, time)`, if `x` still has its time axis: some layers drop a mask."""
     shape = tree.flatten(x)[0].shape
-    aligned = scope.mask is not None and len(shape) > 2 and shape[1] == scope.mask.shape[1]
-    return scope.mask if aligned else None
+    return flags if flags is not None and len(shape) > 2 and shape[1] == flags.shape[1] else None
 
 
 def _both(one: Array | None, other: Array | None) -> Array | None:
@@ -86,6 +95,8 @@ def carrying_clone(net: Any, stand_in: Callable[[Any, Any], Any] = PortLayer) ->
     check_supported(net)
 
     def replace(layer: Any) -> Any:
+        if isinstance(layer, PortLayer):  # the network is itself such a clone
+            layer = layer.layer
         port = find_port(layer)
         if port is not None:
             return stand_in(layer, port)
@@ -172,7 +183,7 @@ def check_supported(net: Any) -> None:
 
 def _check_layer(path: str, layer: Any) -> None:
     # A time-distributed layer starts anew at each step, so a recurrent layer inside it remembers nothing.
-    if find_port(layer) is not None or runs_backward(layer):
+    if isinstance(layer, PortLayer) or find_port(layer) is not None or runs_backward(layer):
         return
     hidden = [inner for inner in sublayers(layer) if is_recurrent(inner)]
     if isinstance(layer, keras.layers.TimeDistributed):

@@ -12,6 +12,7 @@ import keras
 from keras import layers, ops, tree
 
 from rnnstate.errors import UnsupportedModelError
+from rnnstate.loops import scan_cell
 from rnnstate.spec import LeafSpec
 from rnnstate.state import Array
 
@@ -88,14 +89,43 @@ class RecurrentPort(Port):
         return dict(zip(leaf_names(self.layer), leaves, strict=True))
 
     def call(
-        self, x: Array, state: LocalState, mask: Array | None = None, training: bool = False
+        self,
+        x: Array,
+        state: LocalState,
+        mask: Array | None = None,
+        training: bool = False,
+        reset: Array | None = None,
+        initial: LocalState | None = None,
     ) -> tuple[Array, LocalState]:
+        names = leaf_names(self.layer)
         # JAX' scan wants the plain nested lists that the cells themselves return, in their order.
         structure = self.layer.get_initial_state(batch_size=1)
-        given = tree.pack_sequence_as(structure, [state[name] for name in leaf_names(self.layer)])
-        y, *final = self._twin(x, initial_state=given, mask=mask, training=training)
+        given, start = (
+            None if leaves is None else tree.pack_sequence_as(structure, [leaves[name] for name in names])
+            for leaves in (state, initial)
+        )
+        if reset is None and (mask is None or _masks_itself(self.layer)):
+            y, *final = self._twin(x, initial_state=given, mask=_aligned(mask, given), training=training)
+        else:
+            y, final = scan_cell(self.layer, x, given, mask, training, reset, start)
         result = (y, *final) if self.layer.return_state else y
-        return result, dict(zip(leaf_names(self.layer), tree.flatten(final), strict=True))
+        return result, dict(zip(names, tree.flatten(final), strict=True))
+
+
+_CONVOLUTIONS = (layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)
+_STOCK_CELLS = (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell)
+
+
+def _masks_itself(layer: Any) -> bool:
+    """True if Keras masks this layer rightly on every backend: on JAX it takes a cell's first leaf for its output."""
+    cells = layer.cell.cells if isinstance(layer.cell, layers.StackedRNNCells) else [layer.cell]
+    return isinstance(layer, _CONVOLUTIONS) or all(type(cell) in _STOCK_CELLS for cell in cells)
+
+
+def _aligned(mask: Array | None, state: Any) -> Array | None:
+    """Give a mask `(batch, time)` the rank of the leaves, or JAX sets batch against the axes of an image."""
+    rank = len(tree.flatten(state)[0].shape)
+    return mask if mask is None or rank == 2 else ops.reshape(mask, (*ops.shape(mask), *[1] * (rank - 1)))
 
 
 class BidirectionalPort(Port):
@@ -122,15 +152,35 @@ class BidirectionalPort(Port):
         return {f"forward/{name}": leaf for name, leaf in self._forward.initial(batch_size).items()}
 
     def call(
-        self, x: Array, state: LocalState, mask: Array | None = None, training: bool = False
+        self,
+        x: Array,
+        state: LocalState,
+        mask: Array | None = None,
+        training: bool = False,
+        reset: Array | None = None,
+        initial: LocalState | None = None,
     ) -> tuple[Array, LocalState]:
-        local = {name.removeprefix("forward/"): leaf for name, leaf in state.items()}
-        forward, final = self._forward.call(x, local, mask=mask, training=training)
-        backward, *_ = self._backward(x, mask=mask, training=training)
+        local, start = _without("forward/", state), _without("forward/", initial or {})
+        forward, final = self._forward.call(x, local, mask=mask, training=training, reset=reset, initial=start or None)
+        backward = self._run_backward(x, mask, training, reset)
         if self.layer.return_sequences:
             backward = ops.flip(backward, axis=1)
         merged = _merge(self.layer.merge_mode, forward, backward)
         return merged, {f"forward/{name}": leaf for name, leaf in final.items()}
+
+    def _run_backward(self, x: Array, mask: Array | None, training: bool, reset: Array | None) -> Array:
+        """Run the backward layer over a window, afresh, and afresh again before each step that another reset follows."""
+        if reset is None:
+            return self._backward(x, mask=mask, training=training)[0]
+        layer = self.layer.backward_layer
+        following = ops.concatenate([reset[:, 1:], ops.zeros_like(reset[:, :1])], axis=1)
+        x, mask, flags = (None if part is None else ops.flip(part, axis=1) for part in (x, mask, following))
+        fresh = layer.get_initial_state(batch_size=ops.shape(x)[0])
+        return scan_cell(layer, x, fresh, mask, training, flags, fresh)[0]
+
+
+def _without(prefix: str, leaves: Mapping[str, Array]) -> LocalState:
+    return {name.removeprefix(prefix): leaf for name, leaf in leaves.items()}
 
 
 def _merge(mode: str | None, forward: Array, backward: Array) -> Array:

@@ -22,7 +22,8 @@ def new_run(path: Path, force: bool = False) -> Iterator[Path]:
         folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.absolute().parent))
     except OSError as error:
         raise DataError(
-            f"--out must be a folder that can be made. Received: {path} ({error.strerror}). Give another place."
+            f"--out must be a folder that can be made. Received: {path} ({error.strerror}: {error.filename}). "
+            "Give another place."
         ) from error
     try:
         yield folder

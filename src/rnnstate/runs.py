@@ -97,7 +97,7 @@ def load_run(path: Path) -> Run:
         }
     except (KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"The files of {path} must be as `rnnstate train` wrote them. Received: {error}. {_AGAIN}"
+            f"The files of {path} must be as `rnnstate train` wrote them. Received: {error!r}. {_AGAIN}"
         ) from error
     for name, standing in standings.items():
         if standing.state.batch_size != len(standing.places):

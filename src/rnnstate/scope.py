@@ -22,14 +22,22 @@ class StateScope:
     Args:
         given: State to start from, or `None` to let each layer start from its own initial state.
         mask: Boolean `(batch, time)` of the valid steps, for layers that no propagated mask reaches.
+        reset: Boolean `(batch, time)`: rows to put back to `initial` before a step.
+        initial: The state that resets put rows back to.
     """
 
-    def __init__(self, given: Mapping[str, Array] | None = None, mask: Array | None = None) -> None:
-        self.given = given
-        self.mask = mask
+    def __init__(
+        self,
+        given: Mapping[str, Array] | None = None,
+        mask: Array | None = None,
+        reset: Array | None = None,
+        initial: Mapping[str, Array] | None = None,
+    ) -> None:
+        self.given, self.mask, self.reset, self.initial = given, mask, reset, initial
         self.final: dict[str, Array] = {}
         self.specs: dict[str, LeafSpec] = {}
         self.owners: dict[str, Any] = {}
+        self._names: dict[str, list[str]] = {}
         self._calls: dict[str, int] = {}
 
     def __enter__(self) -> "StateScope":
@@ -57,12 +65,18 @@ class StateScope:
     def take(self, prefix: str, port: Any, layer: Any, batch_size: Any) -> dict[str, Array]:
         """Return the leaves that the layer starts from, by their local names."""
         spec = port.spec(layer)
-        self.owners[prefix] = port
+        self.owners[prefix], self._names[prefix] = port, list(spec)
         self.specs.update({f"{prefix}/{name}": leaf for name, leaf in spec.items()})
         if self.given is not None:
             return {name: self.given[f"{prefix}/{name}"] for name in spec}
         initial = port.initial(batch_size)
         return {name: initial[name] for name in spec}
+
+    def initial_of(self, prefix: str) -> dict[str, Array] | None:
+        """Return the leaves that a reset puts the layer back to, by their local names."""
+        if self.initial is None:
+            return None
+        return {name: self.initial[f"{prefix}/{name}"] for name in self._names[prefix]}
 
     def put(self, prefix: str, final: Mapping[str, Array]) -> None:
         """Keep the leaves that the layer ended in, in the dtype in which they are carried."""

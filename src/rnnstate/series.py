@@ -120,7 +120,7 @@ def read_series(table: Table, columns: Columns, steps: Mapping[str, float | None
 
 def observed_rows(values: NDArray[np.float64], ticks: Ticks | None) -> NDArray[np.bool_]:
     """Return which rows have all their values, and their time if there are times."""
-    observed = ~np.isnan(values).any(axis=1)
+    observed = np.asarray(~np.isnan(values).any(axis=1))
     return observed if ticks is None else observed & ~np.isnan(ticks)
 
 

@@ -44,9 +44,9 @@ class Settings:
     window: int = 96
     layers: str = "lstm:8,lstm:16"
     split: str = "0.7,0.1,0.2"
-    epochs: int = 10
-    batch_size: int = 32
-    learning_rate: float = 1e-3
+    epochs: int = 30
+    batch_size: int = 16
+    learning_rate: float = 3e-3
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -96,7 +96,7 @@ class State(Mapping[str, Array]):
             raise StateShapeError(
                 f"Rows must lie in 0 to {self.batch_size - 1}, the rows of this state. Received: row {outside[0]}."
             )
-        return self.map(lambda value: value[taken % max(self.batch_size, 1)])
+        return self.map(lambda value: _rows_of(value, taken % max(self.batch_size, 1)))
 
     def replace(self, /, **leaves: Array) -> "State":
         """Return a state with some leaves replaced: `state.replace(**{"lstm/h": h})`.
@@ -165,6 +165,14 @@ def to_numpy(value: Array) -> np.ndarray:
 def _as_array(value: Any) -> Array:
     """Leave tensors of any backend as they are; turn lists and numbers into arrays."""
     return value if hasattr(value, "shape") and hasattr(value, "dtype") else np.asarray(value)
+
+
+def _rows_of(value: Array, rows: np.ndarray) -> Array:
+    if isinstance(value, np.ndarray):
+        return value[rows]
+    from keras import ops  # TensorFlow's tensors take no array as an index
+
+    return ops.take(value, rows, axis=0)
 
 
 def _dtype(value: Array) -> str:

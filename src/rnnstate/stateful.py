@@ -49,6 +49,7 @@ def stateful_layers(model: Any) -> list[StatefulLayer]:
             f"The model must have a recurrent layer with `stateful=True`. Received: `{model.name}` with {others} recurrent "
             "layers, none of which keeps its state. Wrap it: `rnnstate.StatefulModel(model)`."
         )
+    _report_shared(found)
     return found
 
 
@@ -91,8 +92,8 @@ def _described(path: str, layer: Any) -> StatefulLayer:
         return StatefulLayer(path, layer, {}, initial, [_rebound(path, names, names[0], values)])
     rebound = [
         _rebound(path, names, name, value)
-        for index, (name, value, expected) in enumerate(zip(names, values, initial, strict=True))
-        if not _is_own(value, expected) or any(value is other for other in values[:index])
+        for name, value, expected in zip(names, values, initial, strict=True)
+        if not _is_own(value, expected)
     ]
     return StatefulLayer(path, layer, dict(zip(names, values, strict=True)), initial, rebound)
 
@@ -116,8 +117,8 @@ def _own_batch_size(layer: Any) -> int:
 
 
 def _made_by_keras(value: Any) -> bool:
-    # A variable that a user makes is called "variable"; Keras calls its own "rnn_state".
-    return isinstance(value, keras.Variable) and value.name.startswith("rnn_state")
+    # Keras makes its own within a layer, so their path is `.../lstm/rnn_state`; that of a user's variable is its name.
+    return isinstance(value, keras.Variable) and value.path.endswith("/rnn_state")
 
 
 def _is_own(value: Any, expected: Array) -> bool:
@@ -132,6 +133,20 @@ def _rebound(path: str, names: list[str], name: str, value: Any) -> str:
         f"Received: {kind}{shape}, bound to it later. A compiled step does not see it. Make the model anew, and set "
         "states with `rnnstate.write(model, {...})`."
     )
+
+
+def _report_shared(found: list[StatefulLayer]) -> None:
+    """Report a variable that stands for two leaves: one of them was rebound to it, and nothing tells which."""
+    owners: dict[int, tuple[StatefulLayer, str]] = {}
+    for layer in found:
+        for name, variable in layer.variables.items():
+            first, other = owners.setdefault(id(variable), (layer, name))
+            if (first.layer, other) != (layer.layer, name):
+                layer.rebound.append(
+                    f"The leaves `{first.path}/{other}` and `{layer.path}/{name}` must be variables of their own. "
+                    f"Received: one variable of shape {tuple(variable.shape)} for both: `.states` of one was bound to that "
+                    "of the other. Make the model anew, and set states with `rnnstate.write(model, {...})`."
+                )
 
 
 def leaves_of(layers: list[StatefulLayer]) -> dict[str, Any]:

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from rnnstate.bank import Bank
+from rnnstate.bank import CARRIED, FRESH, GIVEN, Bank
 from rnnstate.checking import checked
 from rnnstate.errors import DataError, SpecMismatchError, StateStructureError, UnknownKeyError
 from rnnstate.spec import StateSpec
-from rnnstate.state import Array, State, quoted
+from rnnstate.state import Array, State, quoted, to_numpy
 
 Key = Hashable
 
@@ -86,7 +86,7 @@ class States:
         rows = checked(self._spec, state, batch_size=len(listed), partial=True)
         self._before()
         slots = self.reserve(listed)
-        self.bank.write(slots, rows, given=True)
+        self.bank.write(slots, rows, GIVEN)
 
     def reset(self, keys: Iterable[Key] | Key | None = None) -> None:
         """Put the given sequences, or all, back to the initial state.
@@ -97,7 +97,7 @@ class States:
         self._before()
         slots = self._known(keys)
         if len(slots):
-            self.bank.write(slots, self._initial(len(slots)), given=False)
+            self.bank.write(slots, self._initial(len(slots)), FRESH)
 
     def reserve(self, keys: Sequence[Key]) -> np.ndarray:
         """Return the slots of keys; new ones get a row that holds the initial state."""
@@ -106,7 +106,7 @@ class States:
             if self.bank.reserve(len(self) + len(new)):
                 self._replaced()
             slots = np.arange(len(self) + 1, len(self) + 1 + len(new))
-            self.bank.write(slots, self._initial(len(new)), given=False)
+            self.bank.write(slots, self._initial(len(new)), FRESH)
             self._slots.update(zip(new, slots.tolist(), strict=True))
         return np.array([self._slots[key] for key in keys], dtype=np.int32)
 
@@ -131,7 +131,7 @@ class States:
         self._before()
         slots = self._known(None)
         store["keys"] = np.frombuffer(json.dumps([_encoded(key) for key in self._slots]).encode(), dtype=np.uint8)
-        store["given"] = np.asarray(self.bank.given)[slots]
+        store["flags"] = to_numpy(self.bank.flags)[slots]
         for index, rows in enumerate(self.bank.read(slots).values()):
             store[f"leaf_{index}"] = rows
 
@@ -148,10 +148,10 @@ class States:
         self._slots.clear()
         if keys:
             slots = self.reserve(keys)
-            given = np.asarray(store["given"]) > 0
-            for flag in (False, True):
-                if (given == flag).any():
-                    self.bank.write(slots[given == flag], rows.rows(np.flatnonzero(given == flag)), given=flag)
+            flags = np.asarray(store["flags"])
+            for flag in (GIVEN, CARRIED, FRESH):
+                if (chosen := np.flatnonzero(flags == flag)).size:
+                    self.bank.write(slots[chosen], rows.rows(chosen), flag)
 
 
 def _encoded(key: Any) -> Any:

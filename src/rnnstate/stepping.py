@@ -11,7 +11,15 @@ from rnnstate.scope import StateScope
 from rnnstate.state import Array, State
 
 
-def run(carrier: Any, x: Any, state: Mapping[str, Array], mask: Array | None, training: bool) -> tuple[Any, State]:
+def run(
+    carrier: Any,
+    x: Any,
+    state: Mapping[str, Array],
+    mask: Array | None,
+    training: bool,
+    reset: Array | None = None,
+    initial: Mapping[str, Array] | None = None,
+) -> tuple[Any, State]:
     """Call a network whose layers take their state from the scope.
 
     Args:
@@ -20,13 +28,15 @@ def run(carrier: Any, x: Any, state: Mapping[str, Array], mask: Array | None, tr
         state: Leaves `(batch, *shape)`.
         mask: Boolean `(batch, time)` of the valid steps, or `None`.
         training: Whether dropout and the like are active.
+        reset: Boolean `(batch, time)`: rows to put back to `initial` before a step.
+        initial: The state that resets put rows back to.
 
     Returns:
         The outputs and the final state.
     """
     if mask is not None:
         x = tree.map_structure(lambda tensor: mask_input(ops.convert_to_tensor(tensor), mask), x)
-    with StateScope(state, mask) as scope, warnings.catch_warnings():
+    with StateScope(state, mask, reset, initial) as scope, warnings.catch_warnings():
         # Layers that drop a mask say that those after them will not see it; the scope's mask reaches them all the same.
         warnings.filterwarnings("ignore", message=".*was passed an input with a mask attached.*")
         y = carrier(x, training=training)

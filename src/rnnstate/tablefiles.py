@@ -52,13 +52,16 @@ def read_csv(content: bytes, source: str) -> Table:
             f"{source} must be text in UTF-8. Received: byte {content[error.start]:#04x} in line {line}. "
             "Save the file as UTF-8, as gzip of it, or as Parquet."
         ) from None
+    text = text.rstrip("\r\n")
     header = text.lstrip("\r\n").split("\n", 1)[0]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
+    rows: list[list[str]] = []
+    lines: list[int] = []
     try:
-        rows, lines = [], []
         for row in reader:
-            if row:
-                rows.append(row)
+            # A blank line is nothing, but a value that is missing where there is one column.
+            if row or (rows and len(rows[0]) == 1):
+                rows.append(row or [""])
                 lines.append(reader.line_num)
     except csv.Error as error:
         raise DataError(f"{source} must be a CSV file. Received: {error} in line {reader.line_num}.") from error
