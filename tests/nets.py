@@ -168,7 +168,7 @@ def two_layers():
 def last_step(return_sequences=False):
     """Return a network with one output for each window."""
     last = layers.GRU(3, return_sequences=return_sequences, name="gru")
-    return keras.Sequential([series_input(), layers.LSTM(5, return_sequences=True), last, layers.Dense(2)])
+    return keras.Sequential([series_input(), layers.LSTM(5, return_sequences=True, name="lstm"), last, layers.Dense(2)])
 
 
 def last_step_custom(return_sequences=False):

@@ -12,6 +12,7 @@ from keras import ops, tree
 
 from rnnstate.bank import Bank
 from rnnstate.initial import InitialState
+from rnnstate.masking import is_series
 from rnnstate.state import Array, State
 from rnnstate.stepping import run, where_rows
 
@@ -64,7 +65,8 @@ class Carried:
             state = state if "context" in inputs else state.detach()
         state = self._at_window(inputs, state, initial)
         if not (lead and self._training):
-            return window(state, initial)
+            plain: tuple[Any, State] = window(state, initial)
+            return plain
         # The next window's steps before it begin inside this one: that is the state to keep, unless nothing follows.
         return self._kept_early(inputs, lead, state, initial)
 
@@ -96,10 +98,9 @@ class Carried:
 
     def _run_of(self, inputs: dict[str, Any], steps: slice) -> Callable[[State, State], tuple[Any, State]]:
         mask, reset = inputs.get("mask"), inputs.get("reset")
-        series = None if mask is None else int(mask.shape[1])
 
         def part(tensor: Array) -> Array:
-            return tensor[:, steps] if len(tensor.shape) > 1 and tensor.shape[1] == series else tensor
+            return tensor[:, steps] if is_series(tensor, int(inputs["mask"].shape[1])) else tensor
 
         def of_window(state: State, initial: State) -> tuple[Any, State]:
             x = inputs["x"] if steps == slice(0, None) else tree.map_structure(part, inputs["x"])

@@ -45,9 +45,17 @@ def demo(
     """Train on the household power data of this package; RUN goes again unless `out` is given."""
     settings = DEMO if epochs is None else replace(DEMO, epochs=epochs)
     say("Data of one household near Paris: mean electric power of each 15 minutes, 2006 to 2010, measured.")
+    if _backend() == "torch":
+        say("On PyTorch this takes many minutes, on JAX half a minute. For a first look: --epochs 1.")
     with as_file(files("rnnstate") / "data" / DEMO_DATA) as data, ExitStack() as stack:
         path = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rnnstate-demo-"))) / "RUN"
         train(settings, str(data), path, force=force, verbose=verbose, command=command, say=say)
+
+
+def _backend() -> str:
+    import keras
+
+    return str(keras.backend.backend())
 
 
 def next_steps(out: Path, say: Say) -> None:

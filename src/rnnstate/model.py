@@ -23,10 +23,12 @@ from rnnstate.initial import InitialState, Zeros
 from rnnstate.kernels import kernels
 from rnnstate.masking import honouring_masks, mask_output
 from rnnstate.network import carrying_clone, trace
+from rnnstate.resuming import fit_resumably
 from rnnstate.spec import StateSpec
 from rnnstate.state import Array, State
 from rnnstate.states import States
 from rnnstate.stepping import run, where_rows
+from rnnstate.unrolling import Unrolling
 
 
 @dataclass
@@ -41,7 +43,7 @@ class _Parts:
 
 
 @keras.saving.register_keras_serializable("rnnstate")
-class StatefulModel(keras.Model):
+class StatefulModel(Unrolling, keras.Model):
     """A network with explicit state, in the shape of a `keras.Model`.
 
     Args:
@@ -164,11 +166,12 @@ class StatefulModel(keras.Model):
         mask = _flags("mask", mask, shape[:2])
         if reset is None:
             return run(self._carrier, x, state, mask, training)
-        reset = _flags("reset", reset, shape[: max(1, min(2, np.ndim(reset)))])
-        initial = self.start.state(ops.shape(reset)[0], observed, training)
-        if len(reset.shape) == 1:
-            return run(self._carrier, x, where_rows(reset, initial, state), mask, training)
-        return run(self._carrier, x, state, mask, training, reset, initial)
+        rank = max(1, min(2, len(np.shape(reset))))
+        flags = _flags("reset", reset, shape[:rank])
+        initial = self.start.state(ops.shape(tree.flatten(x)[0])[0], observed, training)
+        if rank == 1:
+            return run(self._carrier, x, where_rows(flags, initial, state), mask, training)
+        return run(self._carrier, x, state, mask, training, flags, initial)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Run a batch of windows from the bank, or plain inputs from the initial state."""
@@ -199,7 +202,9 @@ class StatefulModel(keras.Model):
         """Update the metrics; padded steps count for nothing."""
         return super().compute_metrics(x, y, _masked_outputs(x, y_pred), sample_weight)
 
-    def fit(self, x: Any = None, y: Any = None, *, validation_data: Any = None, **kwargs: Any) -> Any:
+    def fit(
+        self, x: Any = None, y: Any = None, *, validation_data: Any = None, checkpoint: Any = None, **kwargs: Any
+    ) -> Any:
         """Train on windows, each from the state in which its sequence's previous window ended.
 
         Args:
@@ -207,13 +212,17 @@ class StatefulModel(keras.Model):
                 `states.write` gave.
             y: Belongs to `Windows`.
             validation_data: `Windows` with targets, run from their initial states in a bank of their own.
+            checkpoint: Folder, or `rnnstate.Checkpoint`, to keep checkpoints in. The same call, made again after the
+                process was killed, goes on from there and gives bit for bit the uninterrupted run.
             kwargs: As in `keras.Model.fit`; `shuffle` must be False.
 
         Returns:
             Keras' `History`.
 
         Raises:
-            DataError: If the data are no `Windows`, lack targets, do not fit the network, or are to be shuffled.
+            DataError: If the data are no `Windows`, lack targets, do not fit the network, or are to be shuffled; or
+                if no checkpoint in the folder is usable.
+            SpecMismatchError: If the checkpoints in the folder are those of another run.
         """
         refuse_extras("fit", {**kwargs, "y": y})
         check_windows(self.net, x, argument="x", targets=True)
@@ -221,9 +230,12 @@ class StatefulModel(keras.Model):
             check_windows(self.net, validation_data, argument="validation_data", targets=True)
             validation_data = self._bound_inference(validation_data, None)
         self._observe(x)
-        bound = BoundWindows(x, self.states.reserve(x.keys))
+        kwargs["shuffle"] = False
         with variables_kept(self):
-            return super().fit(bound, validation_data=validation_data, **{**kwargs, "shuffle": False})
+            if checkpoint is not None:
+                return fit_resumably(self, super().fit, x, validation_data, checkpoint, kwargs)
+            bound = BoundWindows(x, self.states.reserve(x.keys))
+            return super().fit(bound, validation_data=validation_data, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *, initial_state: Any = None, **kwargs: Any) -> Any:
         """Return loss and metrics on windows, without touching the training states.

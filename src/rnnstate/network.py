@@ -132,9 +132,17 @@ def trace(clone: Any) -> StateScope:
             scopes.append(scope)
             return outputs
 
-    symbols = tree.map_structure(lambda tensor: keras.KerasTensor(tensor.shape, dtype=tensor.dtype), inputs_of(clone))
+    symbols = tree.map_structure(_symbol, inputs_of(clone))
     Probe().compute_output_spec(symbols)
     return scopes[-1]
+
+
+def _symbol(tensor: Any) -> Any:
+    """Return a symbol like an input. TensorFlow cannot scan over a time axis of unknown length, so it gets one."""
+    batch, *sizes = tensor.shape
+    if sizes and sizes[0] is None:
+        sizes[0] = 2
+    return keras.KerasTensor((batch, *sizes), dtype=tensor.dtype)
 
 
 def inputs_of(net: Any) -> Any:
