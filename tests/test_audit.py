@@ -147,9 +147,7 @@ def test_time_distributed():
 
 def test_a_model_that_is_partly_stateful():
     """A layer that is not stateful is a note beside the findings of those that are."""
-    model = models.net(
-        layers.LSTM(5, return_sequences=True, name="fresh"), layers.GRU(7, stateful=True, name="gru")
-    )
+    model = models.net(layers.LSTM(5, return_sequences=True, name="fresh"), layers.GRU(7, stateful=True, name="gru"))
     assert one(model, "fresh").layer == "fresh"
     assert one(model, "frozen-batch").layer == "gru"
 

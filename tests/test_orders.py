@@ -1,5 +1,6 @@
 """Every order, and windows of drawn lengths: each step once, in time order, one window of a sequence in a batch."""
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -67,9 +68,7 @@ def test_law_sees_what_is_wrong():
 def test_batches_do_not_depend_on_the_epoch(data, length, batch_size, order):
     """The number of batches is that of every epoch; `shuffled` needs as few as any order can."""
     lengths, cuts = data
-    sizes = {
-        plan_windows(lengths, length, batch_size, order, cuts=cuts, epoch=epoch).num_batches for epoch in range(4)
-    }
+    sizes = {plan_windows(lengths, length, batch_size, order, cuts=cuts, epoch=epoch).num_batches for epoch in range(4)}
     counts = cut_windows(np.array(lengths), length, cuts).counts
     least = max(counts.max(), -(-counts.sum() // min(batch_size, len(lengths))))
     assert len(sizes) == 1
@@ -115,7 +114,7 @@ def test_drawn_lengths_are_those_of_the_paper():
     assert 0.02 < halved.mean() < 0.09
     assert abs(drawn[~halved].mean() - 70) < 1
     assert 4 < drawn[~halved].std() < 6
-    assert drawn.sum() == pytest.approx(70_000, rel=0.01)
+    assert 70_000 <= drawn.sum() < 70_070
 
 
 @given(LENGTHS, SIZE, SIZE, st.sampled_from([{"order": "shuffled"}, {"vary": Vary(1, 3.0)}]), st.integers(0, 9))
@@ -178,13 +177,20 @@ def test_shuffled_mixes():
     assert (plan.sequence >= 0).all()
 
 
+def test_shuffled_spreads_long_sequences():
+    """A sequence with many windows is met all through the epoch, and is halfway when the epoch is."""
+    plan = plan_windows([100] + [2] * 150, 1, 2, "shuffled")
+    batches, _ = np.nonzero(plan.sequence == 0)
+    assert plan.num_batches == 200
+    assert 70 < batches[50] < 130
+    assert np.diff(batches).max() < 20
+
+
 def test_buckets_leave_fewer_rows_empty():
-    """Longest first, rows end together; as the sequences come, a long one at the end runs alone."""
+    """Longest first, rows end together; as the sequences come, a long one at the end runs on alone."""
     lengths = np.random.default_rng(0).integers(10, 400, size=53).tolist()
-    empty = {
-        order: int((plan_windows(lengths, 10, 8, order).sequence < 0).sum()) for order in ("lanes", "buckets")
-    }
-    assert empty["buckets"] < 8 < empty["lanes"]
+    empty = {order: int((plan_windows(lengths, 10, 8, order).sequence < 0).sum()) for order in ("lanes", "buckets")}
+    assert empty == {"lanes": 80, "buckets": 8}
     first = plan_windows([3, 9, 4, 8], 1, 2, "buckets").sequence[0].tolist()
     assert first == [1, 3]
 
@@ -233,8 +239,6 @@ def test_assemble_another_epoch():
 
 def test_keras_meets_each_epoch_whole():
     """In each epoch of a plain Keras `fit`, every window is met once, in the order of one epoch of the windows."""
-    import keras
-
     met = []
 
     class Watched(Windows):
@@ -243,8 +247,8 @@ def test_keras_meets_each_epoch_whole():
             return super().__getitem__(index)
 
     windows = Watched(np.ones((5, 9, 1)), np.ones((5, 9, 1)), length=3, batch_size=2, order="shuffled")
-    inputs = {"x": keras.Input((3, 1)), "slot": keras.Input((), dtype="int32"), "first": keras.Input((), dtype="bool")}
-    inputs["mask"] = keras.Input((3,), dtype="bool")
+    kinds = {"x": ((3, 1), "float32"), "slot": ((), "int32"), "first": ((), "bool"), "mask": ((3,), "bool")}
+    inputs = {name: keras.Input(shape, dtype=dtype, name=name) for name, (shape, dtype) in kinds.items()}
     model = keras.Model(inputs, keras.layers.Dense(1)(inputs["x"]))
     model.compile("sgd", "mse")
     model.fit(windows, epochs=3, shuffle=False, verbose=0)

@@ -193,7 +193,10 @@ def rebind_list(layer):
 
 
 REBOUND = {
-    "another shape": (rebind_shape, r"`lstm.states\[0\]` \(leaf `lstm/h`\).*variable named `rnn_state` of shape \(3, 2\)"),
+    "another shape": (
+        rebind_shape,
+        r"`lstm.states\[0\]` \(leaf `lstm/h`\).*variable named `rnn_state` of shape \(3, 2\)",
+    ),
     "another variable": (rebind_variable, r"`lstm.states\[0\]` \(leaf `lstm/h`\).*`rnn_state` of shape \(3, 5\)"),
     "an array": (rebind_array, r"`lstm.states\[0\]` \(leaf `lstm/h`\).*Received: ndarray of shape \(3, 5\)"),
     "a number": (rebind_number, r"`lstm.states\[0\]` \(leaf `lstm/h`\).*Received: float"),
@@ -227,7 +230,9 @@ def test_the_other_leafs_variable_is_named(to, of):
     """One variable for h and c is an error that names both."""
     model = models.lstm()
     model.layers[0].states[to] = model.layers[0].states[of]
-    check_rebound(model, r"`lstm/h` and `lstm/c` must be variables of their own.*one variable of shape \(3, 5\) for both")
+    check_rebound(
+        model, r"`lstm/h` and `lstm/c` must be variables of their own.*one variable of shape \(3, 5\) for both"
+    )
 
 
 def test_another_layers_variable_is_named():
@@ -248,7 +253,10 @@ def test_stock_layers_are_refused_where_the_step_ignores_them():
                 use(model)
         else:
             use(model)
-    assert all(nets.difference(variable, np.zeros((BATCH, 5))) == 0 for variable in model.layers[0].states) == models.on_jax()
+    assert (
+        all(nets.difference(variable, np.zeros((BATCH, 5))) == 0 for variable in model.layers[0].states)
+        == models.on_jax()
+    )
 
 
 @every_form

@@ -34,7 +34,7 @@ def _add_demo(commands: Commands) -> None:
         "Train on four years of a household's electric power, which comes with the package.",
         "rnnstate demo --epochs 1",
     )
-    parser.add_argument("--epochs", type=int, metavar="N", help="passes over the training part (default: 60)")
+    parser.add_argument("--epochs", type=int, metavar="N", help="passes over the training part (default: 100)")
     parser.add_argument("--out", type=Path, metavar="RUN", help="keep what was trained in this folder")
     _add_output_options(parser)
 

@@ -79,14 +79,15 @@ def _check_targets(net: Any, windows: Windows, argument: str) -> None:
     targets, outputs = tree.flatten(batch[1]), net.outputs
     if len(targets) != len(outputs):
         return
-    for target, output in zip(targets, outputs, strict=True):
+    kinds = tree.flatten(windows.targets)
+    for target, output, kind in zip(targets, outputs, kinds, strict=True):
         # Without this, (batch, time, 1) against (batch, 1) broadcasts, and trains on nonsense.
-        if len(output.shape) == 2 and target.ndim > 2:
+        if len(output.shape) == 2 and (target.ndim > 2 or kind == "steps"):
             raise DataError(
                 "The network gives one output per window (`return_sequences=False`), so targets must be one per window. "
                 f'Received: targets per step, batch shape {target.shape}. Use `Windows(..., targets="last")`.'
             )
-        if len(output.shape) > 2 and target.ndim == 2 and target.shape[1] != windows.length:
+        if len(output.shape) > 2 and target.ndim == 2 and kind != "steps":
             raise DataError(
                 "The network gives one output per step, so targets must be per step, (time, outputs). "
                 f"Received: one per window, batch shape {target.shape}. Set `return_sequences=False` in the last "

@@ -24,7 +24,7 @@ from rnnstate.training import CARRIED, Say, judge
 from rnnstate.training import train as train_model
 
 DEMO_DATA = "household_power_15min.csv.gz"
-DEMO = Settings(targets=("active_kw", "reactive_kvar"), time="time", epochs=60)
+DEMO = Settings(targets=("active_kw", "reactive_kvar"), time="time", epochs=100)
 
 
 def train(

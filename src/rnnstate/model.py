@@ -23,6 +23,7 @@ from rnnstate.initial import InitialState, Zeros
 from rnnstate.kernels import kernels
 from rnnstate.masking import honouring_masks, mask_output
 from rnnstate.network import carrying_clone, trace
+from rnnstate.pacing import paced
 from rnnstate.resuming import fit_resumably
 from rnnstate.spec import StateSpec
 from rnnstate.state import Array, State
@@ -231,7 +232,7 @@ class StatefulModel(Unrolling, keras.Model):
             validation_data = self._bound_inference(validation_data, None)
         self._observe(x)
         kwargs["shuffle"] = False
-        with variables_kept(self):
+        with variables_kept(self), paced(self, x, kwargs.get("callbacks")) as kwargs["callbacks"]:
             if checkpoint is not None:
                 return fit_resumably(self, super().fit, x, validation_data, checkpoint, kwargs)
             bound = BoundWindows(x, self.states.reserve(x.keys))
@@ -293,6 +294,7 @@ class StatefulModel(Unrolling, keras.Model):
         self._observe(windows)
         rows = len(windows.keys)
         given = None if initial_state is None else checked(self.state_spec, initial_state, batch_size=rows)
+        given = None if given is None else checked(self.state_spec, given.numpy())
         bank = self._parts.inference
         if bank.reserve(rows):
             self._forget_compiled()

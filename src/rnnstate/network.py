@@ -63,8 +63,9 @@ class PortLayer(keras.Layer):
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         return self.layer.compute_mask(inputs, previous_mask)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return self.layer.compute_output_shape(input_shape)
+    def compute_output_spec(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        # By its own layer, which may have no `compute_output_shape`: Keras then runs it on symbols.
+        return self.layer.compute_output_spec(x)
 
 
 def _aligned(flags: Array | None, x: Array) -> Array | None:

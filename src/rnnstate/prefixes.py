@@ -31,21 +31,20 @@ class Prefix:
         """Read the arguments `burn_in` and `back` of `Windows`.
 
         Raises:
-            DataError: If both are given, or there are more steps than a window has.
+            DataError: If both are given, or `back` does not cover the window.
         """
         if burn_in and back:
             raise DataError(
                 f"`burn_in` and `back` exclude each other. Received: burn_in={burn_in!r}, back={back!r}. "
                 "Take `back` if gradient shall flow through the steps before a window, else `burn_in`."
             )
-        if back is not None and not length <= check_count("back", back) <= 2 * length:
+        if back is not None and check_count("back", back) < length:
             raise DataError(
-                f"`back` must be from `length`, {length}, to twice as many steps. Received: back={back}. It counts the "
-                "steps of the window and those before it."
+                f"`back` must be at least `length`, {length}. Received: back={back}. It counts the steps of the window and "
+                "those before it."
             )
-        if burn_in is not None and check_count("burn_in", burn_in, least=0) > length:
-            raise DataError(f"`burn_in` must be at most `length`, {length}. Received: burn_in={burn_in}.")
-        prefix = cls("burn_in", burn_in or 0) if back is None else cls("context", back - length)
+        burn_in = 0 if burn_in is None else check_count("burn_in", burn_in, least=0)
+        prefix = cls("burn_in", burn_in) if back is None else cls("context", back - length)
         if vary and prefix.steps:
             raise DataError(
                 "`vary` draws how far a window reaches, so no fixed number of steps is before the next one. Received: "

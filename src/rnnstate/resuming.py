@@ -1,8 +1,8 @@
 """`fit` that goes on where it was stopped, bit for bit: Keras' own `fit`, from a checkpoint and from the right batch.
 
 A run is at most two calls of Keras' `fit`: the rest of the epoch that was interrupted, then the epochs that are left, which
-may be none. Each call begins by putting everything to what the newest checkpoint says, after the callbacks have had their
-`on_train_begin` and `on_epoch_begin`, so whatever those changed does not count twice.
+may be none. Everything is put to what the newest checkpoint says after `on_train_begin`, and in the middle of an epoch just
+before its next batch, so that what callbacks do in the beginning of a run or an epoch does not count twice.
 """
 
 import os
@@ -19,7 +19,7 @@ from rnnstate.batches import BoundWindows
 from rnnstate.checkpoint import Checkpoint, CheckpointFolder
 from rnnstate.errors import DataError
 from rnnstate.identity import check_identity, check_rate, identity_of, rate_of, versions
-from rnnstate.snapshot import put_snapshot, take_snapshot
+from rnnstate.snapshot import build_all, put_snapshot, take_snapshot
 
 Fit = Callable[..., Any]
 
@@ -130,6 +130,7 @@ class _Run:
 
     def write(self, callbacks: list[Any], epoch: int, batch: int) -> None:
         """Write a checkpoint from which batch `batch` of `epoch` is next."""
+        snapshot = take_snapshot(self.model, callbacks)
         self.folder.write(
             {
                 "epoch": epoch,
@@ -138,7 +139,7 @@ class _Run:
                 "rates": [self._rate, rate_of(self.model)],
                 "identity": self.identity,
                 "versions": versions(),
-                **take_snapshot(self.model, callbacks),
+                **snapshot,
             }
         )
         self._written = time.monotonic()
@@ -175,6 +176,7 @@ class _Callbacks(keras.callbacks.CallbackList):
         self._run, self._begun, self.is_last = run, False, False
 
     def on_train_begin(self, logs: Any = None) -> None:
+        build_all(self.model, self._run.windows[0])
         if not self._begun:
             super().on_train_begin(logs)
         self._begun = True
@@ -186,13 +188,13 @@ class _Callbacks(keras.callbacks.CallbackList):
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._run.at_epoch(epoch)
         super().on_epoch_begin(epoch, logs)
-        self._epoch, self._first = epoch, 0
-        if self._run.batch and not self.is_last:
-            self._first = self._run.batch
-            self._put_back()
+        self._epoch, self._first = epoch, 0 if self.is_last else self._run.batch
         self._done = self._first
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        if self._first and not batch:
+            # As late as can be: PyTorch's loader has drawn from the global generator when it began the epoch.
+            self._put_back()
         super().on_train_batch_begin(self._first + batch, logs)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -211,7 +213,7 @@ class _Callbacks(keras.callbacks.CallbackList):
 
     def _put_back(self) -> None:
         put_snapshot(self.model, self.callbacks, self._run.content or {})
-        self.model.stop_training = False
+        self.model.stop_training = self._run.stopped
 
 
 class _Remaining(BoundWindows):

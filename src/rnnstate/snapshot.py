@@ -6,7 +6,7 @@
 | `states` | keys, rows and flags of the training bank |
 | `callbacks` | what `EarlyStopping` and the like remember |
 | `history` | the `History` of all epochs so far |
-| `random` | the global random states of Python and NumPy |
+| `random` | the global random states of Python, NumPy and the backend |
 """
 
 import random
@@ -15,9 +15,10 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
+from keras import ops, tree
 
 from rnnstate.errors import SpecMismatchError
+from rnnstate.kernels import kernels
 from rnnstate.state import to_numpy
 
 # What Keras' callbacks remember from one epoch to the next, under their public names.
@@ -26,6 +27,26 @@ _REMEMBERED: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (keras.callbacks.ReduceLROnPlateau, ("wait", "best", "cooldown_counter")),
     (keras.callbacks.ModelCheckpoint, ("best",)),
 )
+
+
+def build_all(model: Any, batch: Any) -> None:
+    """Make all variables that training will make: Keras makes those of optimizer and metrics when it needs them.
+
+    Args:
+        model: A compiled model.
+        batch: Inputs, targets and maybe weights.
+    """
+    model.optimizer.build(model.trainable_variables)
+    inputs, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
+    outputs = model.net.compute_output_spec(tree.map_structure(_spec, inputs["x"]))
+    zeros = tree.map_structure(lambda output: ops.zeros(output.shape, dtype=output.dtype), outputs)
+    model.compute_loss(inputs, y, zeros, weight)
+    model.compute_metrics(inputs, y, zeros, weight)
+    model.reset_metrics()
+
+
+def _spec(value: Any) -> Any:
+    return keras.KerasTensor(value.shape, dtype=keras.backend.standardize_dtype(value.dtype))
 
 
 def take_snapshot(model: Any, callbacks: Sequence[Any]) -> dict[str, Any]:
@@ -39,7 +60,11 @@ def take_snapshot(model: Any, callbacks: Sequence[Any]) -> dict[str, Any]:
         "states": states,
         "callbacks": [_memory(callback) for callback in callbacks],
         "history": {"history": model.history.history, "epoch": model.history.epoch},
-        "random": {"python": random.getstate(), "numpy": np.random.get_state(legacy=False)},
+        "random": {
+            "python": random.getstate(),
+            "numpy": np.random.get_state(legacy=False),
+            "backend": kernels().random_state(),
+        },
     }
 
 
@@ -60,6 +85,7 @@ def put_snapshot(model: Any, callbacks: Sequence[Any], content: dict[str, Any]) 
     model.history.epoch = list(content["history"]["epoch"])
     random.setstate(content["random"]["python"])
     np.random.set_state(content["random"]["numpy"])
+    kernels().set_random_state(content["random"]["backend"])
 
 
 def _variables(model: Any) -> list[Any]:

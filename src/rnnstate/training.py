@@ -98,16 +98,31 @@ def _fit(settings: Settings, parts: dict[str, Examples], say: Say, verbose: int 
     model.compile(optimizer=keras.optimizers.Adam(settings.learning_rate), loss="mse")
     say(f"Network: {_network(settings)}; {model.net.count_params():,} weights, on {keras.backend.backend()}.")
     validation = _windows(settings, parts["validation"]) if parts["validation"].x else None
-    windows = _windows(settings, parts["train"])
-    history = model.fit(windows, validation_data=validation, epochs=settings.epochs, verbose=verbose).history
+    # Patience as long as the training: it never stops early, it puts back the weights of the best epoch.
+    best = keras.callbacks.EarlyStopping("val_loss", patience=settings.epochs, restore_best_weights=True)
+    history = model.fit(
+        _windows(settings, parts["train"]),
+        validation_data=validation,
+        epochs=settings.epochs,
+        verbose=verbose,
+        callbacks=[best] if validation else [],
+    ).history
     history = {name: [float(value) for value in values] for name, values in history.items()}
-    bad = next((epoch for epoch, loss in enumerate(history["loss"], start=1) if not math.isfinite(loss)), None)
-    if bad is not None:
-        raise DataError(
-            f"The loss must stay a finite number. Received: {history['loss'][bad - 1]} in epoch {bad}. "
-            "Lower --learning-rate."
-        )
+    _check_history(history)
+    if validation:
+        lowest = min(history["val_loss"])
+        say(f"Kept the weights of epoch {history['val_loss'].index(lowest) + 1}, of the lowest val_loss: {lowest:.4f}.")
     return model, history
+
+
+def _check_history(history: dict[str, list[float]]) -> None:
+    for name, losses in history.items():
+        bad = next((epoch for epoch, loss in enumerate(losses, start=1) if not math.isfinite(loss)), None)
+        if bad is not None:
+            raise DataError(
+                f"The loss must stay a finite number. Received: {name} {losses[bad - 1]} in epoch {bad}. "
+                "Lower --learning-rate."
+            )
 
 
 def _examples(settings: Settings, series: Sequence[Series], scaling: Scaling, part: str) -> Examples:

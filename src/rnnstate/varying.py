@@ -7,6 +7,7 @@ could not, the window is made as much shorter or longer as it must be, which hap
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ class Vary:
     """How window lengths are drawn.
 
     A batch has `length` steps, or with probability `half` half of them, plus normal noise, but never fewer than `low`
-    nor more than `length + 4 * std`.
+    nor more than `length + 4 * std`. All are shifted by the same fraction of a step, so that each epoch has equal sums.
 
     Args:
         low: Fewest steps of a window.
@@ -52,15 +53,21 @@ class Vary:
         """Return the most steps that a window may have."""
         return length + math.ceil(4 * self.std)
 
-    def mean(self, length: int) -> int:
-        """Return the mean of the draws, in whole steps."""
-        return max(self.low, round(length * (1 - self.half / 2)))
+    def mean(self, length: int) -> float:
+        """Return the mean of the draws."""
+        return max(self.low, length * (1 - self.half / 2))
 
     def draw(self, length: int, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """Draw the steps of `count` windows."""
+        """Draw the steps of `count` windows, with the same sum whatever is drawn."""
         centre = np.where(rng.random(count) < self.half, length / 2, length)
-        drawn = rng.normal(centre, self.std)
-        return np.clip(drawn, self.low, self.max_length(length)).astype(np.int64)
+        drawn = self._clip(rng.normal(centre, self.std), length)
+        # What the draws have too much or too little is spread over all, less than a step for each in a long epoch.
+        excess = drawn.sum() - round(count * self.mean(length))
+        spread = np.diff(np.rint(np.linspace(0, excess, count + 1)))
+        return self._clip(drawn - spread, length)
+
+    def _clip(self, steps: NDArray[Any], length: int) -> NDArray[np.int64]:
+        return np.clip(np.rint(steps), self.low, self.max_length(length)).astype(np.int64)
 
 
 def read_vary(vary: object, length: int, order: str) -> Vary | None:
@@ -110,7 +117,7 @@ def plan_varying(
     lengths = check_lengths(lengths)
     rows = min(check_count("batch_size", batch_size), len(lengths))
     runs = Runs.of(lengths, cuts)
-    per_run = count_windows(runs.steps, vary.mean(length))
+    per_run = np.ceil(runs.steps / vary.mean(length)).astype(np.int64)
     per_sequence = np.bincount(runs.sequence, per_run, minlength=len(lengths)).astype(np.int64)
     lane, _ = take_lanes(per_sequence, rows)
     lanes = _Lanes(runs, lane[runs.sequence], rows, vary.low, vary.max_length(length))

@@ -219,6 +219,11 @@ class Windows(OrderedDataset):
         return self.plan.length
 
     @property
+    def varies(self) -> bool:
+        """Whether the steps of windows are drawn (`vary`); `scales` has those of each batch in relation to `length`."""
+        return self._schedule.vary is not None
+
+    @property
     def prefix(self) -> int:
         """How many steps before each window its inputs begin: those of `burn_in`, or `back - length`."""
         return self._prefix.steps

@@ -4,9 +4,9 @@ from typing import Any
 
 import jax
 
-from rnnstate.kernels.reference import has_replicas, put_rows, take_rows
+from rnnstate.kernels.reference import has_replicas, put_rows, random_state, set_random_state, take_rows
 
-__all__ = ["has_replicas", "put_rows", "register_state", "take_rows"]
+__all__ = ["has_replicas", "put_rows", "random_state", "register_state", "set_random_state", "take_rows"]
 
 _REGISTERED: set[type] = set()
 

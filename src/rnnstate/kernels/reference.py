@@ -23,3 +23,12 @@ def has_replicas() -> bool:
 
 def register_state(state_class: Any) -> None:
     """Let the program transformations of the backend see through a `State`."""
+
+
+def random_state() -> dict[str, Any]:
+    """Return the state of the backend's global random generator, if training can depend on one, as NumPy arrays."""
+    return {}
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Put the backend's global random generator back to what `random_state` returned."""

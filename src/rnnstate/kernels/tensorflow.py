@@ -4,9 +4,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from rnnstate.kernels.reference import register_state
+from rnnstate.kernels.reference import random_state, register_state, set_random_state
 
-__all__ = ["has_replicas", "put_rows", "register_state", "take_rows"]
+__all__ = ["has_replicas", "put_rows", "random_state", "register_state", "set_random_state", "take_rows"]
 
 
 def take_rows(variable: Any, slots: Any) -> Any:
