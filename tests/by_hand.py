@@ -1,7 +1,6 @@
 """Training written out by hand, with the backend's own gradients: what `fit` must equal."""
 
 import keras
-import numpy as np
 from keras import ops
 
 import rnnstate as rs

@@ -117,9 +117,7 @@ def nested_cell():
 
 
 def conv_lstm():
-    return one(
-        layers.ConvLSTM1D(3, 2, padding="same", return_sequences=True, name="conv"), features=(5, FEATURES)
-    )
+    return one(layers.ConvLSTM1D(3, 2, padding="same", return_sequences=True, name="conv"), features=(5, FEATURES))
 
 
 def nested_model():
@@ -165,6 +163,12 @@ def two_layers():
     )
 
 
+def small():
+    """Return one LSTM with one output per step: what to train where more layers would prove no more."""
+    read_out = layers.Dense(1, name="read_out")
+    return keras.Sequential([series_input(), layers.LSTM(5, return_sequences=True, name="lstm"), read_out])
+
+
 def last_step(return_sequences=False):
     """Return a network with one output for each window."""
     last = layers.GRU(3, return_sequences=return_sequences, name="gru")
@@ -187,7 +191,9 @@ def several_inputs():
     place = keras.Input((3,), name="place")
     joined = layers.Concatenate()([series, layers.Embedding(5, 3, name="embedding")(kind)])
     h = layers.LSTM(5, return_sequences=True, name="lstm")(joined)
-    h = layers.GRU(3, return_sequences=True, name="gru")(layers.Add()([h, layers.Reshape((1, 5))(layers.Dense(5)(place))]))
+    h = layers.GRU(3, return_sequences=True, name="gru")(
+        layers.Add()([h, layers.Reshape((1, 5))(layers.Dense(5)(place))])
+    )
     outputs = {"mean": layers.Dense(1, name="mean")(h), "spread": layers.Dense(2, name="spread")(h)}
     return keras.Model({"series": series, "kind": kind, "place": place}, outputs)
 

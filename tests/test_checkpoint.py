@@ -12,8 +12,12 @@ import numpy as np
 import pytest
 
 import rnnstate as rs
+from forecasting import TINY, TRAIN, rows, write_rows
 from killable import BATCHES, Drawing, Killed, Killer, build, differences, train, validation, windows
 from rnnstate import identity, sealed
+from rnnstate.checkpoint import CheckpointFolder
+from rnnstate.cli import main
+from rnnstate.resuming import fit_resumably
 from rnnstate.states import States
 
 POINTS = [
@@ -274,13 +278,14 @@ def test_other_fit_arguments_are_refused(whole, folder):
         ({"steps_per_epoch": 3}, "an epoch is all windows.*steps_per_epoch=3"),
         ({"callbacks": keras.callbacks.BackupAndRestore("x")}, "do not resume by themselves.*BackupAndRestore"),
         ({"callbacks": keras.callbacks.CallbackList()}, "list of callbacks.*CallbackList"),
+        ({"callbacks": [[keras.callbacks.BackupAndRestore("x")]]}, "do not resume by themselves.*BackupAndRestore"),
     ],
-    ids=["initial_epoch", "steps_per_epoch", "BackupAndRestore", "CallbackList"],
+    ids=["initial_epoch", "steps_per_epoch", "BackupAndRestore", "CallbackList", "nested"],
 )
 def test_arguments_that_resume_by_themselves_are_refused(whole, tmp_path, arguments, message):
     """Two masters of the position would contradict each other."""
     with pytest.raises(rs.DataError, match=message):
-        whole[0].fit(windows(), checkpoint=tmp_path / "run", **arguments)
+        fit_resumably(whole[0], whole[0].fit, windows(), None, tmp_path / "run", arguments)
     assert not (tmp_path / "run").exists()
 
 
@@ -305,6 +310,37 @@ def test_other_versions_go_on_with_a_warning(whole, folder, monkeypatch):
     monkeypatch.setattr(identity, "__version__", "99.0")
     with pytest.warns(RuntimeWarning, match=r"other versions than it began with \(rnnstate .* -> 99.0\)"):
         train(folder, model=whole[0])
+
+
+def interrupt(monkeypatch, writes):
+    """Let Ctrl-C come after so many checkpoints."""
+    write, left = CheckpointFolder.write, iter(range(writes - 1, -1, -1))
+
+    def interrupted(self, content):
+        write(self, content)
+        if next(left) == 0:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(CheckpointFolder, "write", interrupted)
+
+
+@pytest.mark.parametrize("how", [["--resume"], ["--checkpoint", "kept"]], ids=["resume", "checkpoint"])
+def test_the_same_command_started_again_goes_on(tmp_path, monkeypatch, capsys, how):
+    """`rnnstate train` with `--resume` or `--checkpoint` ends with the losses of an uninterrupted command."""
+    monkeypatch.chdir(tmp_path)
+    data = write_rows(tmp_path / "data.csv", rows(0, 61))
+    command = ["train", data, *TRAIN, *TINY, "--epochs", "3"]
+    assert main([*command, "--out", "WHOLE"]) == 0
+    with monkeypatch.context() as patch:
+        interrupt(patch, writes=3)
+        assert main([*command, *how, "--out", "RUN"]) == 130
+    assert capsys.readouterr().err == "Interrupted: the same command goes on from the last checkpoint.\n"
+    assert not (tmp_path / "RUN").exists()
+    assert main([*command, *how, "--out", "RUN"]) == 0
+    assert (tmp_path / "RUN/history.json").read_text() == (tmp_path / "WHOLE/history.json").read_text()
+    assert (tmp_path / "RUN/states.safetensors").read_bytes() == (tmp_path / "WHOLE/states.safetensors").read_bytes()
+    assert not (tmp_path / "RUN.checkpoint").exists()
+    assert (tmp_path / "kept").exists() == (how[0] == "--checkpoint")
 
 
 @pytest.mark.parametrize("value", [0, -1, 1.5, True])

@@ -105,6 +105,12 @@ def test_examples_of_the_help(tmp_path, monkeypatch, capsys) -> None:
     }
 
 
+def test_every_command_is_in_the_guide() -> None:
+    """docs/cli.md shows a session of each command."""
+    guide = (Path(__file__).parents[1] / "docs" / "cli.md").read_text()
+    assert [name for name in COMMANDS if f"$ rnnstate {name}" not in guide] == []
+
+
 def test_shipped_data() -> None:
     """The demo's data are all there, with their notice."""
     folder = files("rnnstate") / "data"

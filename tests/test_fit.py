@@ -1,14 +1,14 @@
 """`fit` is a loop over `step`: same weights, same states, with everything that Keras' `fit` offers."""
 
-import by_hand
 import keras
-import nets
 import numpy as np
 import pytest
 from keras import layers
-from nets import difference
 
+import by_hand
+import nets
 import rnnstate as rs
+from nets import difference
 
 TOLERANCE = 1e-6
 LENGTHS = (17, 11, 5, 13)
@@ -67,8 +67,8 @@ def test_fit_without_carry_is_another_training():
     y = targets_of(data, 1)
     windows = rs.Windows(data, y, length=5, batch_size=3)
     pieces = rs.Windows(data, y, length=5, batch_size=3, pieces=3)
-    model, _ = fitted(nets.two_layers, windows, epochs=3)
-    other, _ = fitted(nets.two_layers, pieces, epochs=3)
+    model, _ = fitted(nets.small, windows, epochs=3)
+    other, _ = fitted(nets.small, pieces, epochs=3)
     assert difference(weights_of(model), weights_of(other)) > 1e-3
 
 
@@ -93,13 +93,13 @@ def test_sample_weights_equal_a_loop():
     weight = {key: np.abs(nets.values(len(x), seed=9)) for key, x in data.items()}
     weight["k0"][3] = 0
     windows = rs.Windows(data, y, sample_weight=weight, length=5, batch_size=3)
-    model, _ = fitted(nets.two_layers, windows)
-    loop = by_hand.Loop(nets.make(nets.two_layers), keras.optimizers.Adam(0.01))
+    model, _ = fitted(nets.small, windows)
+    loop = by_hand.Loop(nets.make(nets.small), keras.optimizers.Adam(0.01))
     for _ in range(2):
         loop.epoch(windows)
     assert difference(weights_of(model), weights_of(loop.model)) < TOLERANCE
     y["k0"][3] = 1e3
-    again, _ = fitted(nets.two_layers, rs.Windows(data, y, sample_weight=weight, length=5, batch_size=3))
+    again, _ = fitted(nets.small, rs.Windows(data, y, sample_weight=weight, length=5, batch_size=3))
     assert difference(weights_of(model), weights_of(again)) < TOLERANCE
 
 
@@ -108,10 +108,10 @@ def test_steps_per_execution(backend):
     windows = windows_of(1)
     if backend == "torch":
         with pytest.raises(ValueError, match="steps_per_execution"):
-            fitted(nets.two_layers, windows, steps_per_execution=3)
+            fitted(nets.small, windows, steps_per_execution=3)
         return
-    model, _ = fitted(nets.two_layers, windows)
-    other, _ = fitted(nets.two_layers, windows, steps_per_execution=3)
+    model, _ = fitted(nets.small, windows)
+    other, _ = fitted(nets.small, windows, steps_per_execution=3)
     assert difference(weights_of(model), weights_of(other)) < TOLERANCE
     assert difference(model.states.read(), other.states.read()) < TOLERANCE
 
@@ -119,8 +119,8 @@ def test_steps_per_execution(backend):
 def test_run_eagerly():
     """Without compilation the training is the same."""
     windows = windows_of(1, lengths=(7, 5), batch_size=2)
-    model, _ = fitted(nets.two_layers, windows)
-    other, _ = fitted(nets.two_layers, windows, run_eagerly=True)
+    model, _ = fitted(nets.small, windows)
+    other, _ = fitted(nets.small, windows, run_eagerly=True)
     assert difference(weights_of(model), weights_of(other)) < TOLERANCE
     assert difference(model.states.read(), other.states.read()) < TOLERANCE
 
@@ -128,8 +128,8 @@ def test_run_eagerly():
 def test_two_fits_equal_one():
     """`fit` goes on where the last one ended: two of one epoch are one of two."""
     windows = windows_of(1)
-    model, _ = fitted(nets.two_layers, windows, epochs=2)
-    other, _ = fitted(nets.two_layers, windows, epochs=1)
+    model, _ = fitted(nets.small, windows, epochs=2)
+    other, _ = fitted(nets.small, windows, epochs=1)
     other.fit(windows, epochs=2, initial_epoch=1, verbose=0)
     assert difference(weights_of(model), weights_of(other)) < TOLERANCE
 
@@ -170,7 +170,7 @@ def test_a_callback_reads_the_state_after_each_batch():
     """A callback sees, after each batch, the state in which the batch ended."""
     windows = windows_of(1, (15, 15, 15))
     reader = Reader()
-    model, _ = fitted(nets.two_layers, windows, 1, keras.optimizers.SGD(0.0), callbacks=[reader])
+    model, _ = fitted(nets.small, windows, 1, keras.optimizers.SGD(0.0), callbacks=[reader])
     for seen, expected in zip(reader.seen, steps_of(model, windows, None), strict=True):
         assert difference(seen, expected) < TOLERANCE
 
@@ -240,7 +240,7 @@ def test_metrics_are_exact_over_valid_steps():
     data = nets.series(LENGTHS)
     y = {key: (target > 0).astype("float32") for key, target in targets_of(data, 1).items()}
     windows = rs.Windows(data, y, length=7, batch_size=3)
-    model = nets.make(nets.two_layers)
+    model = nets.make(nets.small)
     metrics = ["mae", keras.metrics.RootMeanSquaredError(name="rmse"), keras.metrics.AUC(name="auc", from_logits=True)]
     model.compile(keras.optimizers.SGD(0.0), "mse", metrics=metrics)
     truth = np.concatenate(list(y.values()))
@@ -285,7 +285,7 @@ def test_dropout_and_normalisation_train():
 
 def test_more_sequences_later():
     """A later fit may bring new sequences and other batch sizes; states of the old ones stay."""
-    model, _ = fitted(nets.two_layers, windows_of(1), 1)
+    model, _ = fitted(nets.small, windows_of(1), 1)
     before = model.states.read()
     data = {f"new{i}": x for i, x in enumerate(nets.series((9, 8, 7, 6, 5, 4, 3), seed=40).values())}
     more = rs.Windows(data, targets_of(data, 1), length=3, batch_size=5)

@@ -46,7 +46,9 @@ def test_decay_equals_a_loop(start):
     for _ in range(2):
         state = None
         for begin, end in ((0, 3), (3, 6), (6, 7)):
-            state = window(other, optimizer, state, keep if begin == 3 else 1.0, x["k0"][None, begin:end], y["k0"][None, begin:end])
+            state = window(
+                other, optimizer, state, keep if begin == 3 else 1.0, x["k0"][None, begin:end], y["k0"][None, begin:end]
+            )
     assert difference(policies.weights_of(model), policies.weights_of(other)) < TOLERANCE
     assert difference(model.states.read("k0"), state) < TOLERANCE
 

@@ -234,7 +234,9 @@ def test_saved_and_loaded(kind, tmp_path):
 
 def test_noise_acts_in_training_alone():
     """Noise has the standard deviation that was asked for, differs from row to row, and is quiet at inference."""
-    model = rs.StatefulModel(nets.one(layers.GRU(50, return_sequences=True, name="gru")), initial.Learned(noise=0.2, seed=5))
+    model = rs.StatefulModel(
+        nets.one(layers.GRU(50, return_sequences=True, name="gru")), initial.Learned(noise=0.2, seed=5)
+    )
     noisy = nets.host(model.start.state(100, training=True)["gru/h"])
     assert noisy.std() == pytest.approx(0.2, rel=0.05)
     assert np.abs(noisy[0] - noisy[1]).max() > 0.1
@@ -273,7 +275,7 @@ def test_wrong_when():
 
 def test_wrong_kind():
     """What is no initial state is refused, with those there are."""
-    with pytest.raises(ValueError, match="`initial_state` must be \"zeros\" or a layer of `rnnstate.initial`"):
+    with pytest.raises(ValueError, match='`initial_state` must be "zeros" or a layer of `rnnstate.initial`'):
         rs.StatefulModel(nets.gru(), initial_state="ones")
 
 
@@ -286,7 +288,9 @@ def test_known_values_are_missing(kind):
     with pytest.raises(rs.DataError, match="Give `observed="):
         model.initial_state(3)
     for method in (model.fit, model.evaluate, model.predict):
-        with pytest.raises(rs.DataError, match="needs known values of each sequence. Received: windows without `observed`"):
+        with pytest.raises(
+            rs.DataError, match="needs known values of each sequence. Received: windows without `observed`"
+        ):
             method(windows)
 
 
@@ -305,7 +309,11 @@ def test_known_values_for_a_model_that_takes_none():
     [
         ("observed", (3, 5), r"must have shape \(batch, 2\), as before. Received: 5 values per row"),
         ("observed", (3, 2, 1), r"must have shape \(batch, values\). Received: shape=\(3, 2, 1\)"),
-        ("given", (3, 7), r"packed state must have shape \(batch, 5\): \[5\] values of \['gru/h'\]. Received: shape=\(3, 7\)"),
+        (
+            "given",
+            (3, 7),
+            r"packed state must have shape \(batch, 5\): \[5\] values of \['gru/h'\]. Received: shape=\(3, 7\)",
+        ),
     ],
 )
 def test_known_values_of_a_wrong_shape(kind, shape, text):

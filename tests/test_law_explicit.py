@@ -1,9 +1,10 @@
 """Law: explicit. `step(x, state) -> (y, state)` is pure; and reset first, on every leaf, to the initial state."""
 
 import keras
-import nets
 import numpy as np
 import pytest
+
+import nets
 from nets import difference
 
 TOLERANCE = 1e-6

@@ -1,15 +1,15 @@
 """Law: nothing silent. What is wrong raises before anything is changed, and says where, what, and what to do."""
 
 import keras
-import nets
 import numpy as np
 import pytest
 from keras import layers, ops
-from nets import difference
-from test_fit import targets_of, weights_of, windows_of
 
+import nets
 import rnnstate as rs
+from nets import difference
 from rnnstate.kernels import kernels
+from test_fit import targets_of, weights_of, windows_of
 
 SHAPES = {"lstm/h": 5, "lstm/c": 5, "gru/h": 3}
 
@@ -168,12 +168,15 @@ def test_data_that_are_no_windows(unchanged):
 
 def test_shuffle_is_refused(unchanged):
     """Shuffled windows would start from the state of another time."""
-    with pytest.raises(rs.DataError, match="`shuffle` must be False.*the state of another time. Received: shuffle=True"):
+    with pytest.raises(
+        rs.DataError, match="`shuffle` must be False.*the state of another time. Received: shuffle=True"
+    ):
         unchanged.fit(windows_of(1), shuffle=True)
 
 
 @pytest.mark.parametrize(
-    "extra", [{"y": 1}, {"batch_size": 3}, {"sample_weight": 1}, {"validation_split": 0.5}, {"validation_batch_size": 2}]
+    "extra",
+    [{"y": 1}, {"batch_size": 3}, {"sample_weight": 1}, {"validation_split": 0.5}, {"validation_batch_size": 2}],
 )
 def test_what_belongs_to_windows(extra, unchanged):
     """Arguments that windows hold already are refused by name."""
@@ -304,7 +307,9 @@ def test_states_of_another_model_are_not_loaded(tmp_path):
     assert model.states.read() == before
     store["leaf_0"] = np.zeros((1, 7), "float32")
     store["leaf_1"] = np.zeros((1, 7), "float32")
-    with pytest.raises(rs.SpecMismatchError, match=r"leaf `lstm/h` of shape \(batch=1, units=5\). Received: .*\(1, 7\)"):
+    with pytest.raises(
+        rs.SpecMismatchError, match=r"leaf `lstm/h` of shape \(batch=1, units=5\). Received: .*\(1, 7\)"
+    ):
         model.load_own_variables(store)
     assert model.states.read() == before
 

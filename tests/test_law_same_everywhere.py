@@ -1,13 +1,13 @@
 """Law: same everywhere. One set of numbers that each backend must give; they were found by NumPy alone."""
 
 import keras
-import nets
 import numpy as np
-import oracles
 import pytest
-from nets import difference
 
+import nets
+import oracles
 import rnnstate as rs
+from nets import difference
 
 LENGTHS = (11, 7, 5)
 

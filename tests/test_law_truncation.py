@@ -1,15 +1,15 @@
 """Law: no gradient crosses a window boundary unless the user asks for it; with it, it is that of full BPTT."""
 
-import by_hand
 import keras
-import nets
 import numpy as np
 import pytest
 from keras import ops
+
+import by_hand
+import nets
+import rnnstate as rs
 from nets import difference
 from test_fit import targets_of, weights_of
-
-import rnnstate as rs
 
 
 def losses(model, x, y, cut):
@@ -52,14 +52,14 @@ def test_fit_cuts_the_gradient():
     """The second window's training step in `fit` is the hand-made step from the detached state, and not BPTT's."""
     data = nets.series((10, 10, 10))
     y = targets_of(data, 1)
-    model = nets.make(nets.two_layers)
+    model = nets.make(nets.small)
     before = weights_of(model)
     model.compile(keras.optimizers.SGD(1.0), "mse")
     # Weight 0 on the first window: all that is learnt comes from the second, whose gradient must stop at its start.
     weight = {key: np.repeat([0.0, 1.0], 5) for key in data}
     model.fit(rs.Windows(data, y, sample_weight=weight, length=5, batch_size=3), verbose=0)
     x, y = np.stack(list(data.values())), np.stack(list(y.values()))
-    fresh = nets.make(nets.two_layers)
+    fresh = nets.make(nets.small)
     after = weights_of(model)
     moved = {name: before[name] - after[name] for name in before}
     assert difference(moved, stacked(losses(fresh, x, y, cut=True))) < 1e-6

@@ -1,15 +1,15 @@
 """Ports: a layer with a memory of its own carries once it says what it remembers."""
 
 import keras
-import nets
 import numpy as np
 import pytest
 from keras import layers, ops
-from nets import difference, host
-from test_fit import targets_of
 
+import nets
 import rnnstate as rs
+from nets import difference, host
 from rnnstate import ports
+from test_fit import targets_of
 
 WIDTH = 3
 

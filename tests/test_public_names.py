@@ -37,7 +37,9 @@ def test_errors_are_of_one_family(name):
 
 def test_import_starts_nothing():
     """`import rnnstate` imports neither Keras nor a backend nor NumPy."""
-    code = "import sys, rnnstate; print([n for n in ('keras', 'jax', 'torch', 'tensorflow', 'numpy') if n in sys.modules])"
+    code = (
+        "import sys, rnnstate; print([n for n in ('keras', 'jax', 'torch', 'tensorflow', 'numpy') if n in sys.modules])"
+    )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
 

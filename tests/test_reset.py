@@ -47,13 +47,18 @@ def custom_port():
     return keras.Sequential([nets.series_input(), RunningTotal(name="total"), layers.Dense(2)])
 
 
-NETS = {name: nets.ZOO[name] for name in ("simple_rnn", "lstm", "stack_of_cells", "custom_cell", "conv_lstm", "two_branches")}
+NETS = {
+    name: nets.ZOO[name]
+    for name in ("simple_rnn", "lstm", "stack_of_cells", "custom_cell", "conv_lstm", "two_branches")
+}
 NETS |= {"custom_port": custom_port, "last_step": nets.last_step, "matrix_cell": nets.matrix_cell}
 
 
 def start_for(model, batch=BATCH):
     """Return a random state."""
-    return {name: nets.values(batch, *leaf.shape, seed=20 + i) for i, (name, leaf) in enumerate(model.state_spec.items())}
+    return {
+        name: nets.values(batch, *leaf.shape, seed=20 + i) for i, (name, leaf) in enumerate(model.state_spec.items())
+    }
 
 
 def step_by_step(model, x, state, resets, mask=None):
@@ -97,7 +102,9 @@ def test_resets_and_masks(name):
     assert difference(host(y)[mask], np.concatenate(outputs, axis=1)[mask]) < TOLERANCE
 
 
-@pytest.mark.parametrize(("name", "oracle"), [("simple_rnn", oracles.simple_rnn), ("gru", oracles.gru), ("lstm", oracles.lstm)])
+@pytest.mark.parametrize(
+    ("name", "oracle"), [("simple_rnn", oracles.simple_rnn), ("gru", oracles.gru), ("lstm", oracles.lstm)]
+)
 def test_resets_split_the_sequence(name, oracle):
     """A window with resets is several sequences end to end, each computed alone by the textbook equations."""
     model = nets.make(nets.ZOO[name])

@@ -1,12 +1,12 @@
 """A saved model comes back with its weights, its optimizer, and where every sequence stood."""
 
 import keras
-import nets
 import pytest
+
+import nets
+import rnnstate as rs
 from nets import difference
 from test_fit import targets_of, weights_of, windows_of
-
-import rnnstate as rs
 
 TOLERANCE = 1e-6
 KEYS = ("north", 7, ("south", 2), ("nested", ("deep", 3)), 2.5, None)
@@ -19,7 +19,7 @@ def keyed_windows():
     return rs.Windows(data, y, length=5, batch_size=4)
 
 
-def compiled(build=nets.two_layers):
+def compiled(build=nets.small):
     """Return a compiled model."""
     model = nets.make(build)
     model.compile(keras.optimizers.Adam(0.01), "mse", metrics=[keras.metrics.RootMeanSquaredError(name="rmse")])
@@ -69,7 +69,7 @@ def test_resumed_training_equals_uninterrupted_training(tmp_path):
 def test_given_states_are_saved_as_given(tmp_path):
     """A state that was written, and not yet used, still starts the next window after a load."""
     windows = windows_of(1, (15, 15, 15))
-    model = nets.make(nets.two_layers)
+    model = nets.make(nets.small)
     model.compile(keras.optimizers.SGD(0.1), "mse")
     given = {n: nets.values(3, *leaf.shape, seed=i) for i, (n, leaf) in enumerate(model.state_spec.items())}
     model.states.write(windows.keys, given)
@@ -78,7 +78,7 @@ def test_given_states_are_saved_as_given(tmp_path):
     for one in (model, back):
         one.fit(windows, verbose=0)
     assert difference(weights_of(model), weights_of(back)) < TOLERANCE
-    fresh = nets.make(nets.two_layers)
+    fresh = nets.make(nets.small)
     fresh.compile(keras.optimizers.SGD(0.1), "mse")
     fresh.fit(windows, verbose=0)
     assert difference(weights_of(model), weights_of(fresh)) > 1e-4
@@ -89,7 +89,7 @@ def test_weights_file_round_trip(tmp_path):
     model = compiled()
     model.fit(keyed_windows(), verbose=0)
     model.save_weights(tmp_path / "m.weights.h5")
-    other = nets.make(nets.two_layers, seed=1)
+    other = nets.make(nets.small, seed=1)
     other.states.write(["stays not"], {})
     other.load_weights(tmp_path / "m.weights.h5")
     assert other.states.keys == KEYS

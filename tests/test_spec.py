@@ -1,11 +1,11 @@
 """StateSpec: what the state of a model must look like, and when two models have the same."""
 
 import keras
-import nets
 import numpy as np
 import pytest
 from keras import layers
 
+import nets
 import rnnstate as rs
 
 

@@ -1,10 +1,10 @@
 """State: an immutable mapping of leaf names to arrays with one row per sample."""
 
-import nets
 import numpy as np
 import pytest
 from keras import ops
 
+import nets
 import rnnstate as rs
 
 

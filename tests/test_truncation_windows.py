@@ -121,7 +121,7 @@ def varied(seed=1):
     """Return a model, and windows of drawn lengths."""
     model = small()
     x, y = policies.data_of(model, (17, 17))
-    return model, rs.Windows(x, y, length=5, batch_size=2, vary=rs.windows.Vary(low=2, std=1.5, half=0.3), seed=seed)
+    return model, rs.Windows(x, y, length=5, batch_size=2, vary=rs.Vary(low=2, std=1.5, half=0.3), seed=seed)
 
 
 def test_drawn_lengths_scale_the_learning_rate():

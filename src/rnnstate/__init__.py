@@ -29,6 +29,7 @@ _HOMES = {
     "repair": "repairing",
     "StatefulModel": "model",
     "Windows": "windows",
+    "Vary": "varying",
     "Checkpoint": "checkpoint",
     "Staleness": "staleness",
     "State": "state",
@@ -95,6 +96,7 @@ if TYPE_CHECKING:
     from rnnstate.staleness import Staleness as Staleness
     from rnnstate.state import State as State
     from rnnstate.state import concat as concat
+    from rnnstate.varying import Vary as Vary
     from rnnstate.views import read as read
     from rnnstate.views import reset as reset
     from rnnstate.views import write as write

@@ -87,7 +87,7 @@ def _check_targets(net: Any, windows: Windows, argument: str) -> None:
                 "The network gives one output per window (`return_sequences=False`), so targets must be one per window. "
                 f'Received: targets per step, batch shape {target.shape}. Use `Windows(..., targets="last")`.'
             )
-        if len(output.shape) > 2 and target.ndim == 2 and kind != "steps":
+        if len(output.shape) > 2 and target.ndim <= 2 and kind != "steps":
             raise DataError(
                 "The network gives one output per step, so targets must be per step, (time, outputs). "
                 f"Received: one per window, batch shape {target.shape}. Set `return_sequences=False` in the last "

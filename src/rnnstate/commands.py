@@ -1,5 +1,6 @@
 """What each command of the command line does. Nothing is printed here: `say` takes each line."""
 
+import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -28,13 +29,25 @@ DEMO = Settings(targets=("active_kw", "reactive_kvar"), time="time", epochs=100)
 
 
 def train(
-    settings: Settings, data: str, out: Path, *, force: bool, verbose: int | str, command: Sequence[str], say: Say
+    settings: Settings,
+    data: str,
+    out: Path,
+    *,
+    force: bool,
+    verbose: int | str,
+    command: Sequence[str],
+    say: Say,
+    checkpoint: Path | None = None,
+    resume: bool = False,
 ) -> None:
-    """Train on `data` and leave a RUN at `out`."""
+    """Train on `data` and leave a RUN at `out`; with `resume`, checkpoints are beside it until it is complete."""
+    beside = out.absolute().with_name(f"{out.name}.checkpoint")
     with new_run(out, force) as folder:
         series = read_series(read_table(data), settings.columns)
-        trained = train_model(settings, series, say, verbose)
+        trained = train_model(settings, series, say, verbose, beside if resume else checkpoint)
         save_run(folder, settings, trained, command)
+    if resume:
+        shutil.rmtree(beside)
     title = f"Test errors, {counted(settings.horizon, 'step')} ahead ({counted(trained.scored, 'prediction')})"
     _say_scores(title, trained.scores, say)
 

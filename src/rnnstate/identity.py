@@ -48,8 +48,14 @@ def identity_of(model: Any, windows: Any, validation: Any = None, *, arguments: 
     callbacks = [type(callback).__name__ for callback in tree.flatten(arguments.get("callbacks") or [])]
     others = {name: repr(value) for name, value in sorted(arguments.items()) if name not in _FREE and value is not None}
     return {
-        "network": _digest(_config(model)),
-        "compile": _digest(_without_rate(model.get_compile_config())),
+        "network": {
+            "weights": model.count_params(),
+            "digest": _digest([model.state_spec.fingerprint, model.get_config()]),
+        },
+        "compile": {
+            "optimizer": type(model.optimizer).__name__,
+            "digest": _digest(_without_rate(model.get_compile_config())),
+        },
         "data": describe_data(windows),
         "validation_data": None if validation is None else describe_data(validation),
         "fit": others,
@@ -140,10 +146,6 @@ def _leaves(windows: Any) -> Iterator[np.ndarray]:
     for batch in dict.fromkeys(np.linspace(0, total - 1, number).round().astype(int).tolist()):
         for leaf in tree.flatten(windows[batch]):
             yield np.asarray(leaf)
-
-
-def _config(model: Any) -> Any:
-    return [model.state_spec.fingerprint, model.get_config()]
 
 
 def _without_rate(config: Any) -> Any:

@@ -6,7 +6,7 @@ Training and inference have banks of their own, so they cannot mix.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -41,6 +41,7 @@ class _Parts:
     owners: dict[str, Any]
     states: States
     inference: Bank
+    lengths: dict[str, int] = field(default_factory=dict)
 
 
 @keras.saving.register_keras_serializable("rnnstate")
@@ -231,6 +232,7 @@ class StatefulModel(Unrolling, keras.Model):
             check_windows(self.net, validation_data, argument="validation_data", targets=True)
             validation_data = self._bound_inference(validation_data, None)
         self._observe(x)
+        self._keep_length_static(x, "train_function")
         kwargs["shuffle"] = False
         with variables_kept(self), paced(self, x, kwargs.get("callbacks")) as kwargs["callbacks"]:
             if checkpoint is not None:
@@ -298,6 +300,7 @@ class StatefulModel(Unrolling, keras.Model):
         bank = self._parts.inference
         if bank.reserve(rows):
             self._forget_compiled()
+        self._keep_length_static(windows, "test_function", "predict_function")
         slots = np.arange(1, rows + 1, dtype=np.int32)
         bank.clear_flags()
         if given is not None:
@@ -325,9 +328,22 @@ class StatefulModel(Unrolling, keras.Model):
         if hasattr(self, "jax_state_sync"):
             self.jax_state_sync()
 
+    def _keep_length_static(self, windows: Any, *functions: str) -> None:
+        """On TensorFlow, drop steps compiled for windows of another length: it would make one for any length instead.
+
+        Loops over a time axis of unknown length fail there, Keras' `scan` among them.
+        """
+        for name in functions:
+            known = self._parts.lengths.setdefault(name, windows.max_length)
+            if known != windows.max_length and keras.config.backend() == "tensorflow":
+                setattr(self, name, None)
+            self._parts.lengths[name] = windows.max_length
+
     def _forget_compiled(self) -> None:
-        """Drop compiled steps that hold variables which were replaced."""
-        self.train_function = self.test_function = self.predict_function = None
+        """Make anew the steps that hold variables which were replaced; `fit` may be running, so none may be missing."""
+        for kind in ("train", "test", "predict"):
+            if getattr(self, f"{kind}_function") is not None:
+                getattr(self, f"make_{kind}_function")(force=True)
 
     def get_config(self) -> dict[str, Any]:
         parts = {"net": self.net, "initial_state": self.start}

@@ -38,7 +38,7 @@ def build_all(model: Any, batch: Any) -> None:
     """
     model.optimizer.build(model.trainable_variables)
     inputs, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
-    outputs = model.net.compute_output_spec(tree.map_structure(_spec, inputs["x"]))
+    outputs = model.compute_output_spec(tree.map_structure(_spec, inputs), training=False)
     zeros = tree.map_structure(lambda output: ops.zeros(output.shape, dtype=output.dtype), outputs)
     model.compute_loss(inputs, y, zeros, weight)
     model.compute_metrics(inputs, y, zeros, weight)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,10 @@ class Trained:
     scored: int
 
 
-def train(settings: Settings, series: Sequence[Series], say: Say, verbose: int | str = 0) -> Trained:
-    """Train on `series` as `settings` ask, saying what is done with the data.
+def train(
+    settings: Settings, series: Sequence[Series], say: Say, verbose: int | str = 0, checkpoint: Path | None = None
+) -> Trained:
+    """Train on `series` as `settings` ask, saying what is done with the data; go on from `checkpoint` if it is given.
 
     Raises:
         DataError: If the data are too short for the window, or the loss is no number any more.
@@ -54,7 +57,7 @@ def train(settings: Settings, series: Sequence[Series], say: Say, verbose: int |
     _check_window(settings, parts["train"])
     for line in _about(settings, series, parts):
         say(line)
-    model, history = _fit(settings, parts, say, verbose)
+    model, history = _fit(settings, parts, say, verbose, checkpoint)
     lows = [split_bounds(len(one), settings.fractions)["train"][1] for one in series]
     _, middle = advance(model, series, scaling, bounds=[(0, low) for low in lows])
     rest = [(low, len(one)) for one, low in zip(series, lows, strict=True)]
@@ -88,7 +91,9 @@ def build_net(settings: Settings) -> Any:
     return keras.Model(inputs, keras.layers.Dense(len(settings.targets), name="outputs")(x), name="forecaster")
 
 
-def _fit(settings: Settings, parts: dict[str, Examples], say: Say, verbose: int | str) -> tuple[Any, dict[str, Any]]:
+def _fit(
+    settings: Settings, parts: dict[str, Examples], say: Say, verbose: int | str, checkpoint: Path | None
+) -> tuple[Any, dict[str, Any]]:
     import keras
 
     from rnnstate.model import StatefulModel
@@ -106,6 +111,7 @@ def _fit(settings: Settings, parts: dict[str, Examples], say: Say, verbose: int 
         epochs=settings.epochs,
         verbose=verbose,
         callbacks=[best] if validation else [],
+        checkpoint=checkpoint,
     ).history
     history = {name: [float(value) for value in values] for name, values in history.items()}
     _check_history(history)

@@ -67,7 +67,8 @@ class Vary:
         return self._clip(drawn - spread, length)
 
     def _clip(self, steps: NDArray[Any], length: int) -> NDArray[np.int64]:
-        return np.clip(np.rint(steps), self.low, self.max_length(length)).astype(np.int64)
+        clipped: NDArray[np.int64] = np.clip(np.rint(steps), self.low, self.max_length(length)).astype(np.int64)
+        return clipped
 
 
 def read_vary(vary: object, length: int, order: str) -> Vary | None:
