@@ -1,11 +1,11 @@
 """What the tests of state policies share: a network that counts, training in one line, and TBPTT written out by hand."""
 
-import by_hand
 import keras
-import nets
 import numpy as np
 from keras import layers
 
+import by_hand
+import nets
 import rnnstate as rs
 from rnnstate.testing import CountingCell
 

@@ -1,13 +1,15 @@
 """`audit`: every finding, on the backends where it applies, and none where there is nothing to say."""
 
+from pathlib import Path
+
 import keras
-import nets
 import numpy as np
 import pytest
-import stateful_nets as models
 from keras import layers
 
+import nets
 import rnnstate as rs
+import stateful_nets as models
 from rnnstate import auditing
 
 BACKEND = keras.config.backend()
@@ -174,7 +176,7 @@ def test_errors_come_first_and_findings_read_as_lines():
 
 def test_every_code_is_documented():
     """The docstring of `audit` lists exactly the codes that this module has."""
-    source = open(auditing.__file__).read()
+    source = Path(auditing.__file__).read_text()
     listed = source.split("Their codes are", 1)[1].split("Example:", 1)[0]
     used = {line.split('Finding("')[1].split('"')[0] for line in source.splitlines() if 'Finding("' in line}
     assert {code.strip("`., \n") for code in listed.split()} == used

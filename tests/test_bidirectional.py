@@ -1,14 +1,14 @@
 """Bidirectional layers: forward is carried, backward starts afresh in each window, and both are said."""
 
 import keras
-import nets
-import policies
 import pytest
 from keras import layers
+
+import nets
+import policies
+import rnnstate as rs
 from nets import difference, host
 from policies import TOLERANCE
-
-import rnnstate as rs
 
 LENGTH = 3
 

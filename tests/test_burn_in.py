@@ -1,14 +1,14 @@
 """Burn-in: steps before a window refresh its state, and carry neither loss nor gradient."""
 
-import nets
 import numpy as np
-import policies
 import pytest
 from keras import layers
+
+import nets
+import policies
+import rnnstate as rs
 from nets import difference
 from policies import TOLERANCE
-
-import rnnstate as rs
 
 
 @pytest.mark.parametrize("burn_in", [2, 3, 5])

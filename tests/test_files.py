@@ -6,13 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import nets
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
+import nets
 import rnnstate as rs
 from rnnstate import files
 from rnnstate.errors import DataError, SpecMismatchError, StateShapeError
@@ -118,6 +118,7 @@ def test_a_file_truncated_at_its_seams_is_refused(saved):
 
 
 def check_truncated(path, content, length):
+    """Assert that the first bytes of a file are refused."""
     path.write_bytes(content[:length])
     with pytest.raises(DataError, match=r"must be complete. Received: .*Write it again"):
         rs.load_state(path)
@@ -162,7 +163,7 @@ UNREADABLE += [{"fingerprint": None}, {"fingerprint": "0" * 16}, {"rnnstate_vers
 def test_a_tampered_signature_is_refused(saved, changes):
     """A missing or unreadable field, or a fingerprint that is not that of the leaves, is refused."""
     tampered(saved, **changes)
-    with pytest.raises(DataError, match="whole signature|was changed since"):
+    with pytest.raises(DataError, match=r"whole signature|was changed since"):
         rs.load_state(saved)
 
 

@@ -1,15 +1,15 @@
 """Gaps in time: what is left of a carried state after missing steps."""
 
-import by_hand
 import keras
-import nets
 import numpy as np
-import policies
 import pytest
+
+import by_hand
+import nets
+import policies
+import rnnstate as rs
 from nets import difference
 from policies import TOLERANCE
-
-import rnnstate as rs
 
 GAPS = np.array([0, 0, 0, 6, 0, 0, 0])
 

@@ -1,16 +1,16 @@
 """Initial states: where a sequence starts, as layers that learn, save, load and say what is wrong."""
 
-import by_hand
 import keras
-import nets
 import numpy as np
-import policies
 import pytest
 from keras import layers, ops
+
+import by_hand
+import nets
+import policies
+import rnnstate as rs
 from nets import difference
 from policies import TOLERANCE
-
-import rnnstate as rs
 from rnnstate import initial
 
 KINDS = {
@@ -275,7 +275,7 @@ def test_wrong_when():
 
 def test_wrong_kind():
     """What is no initial state is refused, with those there are."""
-    with pytest.raises(ValueError, match='`initial_state` must be "zeros" or a layer of `rnnstate.initial`'):
+    with pytest.raises(ValueError, match=r'`initial_state` must be "zeros" or a layer of `rnnstate.initial`'):
         rs.StatefulModel(nets.gru(), initial_state="ones")
 
 
@@ -289,7 +289,7 @@ def test_known_values_are_missing(kind):
         model.initial_state(3)
     for method in (model.fit, model.evaluate, model.predict):
         with pytest.raises(
-            rs.DataError, match="needs known values of each sequence. Received: windows without `observed`"
+            rs.DataError, match=r"needs known values of each sequence. Received: windows without `observed`"
         ):
             method(windows)
 

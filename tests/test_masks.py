@@ -1,15 +1,15 @@
 """Masks: padded steps leave every leaf of every layer as it was, wherever they are."""
 
 import keras
-import nets
 import numpy as np
-import policies
 import pytest
 from keras import layers
+
+import nets
+import policies
+import rnnstate as rs
 from nets import difference, host
 from policies import TOLERANCE
-
-import rnnstate as rs
 
 BATCH, TIME, VALID = 3, 7, 4
 PLACES = {

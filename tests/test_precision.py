@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 import keras
-import nets
 import numpy as np
-import policies
 import pytest
-from nets import difference, host
 
+import nets
+import policies
 import rnnstate as rs
+from nets import difference, host
 
 
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])

@@ -1,16 +1,18 @@
 """Law: reset first. A reset acts before the step, on every leaf of the row, to the initial state, and on no other row."""
 
+from itertools import pairwise
+
 import keras
-import nets
 import numpy as np
-import oracles
-import policies
 import pytest
 from keras import layers, ops
+
+import nets
+import oracles
+import policies
+import rnnstate as rs
 from nets import difference, host
 from policies import TOLERANCE
-
-import rnnstate as rs
 
 BATCH, TIME = 5, 5  # as many rows, steps and units: a flag that is broadcast the wrong way does not crash
 RESETS = np.zeros((BATCH, TIME), dtype=bool)
@@ -115,7 +117,7 @@ def test_resets_split_the_sequence(name, oracle):
     for row in range(BATCH):
         leaves = {leaf.split("/")[1]: value[row : row + 1] for leaf, value in start.items()}
         cuts = [0, *(t for t in np.flatnonzero(RESETS[row]) if t > 0), TIME]
-        for begin, end in zip(cuts[:-1], cuts[1:], strict=True):
+        for begin, end in pairwise(cuts):
             if begin or RESETS[row, 0]:
                 leaves = {leaf: np.zeros((1, 5)) for leaf in leaves}
             h, leaves = oracle(weights, x[row : row + 1, begin:end], leaves)
@@ -132,7 +134,7 @@ def test_bidirectional_resets_split_both_directions():
     resets[0, 2] = resets[0, 5] = resets[1, 3] = True
     y, _ = model.step(x, model.initial_state(2), reset=resets)
     for row, cuts in ((0, [0, 2, 5, 6]), (1, [0, 3, 6])):
-        for begin, end in zip(cuts[:-1], cuts[1:], strict=True):
+        for begin, end in pairwise(cuts):
             assert difference(host(y)[row, begin:end], host(model.net(x[row : row + 1, begin:end]))[0]) < TOLERANCE
 
 

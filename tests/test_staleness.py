@@ -1,11 +1,11 @@
 """Staleness: how far stored states are from those that today's weights give, and refreshing them."""
 
+import pytest
+
 import nets
 import policies
-import pytest
-from nets import difference
-
 import rnnstate as rs
+from nets import difference
 from rnnstate.staleness import distance
 
 

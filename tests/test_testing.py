@@ -1,14 +1,14 @@
 """The public assertions: each passes on a right model, and rejects a wrong one."""
 
 import keras
-import nets
 import numpy as np
-import policies
 import pytest
 from keras import layers, ops
-from nets import host
 
+import nets
+import policies
 import rnnstate as rs
+from nets import host
 from rnnstate import testing
 
 FLAGS = np.array([[0, 1, 0, 0, 1], [1, 0, 0, 1, 0], [0, 0, 0, 0, 0]]) > 0
@@ -182,7 +182,7 @@ def test_windows_equal_whole_rejects_what_remembers_nothing():
 @pytest.mark.parametrize("port", [Leaks, IgnoresMasks])
 def test_isolated_rejects(port):
     """A port that mixes rows, and one whose padding counts, give a sequence another result beside others."""
-    with pytest.raises(AssertionError, match="beside others must agree within|leaf `memory/sum` must agree"):
+    with pytest.raises(AssertionError, match=r"beside others must agree within|leaf `memory/sum` must agree"):
         testing.assert_isolated(with_port(port), SERIES, atol=1e-5)
 
 

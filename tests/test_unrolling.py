@@ -1,15 +1,15 @@
 """`trace`: the state after every step. `rollout`: the output fed back. Both equal single steps."""
 
-import by_hand
 import keras
-import nets
 import numpy as np
 import pytest
 from keras import layers, ops
+
+import by_hand
+import nets
+import rnnstate as rs
 from nets import difference, host
 from policies import TOLERANCE
-
-import rnnstate as rs
 
 BATCH, TIME = 3, 5
 
@@ -88,7 +88,7 @@ def test_trace_refuses_backward_layers(layer):
     """A backward layer has no state after a step; the error names it."""
     forward = layers.GRU(3, return_sequences=True)
     model = rs.StatefulModel(keras.Sequential([nets.series_input(), forward, layer]))
-    with pytest.raises(rs.UnsupportedModelError, match="Received: `back`, which runs backward. Use `step`"):
+    with pytest.raises(rs.UnsupportedModelError, match=r"Received: `back`, which runs backward. Use `step`"):
         model.trace(nets.values(2, 3, 2), model.initial_state(2))
 
 

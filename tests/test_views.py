@@ -1,13 +1,13 @@
 """`read`, `write` and `reset`: the same variables, new values, all of them or none."""
 
 import keras
-import nets
 import numpy as np
 import pytest
-import stateful_nets as models
 from keras import layers
 
+import nets
 import rnnstate as rs
+import stateful_nets as models
 from rnnstate.errors import CarryError, StateShapeError, StateStructureError, StateValueError, UnsupportedModelError
 
 BATCH = models.BATCH
@@ -173,22 +173,27 @@ def test_write_reaches_the_compiled_step(form):
 
 
 def rebind_shape(layer):
+    """Bind a variable of another shape."""
     layer.states[0] = keras.Variable(np.zeros((BATCH, 2)), name="rnn_state")
 
 
 def rebind_variable(layer):
+    """Bind another variable of the same shape."""
     layer.states[0] = keras.Variable(np.zeros((BATCH, 5)), name="rnn_state")
 
 
 def rebind_array(layer):
+    """Bind an array."""
     layer.states[0] = np.zeros((BATCH, 5))
 
 
 def rebind_number(layer):
+    """Bind a number."""
     layer.states[0] = 0.0
 
 
 def rebind_list(layer):
+    """Bind two variables to one place."""
     layer.states[0] = [layer.states[0], layer.states[1]]
 
 

@@ -146,7 +146,7 @@ def _holds(header: Mapping[str, str], field: str) -> bool:
     """True if a field of the signature is there, and is JSON of the right kind where it is JSON."""
     kind = _SIGNATURE[field]
     try:
-        return kind is str and field in header or type(json.loads(header[field])) is kind
+        return (kind is str and field in header) or type(json.loads(header[field])) is kind
     except (KeyError, ValueError):
         return False
 

@@ -10,6 +10,7 @@
 """
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import keras
@@ -282,9 +283,8 @@ class Given(InitialState):
                 f"A packed state must have shape (batch, {sum(sizes)}): {sizes} values of {list(self._model.spec)}. "
                 f"Received: shape={tuple(values.shape)}."
             )
-        parts = ops.split(values, list(np.cumsum(sizes)[:-1]), axis=1)
-        pairs = zip(self._model.spec.items(), parts, strict=True)
-        return {name: ops.reshape(part, (-1, *leaf.shape)) for (name, leaf), part in pairs}
+        pairs = zip(self._model.spec.items(), pairwise(np.cumsum([0, *sizes]).tolist()), strict=True)
+        return {name: ops.reshape(values[:, a:b], (-1, *leaf.shape)) for (name, leaf), (a, b) in pairs}
 
 
 def _check_rows(values: Array, batch_size: Any) -> None:

@@ -227,9 +227,9 @@ class StatefulModel(Unrolling, keras.Model):
             SpecMismatchError: If the checkpoints in the folder are those of another run.
         """
         refuse_extras("fit", {**kwargs, "y": y})
-        check_windows(self.net, x, argument="x", targets=True)
+        x = check_windows(self.net, x, argument="x", targets=True)
         if validation_data is not None:
-            check_windows(self.net, validation_data, argument="validation_data", targets=True)
+            validation_data = check_windows(self.net, validation_data, argument="validation_data", targets=True)
             validation_data = self._bound_inference(validation_data, None)
         self._observe(x)
         self._keep_length_static(x, "train_function")
@@ -257,7 +257,7 @@ class StatefulModel(Unrolling, keras.Model):
         """
         if not isinstance(x, BoundWindows):  # Keras evaluates within `fit` on windows that are bound already
             refuse_extras("evaluate", {name: value for name, value in {**kwargs, "y": y}.items() if name != "steps"})
-            check_windows(self.net, x, argument="x", targets=True)
+            x = check_windows(self.net, x, argument="x", targets=True)
             x = self._bound_inference(x, initial_state)
         with variables_kept(self):
             return super().evaluate(x, **kwargs)
@@ -281,7 +281,12 @@ class StatefulModel(Unrolling, keras.Model):
             DataError: If the data are no `Windows`, or do not fit the network.
         """
         refuse_extras("predict", kwargs)
-        check_windows(self.net, x, argument="x", targets=False)
+        x = check_windows(self.net, x, argument="x", targets=False)
+        if not hasattr(x, "assemble"):
+            raise DataError(
+                "`predict` puts outputs back in time order, so it needs `rnnstate.Windows`. "
+                "Received: a dataset of your own. Use `Windows`, or `step` in a loop."
+            )
         bound = self._bound_inference(x, initial_state)
         with variables_kept(self):
             outputs = super().predict(bound, **kwargs)
