@@ -17,7 +17,7 @@ def mse(y, y_pred, mask=None, weight=None):
 def gradients_of(forward, variables):
     """Return a function like `forward(*args) -> (loss, extra)` that also returns the gradients of the loss."""
     if keras.config.backend() == "jax":
-        import jax
+        import jax  # noqa: TID251
 
         def pure(values, *args):
             with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
@@ -26,7 +26,7 @@ def gradients_of(forward, variables):
         compiled = jax.jit(jax.value_and_grad(pure, has_aux=True))
         return lambda *args: compiled([variable.value for variable in variables], *args)
     if keras.config.backend() == "tensorflow":
-        import tensorflow as tf
+        import tensorflow as tf  # noqa: TID251
 
         def taped(*args):
             with tf.GradientTape() as tape:
@@ -34,7 +34,7 @@ def gradients_of(forward, variables):
             return (loss, extra), tape.gradient(loss, [variable.value for variable in variables])
 
         return taped
-    import torch
+    import torch  # noqa: TID251
 
     def recorded(*args):
         loss, extra = forward(*args)
@@ -46,7 +46,7 @@ def gradients_of(forward, variables):
 def apply(optimizer, gradients, variables):
     """Take one optimizer step."""
     if keras.config.backend() == "torch":
-        import torch
+        import torch  # noqa: TID251
 
         with torch.no_grad():
             optimizer.apply(gradients, variables)

@@ -107,7 +107,7 @@ def test_steps_per_execution(backend):
     """Several batches in one compiled call are the same training; on PyTorch Keras refuses them."""
     windows = windows_of(1)
     if backend == "torch":
-        with pytest.raises(ValueError, match="steps_per_execution"):
+        with pytest.raises(ValueError, match=r"steps_per_execution"):
             fitted(nets.small, windows, steps_per_execution=3)
         return
     model, _ = fitted(nets.small, windows)

@@ -93,16 +93,16 @@ def test_step_compiles(backend):
     model, x, given = nets.shared("lstm"), inputs("lstm"), start_of("lstm")
     y, expected = model.step(x, given)
     if backend == "jax":
-        import jax
+        import jax  # noqa: TID251
 
         compiled = jax.jit(lambda x, state: model.step(x, state))
     elif backend == "tensorflow":
-        import tensorflow as tf
+        import tensorflow as tf  # noqa: TID251
 
         compiled = tf.function(lambda x, state: (lambda y, s: (y, dict(s)))(*model.step(x, state)))
         given = {leaf: tf.constant(value) for leaf, value in given.items()}
     else:
-        import torch
+        import torch  # noqa: TID251
 
         def compiled(x, state):
             with torch.inference_mode():

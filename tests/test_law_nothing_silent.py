@@ -111,7 +111,7 @@ def test_tensors_that_are_not_finite_are_not_written(spoil, unchanged):
     """`write` looks at the values of the backend's tensors too: it runs on the host, where they can be seen."""
     tensors = {leaf: ops.convert_to_tensor(value) for leaf, value in good().items()}
     tensors["gru/h"] = spoil(tensors["gru/h"])
-    with pytest.raises(rs.StateValueError, match="`gru/h` must hold finite values"):
+    with pytest.raises(rs.StateValueError, match=r"`gru/h` must hold finite values"):
         unchanged.states.write(["k2", "new", "k0"], tensors)
 
 
@@ -142,7 +142,9 @@ def test_keys(unchanged):
     with pytest.raises(rs.StateStructureError, match=r"Each key must be given once. Received: `k0`, `k1`, `k0`"):
         unchanged.states.write(["k0", "k1", "k0"], good())
     fresh = nets.make(nets.lstm)
-    with pytest.raises(rs.UnknownKeyError, match="Known: no key yet. Train on these sequences, or `write` their state"):
+    with pytest.raises(
+        rs.UnknownKeyError, match=r"Known: no key yet. Train on these sequences, or `write` their state"
+    ):
         fresh.states.read(["a"])
 
 
@@ -169,7 +171,7 @@ def test_data_that_are_no_windows(unchanged):
 def test_shuffle_is_refused(unchanged):
     """Shuffled windows would start from the state of another time."""
     with pytest.raises(
-        rs.DataError, match="`shuffle` must be False.*the state of another time. Received: shuffle=True"
+        rs.DataError, match=r"`shuffle` must be False.*the state of another time. Received: shuffle=True"
     ):
         unchanged.fit(windows_of(1), shuffle=True)
 
@@ -181,16 +183,16 @@ def test_shuffle_is_refused(unchanged):
 def test_what_belongs_to_windows(extra, unchanged):
     """Arguments that windows hold already are refused by name."""
     (name,) = extra
-    with pytest.raises(rs.DataError, match=f"`fit` takes windows, which hold targets.*Received: `{name}`. Give it to"):
+    with pytest.raises(rs.DataError, match=rf"`fit` takes windows, which hold targets.*Received: `{name}`. Give it to"):
         unchanged.fit(windows_of(1), **extra)
 
 
 def test_targets_that_do_not_fit(unchanged):
     """No targets, and targets of the other kind than the network's outputs, are refused: they would broadcast."""
     data = nets.series([10, 10])
-    with pytest.raises(rs.DataError, match="`x` must have targets. Received: windows without `y`"):
+    with pytest.raises(rs.DataError, match=r"`x` must have targets. Received: windows without `y`"):
         unchanged.fit(rs.Windows(data, length=5, batch_size=2))
-    with pytest.raises(rs.DataError, match="`validation_data` must have targets"):
+    with pytest.raises(rs.DataError, match=r"`validation_data` must have targets"):
         unchanged.fit(windows_of(1), validation_data=rs.Windows(data, length=5, batch_size=2))
     per_window = rs.Windows(data, {key: nets.values(2, 1) for key in data}, length=5, batch_size=2)
     with pytest.raises(rs.DataError, match=r"one output per step, so targets must be per step.*batch shape \(2, 1\)"):
@@ -218,7 +220,7 @@ def test_windows_of_another_length_than_the_network():
 def test_replicas_are_refused(unchanged, monkeypatch):
     """A strategy whose replicas would keep banks of their own is refused."""
     monkeypatch.setattr(kernels(), "has_replicas", lambda: True)
-    with pytest.raises(rs.UnsupportedModelError, match="one copy of its bank. Received: a distribution strategy"):
+    with pytest.raises(rs.UnsupportedModelError, match=r"one copy of its bank. Received: a distribution strategy"):
         unchanged.predict(windows_of(1))
 
 
@@ -288,7 +290,7 @@ def test_networks_out_of_reach(build, text):
 
 def test_unknown_initial_state():
     """`initial_state` is a known word or a layer."""
-    with pytest.raises(ValueError, match='`initial_state` must be "zeros".*Received: initial_state=.ones.'):
+    with pytest.raises(ValueError, match=r'`initial_state` must be "zeros".*Received: initial_state=.ones.'):
         rs.StatefulModel(nets.lstm(), initial_state="ones")
 
 
@@ -301,7 +303,7 @@ def test_states_of_another_model_are_not_loaded(tmp_path):
     before = model.states.read()
     store = {}
     other.save_own_variables(store)
-    with pytest.raises((rs.SpecMismatchError, KeyError), match="leaf"):
+    with pytest.raises((rs.SpecMismatchError, KeyError), match=r"leaf"):
         model.load_own_variables(store)
     assert model.states.keys == ("b",)
     assert model.states.read() == before

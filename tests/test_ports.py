@@ -167,7 +167,7 @@ def test_wrong_classes_are_refused(registry):
             return {}
 
     for wrong in (MovingAverage(), int, "MovingAverage"):
-        with pytest.raises(TypeError, match="`layer_class` must be a subclass of `keras.Layer`. Received"):
+        with pytest.raises(TypeError, match=r"`layer_class` must be a subclass of `keras.Layer`. Received"):
             rs.register_port(wrong, MovingAveragePort)
     with pytest.raises(TypeError, match=r"must have `spec`, `initial` and `call`.*without \['initial', 'call'\]"):
         rs.register_port(MovingAverage, Half)
@@ -180,7 +180,7 @@ def test_a_port_that_says_nothing(registry):
         pass
 
     rs.register_port(MovingAverage, Empty)
-    with pytest.raises(rs.UnsupportedModelError, match="must say what its layer remembers.*Empty.*without `spec`"):
+    with pytest.raises(rs.UnsupportedModelError, match=r"must say what its layer remembers.*Empty.*without `spec`"):
         nets.make(averaging)
-    with pytest.raises(rs.UnsupportedModelError, match="must run its layer.*Empty.*without `call`"):
+    with pytest.raises(rs.UnsupportedModelError, match=r"must run its layer.*Empty.*without `call`"):
         Empty(None).call(None, {})

@@ -20,7 +20,7 @@ def test_every_name_resolves_and_is_documented(name):
 
 def test_unknown_names():
     """A name that is not there is an `AttributeError` that lists those that are."""
-    with pytest.raises(AttributeError, match="no attribute `Statefull`. Public names: .*StatefulModel"):
+    with pytest.raises(AttributeError, match=r"no attribute `Statefull`. Public names: .*StatefulModel"):
         rnnstate.Statefull  # noqa: B018
 
 

@@ -27,11 +27,11 @@ def test_it_is_a_mapping():
 def test_it_cannot_be_changed():
     """There is no way to put another array in, nor to use a state as a key."""
     state = example()
-    with pytest.raises(TypeError, match="does not support item assignment"):
+    with pytest.raises(TypeError, match=r"does not support item assignment"):
         state["lstm/h"] = np.zeros((3, 5))
-    with pytest.raises(TypeError, match="does not support item deletion"):
+    with pytest.raises(TypeError, match=r"does not support item deletion"):
         del state["lstm/h"]
-    with pytest.raises(TypeError, match="unhashable"):
+    with pytest.raises(TypeError, match=r"unhashable"):
         hash(state)
     leaves = {"a": np.zeros((3, 2))}
     made = rs.State(leaves)
@@ -93,7 +93,7 @@ def test_concat_is_the_inverse_of_rows():
     state = example()
     assert rs.concat([state.rows([0]), state.rows([1, 2])]) == state
     assert rs.concat([state.map(ops.convert_to_tensor)]) == state
-    with pytest.raises(rs.StateStructureError, match="at least one state. Received: none"):
+    with pytest.raises(rs.StateStructureError, match=r"at least one state. Received: none"):
         rs.concat([])
     with pytest.raises(rs.StateStructureError, match=r"`lstm/h`, `gru/h`. Received: state 1 with `lstm/h`"):
         rs.concat([state, {"lstm/h": state["lstm/h"]}])
@@ -109,7 +109,7 @@ def test_leaves_must_agree():
     with pytest.raises(rs.StateShapeError, match=r"same number of rows. Received: `a` has 2, `b` has 3"):
         rs.State({"a": np.zeros((2, 5)), "b": np.zeros((3, 5))})
     for name in ("", 3):
-        with pytest.raises(rs.StateStructureError, match=f"non-empty strings. Received: {name!r}"):
+        with pytest.raises(rs.StateStructureError, match=rf"non-empty strings. Received: {name!r}"):
             rs.State({name: np.zeros((2, 5))})
 
 

@@ -26,7 +26,7 @@ class Reordered(keras.utils.PyDataset):
 def make(seed=0):
     keras.utils.set_random_seed(seed)
     net = keras.Sequential(
-        [keras.Input((None, 2)), keras.layers.GRU(5, return_sequences=True), keras.layers.Dense(3)]
+        [keras.Input((None, 2)), keras.layers.GRU(5, return_sequences=True, name="gru"), keras.layers.Dense(3)]
     )
     model = rs.StatefulModel(net)
     model.compile(keras.optimizers.SGD(0.1), "mse")
