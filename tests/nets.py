@@ -231,7 +231,7 @@ ZOO = {
 }
 
 
-def randomized(net, seed=0, scale=0.7):
+def randomized(net, seed=0, scale=0.6):
     """Give every weight and bias of a network a random value, large enough for its memory to matter."""
     rng = np.random.default_rng(seed)
     for variable in net.trainable_variables:

@@ -74,7 +74,7 @@ def functional(model, units=None):
     for variable in model.trainable_variables:
         ours.setdefault(tuple(variable.shape), []).append(variable)
     for variable in stock.trainable_variables:  # Keras lists layers by depth; within a shape both go in one order
-        variable.assign(ours[tuple(variable.shape)].pop(0))
+        variable.assign(nets.host(ours[tuple(variable.shape)].pop(0)))
     return stock
 
 

@@ -124,7 +124,7 @@ def x_of(*shape):
     return nets.values(*shape, seed=2) / 2 + 1.5
 
 
-SERIES = {"a": x_of(7, 1), "b": x_of(3, 1), "c": x_of(11, 1)}
+SERIES = {"a": x_of(7, 1), "b": x_of(3, 1), "c": x_of(10, 1)}
 
 RIGHT = {
     "a port": lambda: with_port(Right),
@@ -177,6 +177,8 @@ def test_windows_equal_whole_rejects_what_remembers_nothing():
     with pytest.raises(AssertionError, match=r"differ by more than 0.01: this model remembers nothing"):
         testing.assert_windows_equal_whole(model, nets.values(3, 5, 2), lengths=(2,))
     testing.assert_windows_equal_whole(model, nets.values(3, 5, 2), lengths=(2,), control=None)
+    with pytest.raises(ValueError, match="must have one below the 5 steps of `x`, or nothing is carried"):
+        testing.assert_windows_equal_whole(model, nets.values(3, 5, 2), lengths=(5, 7))
 
 
 @pytest.mark.parametrize("port", [Leaks, IgnoresMasks])

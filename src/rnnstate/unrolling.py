@@ -124,7 +124,7 @@ class Unrolling:
         )
         _check_sizes(self.net, width, known.shape, (batch_size, steps), teacher, targets)
         truth = ops.zeros((batch_size, steps, width), x0.dtype) if targets is None else ops.cast(targets, x0.dtype)
-        choice = keras.random.uniform((batch_size, steps, 1), seed=seed) < teacher
+        choice = _draw((batch_size, steps, 1), teacher, seed)
         start = checked(self.state_spec, state, batch_size=batch_size).map(ops.convert_to_tensor)
 
         def one_step(carried: list[Array], index: Array) -> tuple[Any, Any]:
@@ -138,6 +138,11 @@ class Unrolling:
 
         last, stacked = ops.scan(one_step, [x0, ops.zeros_like(x0), *start.values()], ops.arange(steps))
         return ops.swapaxes(stacked[1], 0, 1), State.unchecked(start, last[2:])
+
+
+def _draw(shape: tuple[int, ...], teacher: float, seed: int | None) -> Array:
+    """Draw where the truth is fed back. Where nothing is drawn, no seed is used up: that would be a side effect."""
+    return keras.random.uniform(shape, seed=seed) < teacher if teacher else ops.zeros(shape, dtype="bool")
 
 
 def _check_forward(net: Any) -> None:
