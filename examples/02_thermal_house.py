@@ -88,9 +88,7 @@ def windows(x: np.ndarray, states: np.ndarray, way: str, warm_up: int = 0) -> rs
     weight = np.ones(x.shape[:2], "float32")
     weight[:, : warm_up * DAY] = 0.0  # no loss before the state has settled
     observed = states if way == "observed" else None
-    return rs.Windows(
-        x, states[..., :1], sample_weight=weight, observed=observed, length=DAY, batch_size=len(x)
-    )
+    return rs.Windows(x, states[..., :1], sample_weight=weight, observed=observed, length=DAY, batch_size=len(x))
 
 
 def rmse(model: rs.StatefulModel, data: rs.Windows, truth: np.ndarray, skip: int, scale: float) -> float:

@@ -67,7 +67,7 @@ def paced(model: Any, windows: Any, callbacks: Any) -> Iterator[Any]:
         _check_rate(model)
     pace = Pace(windows)
     if isinstance(callbacks, keras.callbacks.CallbackList):
-        callbacks.append(pace)
+        callbacks.callbacks.append(pace)
         together: Any = callbacks
     else:
         together = [pace, *keras.tree.flatten(callbacks or [])]
