@@ -125,8 +125,8 @@ def run(arguments: argparse.Namespace) -> list[tuple[str, float, float]]:
 def table(rows: list[tuple[str, float, float]], arguments: argparse.Namespace) -> str:
     """Return the table of the docs."""
     lines = [
-        f"RMSE of the air temperature in K on the last quarter of {arguments.days} days, {arguments.houses} simulated houses, "
-        f"real weather, GRU({arguments.units}), {arguments.epochs} epochs, seed {arguments.seed}:",
+        f"RMSE of the air temperature in K on the last quarter of {arguments.days} days, {arguments.houses} simulated "
+        f"houses, real weather, GRU({arguments.units}), {arguments.epochs} epochs, seed {arguments.seed}:",
         "",
         "| trained | served with carried state | served afresh each day, in the way it was trained |",
         "|---|---|---|",

@@ -24,6 +24,7 @@ class Reordered(keras.utils.PyDataset):
 
 
 def make(seed=0):
+    """Return a compiled model; equal seeds give equal weights."""
     keras.utils.set_random_seed(seed)
     net = keras.Sequential(
         [keras.Input((None, 2)), keras.layers.GRU(5, return_sequences=True, name="gru"), keras.layers.Dense(3)]
@@ -34,6 +35,7 @@ def make(seed=0):
 
 
 def make_windows():
+    """Return two sequences in three batches."""
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, 11, 2)), rng.normal(size=(2, 11, 3))
     return rs.Windows({"a": x[0], "b": x[1]}, {"a": y[0], "b": y[1]}, length=4, batch_size=2)

@@ -67,6 +67,7 @@ def paced(model: Any, windows: Any, callbacks: Any) -> Iterator[Any]:
         _check_rate(model)
     pace = Pace(windows)
     if isinstance(callbacks, keras.callbacks.CallbackList):
+        pace.set_model(model)
         callbacks.callbacks.append(pace)
         together: Any = callbacks
     else:
