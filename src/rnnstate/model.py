@@ -338,11 +338,12 @@ class StatefulModel(Unrolling, keras.Model):
 
         Loops over a time axis of unknown length fail there, Keras' `scan` among them.
         """
+        steps = windows.prefix + windows.max_length
         for name in functions:
-            known = self._parts.lengths.setdefault(name, windows.max_length)
-            if known != windows.max_length and keras.config.backend() == "tensorflow":
+            known = self._parts.lengths.setdefault(name, steps)
+            if known != steps and keras.config.backend() == "tensorflow":
                 setattr(self, name, None)
-            self._parts.lengths[name] = windows.max_length
+            self._parts.lengths[name] = steps
 
     def _forget_compiled(self) -> None:
         """Make anew the steps that hold variables which were replaced; `fit` may be running, so none may be missing."""
