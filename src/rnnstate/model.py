@@ -20,9 +20,10 @@ from rnnstate.checking import checked
 from rnnstate.errors import DataError, StateShapeError, UnsupportedModelError
 from rnnstate.guard import variables_kept
 from rnnstate.initial import InitialState, Zeros
-from rnnstate.kernels import kernels
+from rnnstate.kernels import kernels as backend_kernels
 from rnnstate.masking import honouring_masks, mask_output
 from rnnstate.network import carrying_clone, trace
+from rnnstate.ports import choose_kernels
 from rnnstate.spec import StateSpec
 from rnnstate.state import Array, State
 from rnnstate.states import States
@@ -49,9 +50,11 @@ class StatefulModel(keras.Model):
             shared with it.
         initial_state: A layer of `rnnstate.initial` that says where a sequence starts. `"zeros"` is `initial.Zeros()`:
             each layer's own `get_initial_state`, which is zeros for Keras' layers.
+        kernels: `"auto"` runs recurrent layers in faster loops wherever they compute the same, `"reference"` in Keras'.
 
     Raises:
         UnsupportedModelError: If the network is subclassed, not built, or has recurrent layers out of reach.
+        ValueError: If `initial_state` or `kernels` is none of those.
 
     Example:
 
@@ -64,8 +67,9 @@ class StatefulModel(keras.Model):
     3
     """
 
-    def __init__(self, net: Any, initial_state: Any = "zeros", **kwargs: Any) -> None:
+    def __init__(self, net: Any, initial_state: Any = "zeros", kernels: str = "auto", **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.kernels = kernels
         self.start = _initial_layer(initial_state)
         self._carrier, ports = carrying_clone(net)
         if not ports:
@@ -73,7 +77,9 @@ class StatefulModel(keras.Model):
                 f"The network must have at least one layer with a memory. Received: `{net.name}` without any. "
                 "Recurrent layers have one; `rnnstate.register_port` adds other kinds."
             )
-        kernels().register_state(State)
+        for layer in ports:
+            choose_kernels(layer.port, kernels)
+        backend_kernels().register_state(State)
         scope = trace(self._carrier)
         states = States(scope.spec, self._placeholder_state, self._sync, self._forget_compiled)
         self._parts = _Parts(net, scope.spec, scope.owners, states, Bank(scope.spec, "inference"))
@@ -317,7 +323,8 @@ class StatefulModel(keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         parts = {"net": self.net, "initial_state": self.start}
-        return {"name": self.name, **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}}
+        own = {"name": self.name, "kernels": self.kernels}
+        return {**own, **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "StatefulModel":

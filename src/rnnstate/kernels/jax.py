@@ -4,9 +4,10 @@ from typing import Any
 
 import jax
 
+from rnnstate.kernels.loops_jax import no_loop_because, recurrent_loop
 from rnnstate.kernels.reference import has_replicas, put_rows, take_rows
 
-__all__ = ["has_replicas", "put_rows", "register_state", "take_rows"]
+__all__ = ["has_replicas", "no_loop_because", "put_rows", "recurrent_loop", "register_state", "take_rows"]
 
 _REGISTERED: set[type] = set()
 

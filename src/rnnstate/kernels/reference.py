@@ -4,6 +4,10 @@ from typing import Any
 
 from keras import ops
 
+from rnnstate.kernels.loops_reference import no_loop_because, recurrent_loop
+
+__all__ = ["has_replicas", "no_loop_because", "put_rows", "recurrent_loop", "register_state", "take_rows"]
+
 
 def take_rows(variable: Any, slots: Any) -> Any:
     """Return the rows `slots` of a variable."""

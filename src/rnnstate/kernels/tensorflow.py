@@ -4,9 +4,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from rnnstate.kernels.loops_reference import no_loop_because, recurrent_loop
 from rnnstate.kernels.reference import register_state
 
-__all__ = ["has_replicas", "put_rows", "register_state", "take_rows"]
+__all__ = ["has_replicas", "no_loop_because", "put_rows", "recurrent_loop", "register_state", "take_rows"]
 
 
 def take_rows(variable: Any, slots: Any) -> Any:
