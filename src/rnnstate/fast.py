@@ -38,7 +38,10 @@ def run_fast(
     Returns:
         The layer's output, and the leaves after the last valid step; `None` if there is no fast loop for this call.
     """
-    if slow_because(layer) is not None:
+    flags = mask is not None or reset is not None
+    if slow_because(layer) is not None or not kernels().has_loop(
+        _kind(layer.cell), flags, *_factors(layer.cell, training)
+    ):
         return None
     mask = None if mask is None else ops.cast(mask, "bool")
     if layer.go_backwards:
@@ -46,8 +49,8 @@ def run_fast(
     x, *leaves = (ops.cast(part, layer.compute_dtype) for part in (x, *state))
     start = None if initial is None else tuple(ops.cast(leaf, layer.compute_dtype) for leaf in initial)
     loop = Loop(str(_kind(layer.cell)), x, *_weights(layer.cell), tuple(leaves), mask, reset, start)
-    result = kernels().recurrent_loop(loop._replace(**_dropout(layer.cell, loop, training)))
-    return None if result is None else (_output(layer, result[0], loop), list(result[1]))
+    outputs, final = kernels().recurrent_loop(loop._replace(**_dropout(layer.cell, loop, training)))
+    return _output(layer, outputs, loop), list(final)
 
 
 def slow_because(layer: Any) -> str | None:
@@ -85,6 +88,13 @@ def _weights(cell: Any) -> tuple[Array, Array, Array | None]:
     weights = (cell.kernel, cell.recurrent_kernel, cell.bias)
     kernel, recurrent, bias = (None if weight is None else ops.convert_to_tensor(weight) for weight in weights)
     return kernel, recurrent, bias
+
+
+def _factors(cell: Any, training: bool) -> tuple[int, int]:
+    """Return how many factors dropout draws for the input and for h."""
+    count = getattr(cell, "dropout_mask_count", 1)
+    active, recurrent = (count if training and rate else 0 for rate in (cell.dropout, cell.recurrent_dropout))
+    return active, recurrent
 
 
 def _dropout(cell: Any, loop: Loop, training: bool) -> dict[str, Any]:

@@ -39,6 +39,7 @@ class _Parts:
     owners: dict[str, Any]
     states: States
     inference: Bank
+    quick: Any = None  # `step`, compiled
 
 
 @keras.saving.register_keras_serializable("rnnstate")
@@ -163,14 +164,33 @@ class StatefulModel(keras.Model):
             StateShapeError: If a leaf, `mask` or `reset` has the wrong shape.
             StateValueError: If a leaf is not floating, or an array holds a value that is not finite.
         """
-        x = tree.map_structure(ops.convert_to_tensor, x)
+        x = tree.map_structure(lambda part: part if hasattr(part, "shape") else ops.convert_to_tensor(part), x)
         shape = tree.flatten(x)[0].shape
-        state = checked(self.state_spec, state, batch_size=shape[0])
-        state = state.map(ops.convert_to_tensor)
+        given = dict(checked(self.state_spec, state, batch_size=shape[0]))
         mask = _flags("mask", mask, shape[:2])
+        reset = None if reset is None else _flags("reset", reset, shape[: max(1, min(2, np.ndim(reset)))])
+        if training or (reset is not None and self.start.needs_observed):
+            y, final = self._step(x, given, mask, reset, training, observed)
+        else:
+            if self._parts.quick is None:
+                self._parts.quick = backend_kernels().CompiledStep(self._step, super().variables)
+            y, final = self._parts.quick(x, given, mask, reset)
+        # A compiled step gives its leaves back in an order of its own.
+        return y, State.unchecked(self.state_spec, [final[name] for name in self.state_spec])
+
+    def _step(
+        self, x: Any, given: Any, mask: Any = None, reset: Any = None, training: bool = False, observed: Any = None
+    ) -> tuple[Any, dict[str, Array]]:
+        """Run `step` on what has been checked; states are plain mappings, which every backend can compile."""
+        x, given = tree.map_structure(ops.convert_to_tensor, (x, given))
+        y, final = self._run_reset(x, State.unchecked(given, given.values()), mask, reset, training, observed)
+        return y, dict(final)
+
+    def _run_reset(
+        self, x: Any, state: State, mask: Any, reset: Any, training: bool, observed: Any
+    ) -> tuple[Any, State]:
         if reset is None:
             return run(self._carrier, x, state, mask, training)
-        reset = _flags("reset", reset, shape[: max(1, min(2, np.ndim(reset)))])
         initial = self.start.state(ops.shape(reset)[0], observed, training)
         if len(reset.shape) == 1:
             return run(self._carrier, x, where_rows(reset, initial, state), mask, training)
@@ -189,6 +209,13 @@ class StatefulModel(keras.Model):
         super().compile(
             *args, metrics=honouring_masks(metrics), weighted_metrics=honouring_masks(weighted_metrics), **kwargs
         )
+
+    def make_train_function(self, force: bool = False) -> None:
+        """Make the function that `fit` calls; on JAX it runs `steps_per_execution` steps in one compiled call."""
+        made: Any = self.train_function
+        super().make_train_function(force)
+        if self.train_function is not made:
+            self.train_function = backend_kernels().many_steps(self, self.train_function)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile as the saved model was compiled."""

@@ -33,11 +33,18 @@ class _Inputs(NamedTuple):
     factors: Leaves
 
 
-def recurrent_loop(loop: Loop) -> tuple[Array, Leaves] | None:
-    """Run a loop, or return `None` where Keras' own is better: its cuDNN operators on a GPU."""
-    plain = loop.mask is None and loop.reset is None and not loop.recurrent_dropout
-    if loop.kind == "lstm" and plain and jax.default_backend() == "gpu":
-        return None
+def has_loop(kind: str, flags: bool, dropout: int, recurrent_dropout: int) -> bool:
+    """Tell whether this loop is faster than Keras' own, which is cuDNN's for a plain LSTM on a GPU."""
+    return kind != "lstm" or flags or recurrent_dropout > 0 or jax.default_backend() != "gpu"
+
+
+def no_loop_because(kind: str) -> str | None:
+    """Say why this backend has no fast loop for a kind of layer: it has one for each."""
+    return None
+
+
+def recurrent_loop(loop: Loop) -> tuple[Array, Leaves]:
+    """Run a loop."""
     bias, recurrent_bias = biases(loop)
     x = jnp.swapaxes(loop.x, 0, 1)
     inputs = _Inputs(
@@ -58,11 +65,6 @@ def recurrent_loop(loop: Loop) -> tuple[Array, Leaves] | None:
 
 def _by_time(flags: Array | None) -> Array | None:
     return None if flags is None else jnp.swapaxes(flags, 0, 1)[:, :, None]
-
-
-def no_loop_because(kind: str) -> str | None:
-    """Say why this backend has no fast loop for a kind of layer: it has one for each."""
-    return None
 
 
 def _held(outputs: Array, mask: Any) -> Array:

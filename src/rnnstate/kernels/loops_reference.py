@@ -94,7 +94,7 @@ def biases(loop: Loop) -> tuple[Array, Array]:
     return (loop.bias[0], loop.bias[1]) if loop.kind == "gru" else (loop.bias, 0.0)
 
 
-def define_loop(loop: Loop) -> tuple[Array, Leaves]:
+def recurrent_loop(loop: Loop) -> tuple[Array, Leaves]:
     """Run a loop one step at a time.
 
     Args:
@@ -124,9 +124,16 @@ def _where(rows: Array, state: Leaves, otherwise: Leaves) -> Leaves:
     return tuple(ops.where(rows[:, None], one, other) for one, other in zip(state, otherwise, strict=True))
 
 
-def recurrent_loop(loop: Loop) -> tuple[Array, Leaves] | None:
-    """Run a loop faster than Keras does, or return `None` where Keras' own loop is to run: here, always."""
-    return None
+def has_loop(kind: str, flags: bool, dropout: int, recurrent_dropout: int) -> bool:
+    """Tell whether there is a loop that is faster than Keras' own: here, there is none.
+
+    Args:
+        kind: Kind of the loop.
+        flags: Whether there are masked steps or resets.
+        dropout: Number of factors of the input.
+        recurrent_dropout: Number of factors of h.
+    """
+    return False
 
 
 def no_loop_because(kind: str) -> str | None:

@@ -9,11 +9,18 @@ import torch
 from rnnstate.kernels.loops_reference import Array, Leaves, Loop
 
 
-def recurrent_loop(loop: Loop) -> tuple[Array, Leaves] | None:
-    """Run a loop natively, or return `None` where there is no native operator for it."""
-    unknown = loop.mask is not None or loop.reset is not None or loop.recurrent_dropout or len(loop.dropout) > 1
-    if unknown or no_loop_because(loop.kind):
-        return None
+def has_loop(kind: str, flags: bool, dropout: int, recurrent_dropout: int) -> bool:
+    """Tell whether there is a native operator that computes this loop."""
+    return not flags and dropout < 2 and recurrent_dropout == 0 and no_loop_because(kind) is None
+
+
+def no_loop_because(kind: str) -> str | None:
+    """Say why this backend has no fast loop for a kind of layer, or `None` if it has one."""
+    return "PyTorch has no GRU with `reset_after=False`" if kind == "gru_before" else None
+
+
+def recurrent_loop(loop: Loop) -> tuple[Array, Leaves]:
+    """Run a loop natively."""
     x = loop.x * loop.dropout[0][:, None] if loop.dropout else loop.x
     weights = _weights(loop)
     state = [leaf[None].contiguous() for leaf in loop.state]
@@ -25,11 +32,6 @@ def recurrent_loop(loop: Loop) -> tuple[Array, Leaves] | None:
         run = torch.gru if loop.kind == "gru" else torch.rnn_tanh
         outputs, *final = run(x, state[0], weights, *settings)
     return outputs, tuple(leaf[0] for leaf in final)
-
-
-def no_loop_because(kind: str) -> str | None:
-    """Say why this backend has no fast loop for a kind of layer, or `None` if it has one."""
-    return "PyTorch has no GRU with `reset_after=False`" if kind == "gru_before" else None
 
 
 def _weights(loop: Loop) -> list[Array]:
