@@ -188,8 +188,8 @@ CONTENDERS = {
     "torch-lstm-compiled": ("torch", lambda size: torch_loop(size, compiled=True)),
     "flax-nnx": ("jax", flax_loop),
 }
-CARRIES_NOTHING = ("keras-jax",)
-OTHER_WEIGHTS = ("flax-nnx",)  # initialised by itself: its layout is another one
+# Keras on JAX carries nothing; Flax' layout of the weights is another one, so it starts from weights of its own.
+OTHER_RESULTS = ("keras-jax", "keras-jax-predict", "flax-nnx")
 
 
 def serve(contenders, name, size, per_run):

@@ -45,22 +45,24 @@ def rnnstate_step(size):
 
 
 def rnnstate_torch(size):
-    """`StatefulModel.step` without gradients, as one serves with PyTorch."""
+    """`StatefulModel.step` without gradients and on one thread, as one serves with PyTorch."""
     import torch
 
+    torch.set_num_threads(1)
     torch.set_grad_enabled(False)
     return rnnstate_step(size)
 
 
 def keras_predict(size):
-    """`predict_on_batch` of a stateful Keras model."""
+    """`predict_on_batch` of a stateful Keras model; on JAX it carries nothing."""
     return repeated(network(size, stateful=True).predict_on_batch)
 
 
 def torch_step(size):
-    """`torch.nn.LSTM` in inference mode."""
+    """`torch.nn.LSTM` without gradients, on one thread."""
     import torch
 
+    torch.set_num_threads(1)
     arrays = [torch.from_numpy(array) for array in weights(size)]
     lstm, dense = torch.nn.LSTM(2, size["units"], num_layers=2, batch_first=True), torch.nn.Linear(size["units"], 1)
     torch.set_grad_enabled(False)
@@ -127,6 +129,7 @@ CONTENDERS = {
     "rnnstate-torch": ("torch", rnnstate_torch),
     "rnnstate-tensorflow": ("tensorflow", rnnstate_step),
     "keras-tensorflow-predict": ("tensorflow", keras_predict),
+    "keras-jax-predict": ("jax", keras_predict),
     "torch-lstm": ("torch", torch_step),
     "onnxruntime": ("jax", onnx_step),
 }

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from contender import CARRIES_NOTHING, CONTENDERS, OTHER_WEIGHTS
+from contender import CONTENDERS, OTHER_RESULTS
 
 SIZES = {
     8: {"batch": 10, "window": 96, "features": 2, "units": 8},
@@ -75,9 +75,9 @@ def compare(size, names, rounds, runs, script="contender.py"):
     """Return the milliseconds of each contender in each round, once their results have been found equal."""
     contenders = [contender for name in names if (contender := Contender(name, size, script)).ready is not None]
     print("did not run:", sorted(set(names) - {c.name for c in contenders}) or "none")
-    expected = next(c for c in contenders if c.name not in (*CARRIES_NOTHING, *OTHER_WEIGHTS)).ready["first"]
+    expected = next(c for c in contenders if c.name not in OTHER_RESULTS).ready["first"]
     for contender in contenders:
-        if contender.name not in (*CARRIES_NOTHING, *OTHER_WEIGHTS):
+        if contender.name not in OTHER_RESULTS:
             np.testing.assert_allclose(contender.ready["first"], expected, rtol=2e-3, err_msg=contender.name)
     times = {contender.name: [] for contender in contenders}
     for _ in range(rounds):
