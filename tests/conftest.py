@@ -18,7 +18,9 @@ def backend() -> str:
     """Return the backend; another one than was asked for is an error, never a skip."""
     loaded = keras.config.backend()
     if ASKED is not None and loaded != ASKED:
-        pytest.fail(f"KERAS_BACKEND must be the backend that runs. Received: KERAS_BACKEND={ASKED}, Keras runs {loaded}.")
+        pytest.fail(
+            f"KERAS_BACKEND must be the backend that runs. Received: KERAS_BACKEND={ASKED}, Keras runs {loaded}."
+        )
     return loaded
 
 

@@ -1,10 +1,10 @@
 """Keras models that keep their state in their layers, as users build them: a fixed batch, `stateful=True`."""
 
 import keras
-import nets
 import numpy as np
 from keras import layers
 
+import nets
 import rnnstate as rs
 
 BATCH = 3
@@ -16,18 +16,22 @@ def net(*layers_, features=(2,), batch=BATCH):
 
 
 def lstm(batch=BATCH):
+    """One LSTM layer."""
     return net(layers.LSTM(5, stateful=True, return_sequences=True, name="lstm"), batch=batch)
 
 
 def gru():
+    """One GRU layer."""
     return net(layers.GRU(5, stateful=True, return_sequences=True, name="gru"))
 
 
 def simple_rnn():
+    """One SimpleRNN layer."""
     return net(layers.SimpleRNN(5, stateful=True, return_sequences=True, name="rnn"))
 
 
 def lstm_gru():
+    """Two layers of different sizes and kinds."""
     return net(
         layers.LSTM(5, stateful=True, return_sequences=True, name="lstm"),
         layers.GRU(7, stateful=True, return_sequences=True, name="gru"),
@@ -35,16 +39,19 @@ def lstm_gru():
 
 
 def stack():
+    """One layer around a stack of cells."""
     cells = [layers.LSTMCell(5), layers.GRUCell(7)]
     return net(layers.RNN(cells, stateful=True, return_sequences=True, name="rnn"))
 
 
 def conv():
+    """One ConvLSTM1D layer."""
     layer = layers.ConvLSTM1D(2, 2, padding="same", stateful=True, return_sequences=True, name="conv")
     return net(layer, features=(5, 2))
 
 
 def nested():
+    """A model within a model."""
     inner = keras.Sequential(
         [keras.Input(batch_shape=(BATCH, None, 2)), layers.LSTM(5, stateful=True, return_sequences=True, name="lstm")],
         name="encoder",
@@ -53,10 +60,12 @@ def nested():
 
 
 def custom():
+    """A cell of one's own, which does not start from zero."""
     return net(layers.RNN(nets.TwoSpeedCell(), stateful=True, return_sequences=True, name="rnn"))
 
 
 def both_ways():
+    """A Bidirectional layer."""
     return net(layers.Bidirectional(layers.LSTM(5, stateful=True, return_sequences=True), name="both"))
 
 
@@ -73,6 +82,7 @@ class Subclassed(keras.Model):
 
 
 def subclassed():
+    """A subclassed model that was called once."""
     model = Subclassed()
     model(np.zeros((BATCH, 7, 2), "float32"))
     return model
@@ -91,6 +101,7 @@ LEAVES = {
 
 
 def on_jax():
+    """True where stock stateful layers take no part in the compiled step."""
     return keras.config.backend() == "jax"
 
 

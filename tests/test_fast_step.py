@@ -1,13 +1,13 @@
 """`step` takes a compiled path that is kept, and gives what it gives without."""
 
 import keras
-import nets
 import numpy as np
 import pytest
 from keras import layers, ops
-from nets import difference, host
 
+import nets
 import rnnstate as rs
+from nets import difference, host
 from rnnstate.errors import StateShapeError
 
 
@@ -91,16 +91,16 @@ def test_gradients_pass_through_step(backend):
         return ops.sum(model.step(x, {"gru/h": h})[0])
 
     if backend == "jax":
-        import jax
+        import jax  # noqa: TID251
 
         gradient = jax.grad(loss)(start)
     elif backend == "torch":
-        import torch
+        import torch  # noqa: TID251
 
         h = torch.tensor(start, requires_grad=True)
         gradient = torch.autograd.grad(loss(h), h)[0]
     else:
-        import tensorflow as tf
+        import tensorflow as tf  # noqa: TID251
 
         h = tf.constant(start)
         with tf.GradientTape() as tape:

@@ -3,13 +3,13 @@
 import itertools
 
 import keras
-import nets
 import numpy as np
 import pytest
 from keras import layers, ops
-from nets import difference, host
 
+import nets
 import rnnstate as rs
+from nets import difference, host
 from rnnstate.fast import run_fast, slow_because
 from rnnstate.kernels import kernels
 from rnnstate.kernels.loops_reference import GATES, Loop
@@ -76,18 +76,18 @@ def with_gradients(run, arrays):
 
     name = keras.config.backend()
     if name == "jax":
-        import jax
+        import jax  # noqa: TID251
 
         gradients, parts = jax.jit(jax.grad(weighed, has_aux=True))(arrays)
         return [*parts, *gradients]
     if name == "torch":
-        import torch
+        import torch  # noqa: TID251
 
         leaves = [array.detach().clone().requires_grad_() for array in arrays]
         value, parts = weighed(leaves)
         gradients = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
         return [*(part.detach() for part in parts), *gradients]
-    import tensorflow as tf
+    import tensorflow as tf  # noqa: TID251
 
     with tf.GradientTape() as tape:
         tape.watch(arrays)

@@ -1,14 +1,14 @@
 """Law: windows equal the whole. Cut anywhere, carried, the outputs and the final state are those of one pass."""
 
 import keras
-import nets
 import numpy as np
-import oracles
 import pytest
 from keras import layers
-from nets import difference, host
 
+import nets
+import oracles
 import rnnstate as rs
+from nets import difference, host
 
 TOLERANCE = 1e-6
 TIME, BATCH = 17, 3
@@ -73,9 +73,7 @@ def test_any_window_and_batch(length, batch_size):
     """No window length and no batch size changes a result, up to windows longer than every sequence."""
     model = nets.shared("stack_of_cells")
     data = nets.series([23, 1, 7, 19, 11])
-    outputs, state = model.predict(
-        rs.Windows(data, length=length, batch_size=batch_size), return_state=True, verbose=0
-    )
+    outputs, state = model.predict(rs.Windows(data, length=length, batch_size=batch_size), return_state=True, verbose=0)
     whole, final = model.predict(rs.Windows(data, length=23, batch_size=5), return_state=True, verbose=0)
     assert max(difference(outputs[key], whole[key]) for key in data) < TOLERANCE
     assert difference(state, final) < TOLERANCE
@@ -248,3 +246,16 @@ def test_given_initial_states_are_where_predict_starts():
     assert difference(final, expected) < TOLERANCE
     fresh = model.predict(tail, verbose=0)
     assert difference(second["k0"], fresh["k0"]) > 1e-2
+
+
+def test_one_length_after_another():
+    """A model that has run windows of one length runs those of another: no axis loses its size on the way."""
+    model, data = nets.make(nets.custom_cell), nets.series([7, 5])
+    y = {key: nets.values(len(x), 2) for key, x in data.items()}
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    outputs = []
+    for length in (3, 5):
+        windows = rs.Windows(data, y, length=length, batch_size=2)
+        model.fit(windows, verbose=0)
+        outputs.append(model.predict(windows, verbose=0))
+    assert difference(*outputs) < TOLERANCE

@@ -170,7 +170,9 @@ def test_lengths_are_checked(lengths, text):
 
 def test_unknown_order_names_those_there_are():
     """An unknown order is refused with the names of the others."""
-    with pytest.raises(DataError, match=r"`order` must be one of 'lanes'. Received: order='sorted'"):
+    with pytest.raises(
+        DataError, match=r"`order` must be one of 'lanes', 'shuffled', 'buckets'. Received: order='sorted'"
+    ):
         plan_windows([3], 2, 1, order="sorted")
 
 

@@ -1,13 +1,13 @@
 """`repair`: stateful layers that carry in `fit`, `evaluate` and `predict` on every backend, with the same weights."""
 
 import keras
-import nets
 import numpy as np
 import pytest
-import stateful_nets as models
 from keras import layers, ops
 
+import nets
 import rnnstate as rs
+import stateful_nets as models
 from rnnstate.errors import StateStructureError, UnsupportedModelError
 
 BATCH, TIME, CUTS = models.BATCH, 11, [(0, 4), (4, 8), (8, 11)]

@@ -1,12 +1,12 @@
 """Law: how many steps run in a call changes nothing. And nothing compiles anew for data of the same shapes."""
 
 import keras
-import nets
 import numpy as np
 import pytest
-from nets import difference
 
+import nets
 import rnnstate as rs
+from nets import difference
 
 STEPS = 7  # a prime: some steps are always left over
 

@@ -1,13 +1,13 @@
 """`read`, `write` and `reset`: the same variables, new values, all of them or none."""
 
 import keras
-import nets
 import numpy as np
 import pytest
-import stateful_nets as models
 from keras import layers
 
+import nets
 import rnnstate as rs
+import stateful_nets as models
 from rnnstate.errors import CarryError, StateShapeError, StateStructureError, StateValueError, UnsupportedModelError
 
 BATCH = models.BATCH
@@ -173,27 +173,35 @@ def test_write_reaches_the_compiled_step(form):
 
 
 def rebind_shape(layer):
+    """Bind a variable of another shape."""
     layer.states[0] = keras.Variable(np.zeros((BATCH, 2)), name="rnn_state")
 
 
 def rebind_variable(layer):
+    """Bind another variable of the same shape."""
     layer.states[0] = keras.Variable(np.zeros((BATCH, 5)), name="rnn_state")
 
 
 def rebind_array(layer):
+    """Bind an array."""
     layer.states[0] = np.zeros((BATCH, 5))
 
 
 def rebind_number(layer):
+    """Bind a number."""
     layer.states[0] = 0.0
 
 
 def rebind_list(layer):
+    """Bind two variables to one place."""
     layer.states[0] = [layer.states[0], layer.states[1]]
 
 
 REBOUND = {
-    "another shape": (rebind_shape, r"`lstm.states\[0\]` \(leaf `lstm/h`\).*variable named `rnn_state` of shape \(3, 2\)"),
+    "another shape": (
+        rebind_shape,
+        r"`lstm.states\[0\]` \(leaf `lstm/h`\).*variable named `rnn_state` of shape \(3, 2\)",
+    ),
     "another variable": (rebind_variable, r"`lstm.states\[0\]` \(leaf `lstm/h`\).*`rnn_state` of shape \(3, 5\)"),
     "an array": (rebind_array, r"`lstm.states\[0\]` \(leaf `lstm/h`\).*Received: ndarray of shape \(3, 5\)"),
     "a number": (rebind_number, r"`lstm.states\[0\]` \(leaf `lstm/h`\).*Received: float"),
@@ -227,7 +235,9 @@ def test_the_other_leafs_variable_is_named(to, of):
     """One variable for h and c is an error that names both."""
     model = models.lstm()
     model.layers[0].states[to] = model.layers[0].states[of]
-    check_rebound(model, r"`lstm/h` and `lstm/c` must be variables of their own.*one variable of shape \(3, 5\) for both")
+    check_rebound(
+        model, r"`lstm/h` and `lstm/c` must be variables of their own.*one variable of shape \(3, 5\) for both"
+    )
 
 
 def test_another_layers_variable_is_named():
@@ -248,7 +258,10 @@ def test_stock_layers_are_refused_where_the_step_ignores_them():
                 use(model)
         else:
             use(model)
-    assert all(nets.difference(variable, np.zeros((BATCH, 5))) == 0 for variable in model.layers[0].states) == models.on_jax()
+    assert (
+        all(nets.difference(variable, np.zeros((BATCH, 5))) == 0 for variable in model.layers[0].states)
+        == models.on_jax()
+    )
 
 
 @every_form

@@ -214,7 +214,7 @@ REFUSED = [
     ({"pieces": 1.5}, r"`pieces` must be a whole number of at least 1. Received: pieces=1.5"),
     ({"length": 0}, r"`length` must be a whole number of at least 1. Received: length=0"),
     ({"batch_size": "4"}, r"`batch_size` must be a whole number of at least 1. Received: batch_size='4'"),
-    ({"order": "random"}, r"`order` must be one of 'lanes'. Received: order='random'"),
+    ({"order": "random"}, r"`order` must be one of 'lanes', 'shuffled', 'buckets'. Received: order='random'"),
     ({"workers": 2}, r"`workers` must be 0 or 1.*Received: workers=2.*wrong windows"),
     ({"use_multiprocessing": True}, r"`workers` must be 0 or 1.*use_multiprocessing=True"),
 ]

@@ -29,6 +29,9 @@ _HOMES = {
     "repair": "repairing",
     "StatefulModel": "model",
     "Windows": "windows",
+    "Vary": "varying",
+    "Checkpoint": "checkpoint",
+    "Staleness": "staleness",
     "State": "state",
     "concat": "state",
     "StateSpec": "spec",
@@ -72,6 +75,7 @@ if TYPE_CHECKING:
     from rnnstate import initial as initial
     from rnnstate.auditing import Finding as Finding
     from rnnstate.auditing import audit as audit
+    from rnnstate.checkpoint import Checkpoint as Checkpoint
     from rnnstate.errors import CarryError as CarryError
     from rnnstate.errors import DataError as DataError
     from rnnstate.errors import RnnStateError as RnnStateError
@@ -89,8 +93,10 @@ if TYPE_CHECKING:
     from rnnstate.repairing import repair as repair
     from rnnstate.spec import LeafSpec as LeafSpec
     from rnnstate.spec import StateSpec as StateSpec
+    from rnnstate.staleness import Staleness as Staleness
     from rnnstate.state import State as State
     from rnnstate.state import concat as concat
+    from rnnstate.varying import Vary as Vary
     from rnnstate.views import read as read
     from rnnstate.views import reset as reset
     from rnnstate.views import write as write

@@ -34,7 +34,7 @@ def _add_demo(commands: Commands) -> None:
         "Train on four years of a household's electric power, which comes with the package.",
         "rnnstate demo --epochs 1",
     )
-    parser.add_argument("--epochs", type=int, metavar="N", help="passes over the training part (default: 60)")
+    parser.add_argument("--epochs", type=int, metavar="N", help="passes over the training part (default: 100)")
     parser.add_argument("--out", type=Path, metavar="RUN", help="keep what was trained in this folder")
     _add_output_options(parser)
 
@@ -78,6 +78,7 @@ def _add_train(commands: Commands) -> None:
     )
     add("--seed", type=int, default=0, metavar="N", help=f"of weights ({_DEFAULT})")
     add("--out", type=Path, required=True, metavar="RUN", help="folder to make")
+    _add_resuming(parser)
     _add_output_options(parser)
 
 
@@ -146,6 +147,16 @@ def _add_run_and_data(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="DATA follow the data of RUN; for tables without a time column",
     )
+
+
+def _add_resuming(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_mutually_exclusive_group().add_argument
+    add(
+        "--resume",
+        action="store_true",
+        help="keep checkpoints beside RUN until it is complete; the same command, started again, goes on from there",
+    )
+    add("--checkpoint", type=Path, metavar="DIR", help="the same, with checkpoints in DIR, which stays")
 
 
 def _add_output_options(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rnnstate.errors import DataError
 from rnnstate.fields import Array
-from rnnstate.plan import WindowPlan, count_windows
+from rnnstate.plan import WindowPlan
 
 
 def assemble(
@@ -41,7 +41,7 @@ class _Part:
     def __init__(self, plan: WindowPlan, lengths: NDArray[np.int64], leaf: Array, per_step: bool) -> None:
         self.plan = plan
         self.per_step = per_step
-        counts = lengths if per_step else count_windows(lengths, plan.length)
+        counts = lengths if per_step else plan.counts(len(lengths))
         self.rows = [np.empty((count, *leaf.shape[1 + per_step :]), leaf.dtype) for count in counts.tolist()]
 
     def put(self, leaf: Array, batch: int) -> None:
@@ -54,14 +54,13 @@ class _Part:
                 f"Received: {leaf.shape} in batch {batch}."
             )
         plan = self.plan
-        windows = zip(
-            plan.sequence[batch].tolist(), plan.start[batch].tolist(), plan.steps[batch].tolist(), strict=True
-        )
-        for row, (sequence, start, steps) in enumerate(windows):
+        arrays = plan.sequence, plan.start, plan.steps, plan.number
+        windows = zip(*(array[batch].tolist() for array in arrays), strict=True)
+        for row, (sequence, start, steps, number) in enumerate(windows):
             if sequence >= 0 and self.per_step:
                 self.rows[sequence][start : start + steps] = leaf[row, :steps]
             elif sequence >= 0:
-                self.rows[sequence][start // plan.length] = leaf[row]
+                self.rows[sequence][number] = leaf[row]
 
 
 def _host(leaf: Any) -> Array:

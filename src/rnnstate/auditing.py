@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from rnnstate.fast import slow_because
+from rnnstate.network import walk
 from rnnstate.ports import runs_backward
 from rnnstate.repairing import CarryingLayer
 from rnnstate.stateful import StatefulLayer, is_ignored, keeps_state, recurrent_layers, stateful_layers
@@ -72,8 +73,7 @@ def audit(model: Any) -> list[Finding]:
 def _of_stateful_model(model: Any) -> Iterator[Finding]:
     for path, layer in recurrent_layers(model.net):
         if runs_backward(layer) or isinstance(layer, keras.layers.Bidirectional):
-            message = "The backward direction starts fresh in each window; only a forward direction can be carried."
-            yield Finding("backward-fresh", "note", path, message)
+            yield _backward_fresh(path)
         reason = _reference_because(model, layer)
         if reason is not None:
             message = f"It runs in Keras' own loop, which is slower than a fast one: {reason}."
@@ -96,6 +96,8 @@ def _of_stateful_layer(model: Any, found: StatefulLayer) -> Iterator[Finding]:
     repaired = isinstance(layer, CarryingLayer)
     if not repaired:
         yield from _of_stock_layer(model, found)
+    elif isinstance(layer.layer, keras.layers.Bidirectional):
+        yield _backward_fresh(path)
     batch_size = found.initial[0].shape[0]
     message = f"The batch size is frozen at {batch_size}: another one fails, or is broadcast in silence."
     yield Finding("frozen-batch", "warning", path, message, "`rnnstate.StatefulModel` takes any batch size.")
@@ -139,6 +141,11 @@ def stateful_training_crashes() -> bool:
     return False
 
 
+def _backward_fresh(path: str) -> Finding:
+    message = "The backward direction starts fresh in each window; only a forward direction can be carried."
+    return Finding("backward-fresh", "note", path, message)
+
+
 def _fresh(path: str) -> Finding:
     message = "Each call starts from the initial state; nothing is carried."
     return Finding("fresh", "note", path, message, "To carry, wrap the network: `rnnstate.StatefulModel(net)`.")
@@ -147,8 +154,8 @@ def _fresh(path: str) -> Finding:
 def _time_distributed(model: Any) -> Iterator[Finding]:
     if keras.config.backend() != "tensorflow":
         return
-    for layer in getattr(model, "net", model).layers:
+    for path, layer in walk(getattr(model, "net", model)):
         if isinstance(layer, keras.layers.TimeDistributed):
             message = "On TensorFlow it returns wrong shapes once a second window length is used."
             hint = "A `Dense` layer needs no `TimeDistributed`: it works on the last axis."
-            yield Finding("time-distributed", "warning", layer.name, message, hint)
+            yield Finding("time-distributed", "warning", path, message, hint)

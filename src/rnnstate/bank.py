@@ -73,11 +73,12 @@ class Bank:
         flags = kernels().take_rows(self.flags, slots)
         return ops.logical_or(flags < 0, ops.logical_and(first, flags <= 0))
 
-    def put(self, slots: Array, state: State) -> None:
-        """Write the rows of `state` at `slots`; they count as carried, not as given."""
+    def put(self, slots: Array, state: State, fresh: Array | None = None) -> None:
+        """Write the rows of `state` at `slots`; they count as carried, not as given, and as fresh where `fresh` is true."""
         for leaf, variable in self.leaves.items():
             kernels().put_rows(variable, slots, state[leaf])
-        kernels().put_rows(self.flags, slots, ops.full_like(slots, CARRIED, dtype=_FLAG.dtype))
+        flags = ops.full_like(slots, CARRIED, dtype=_FLAG.dtype)
+        kernels().put_rows(self.flags, slots, flags if fresh is None else ops.where(fresh, FRESH, flags))
 
     def read(self, slots: np.ndarray) -> State:
         """Return the rows at `slots` as NumPy arrays."""

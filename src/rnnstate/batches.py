@@ -9,7 +9,7 @@ from keras import tree
 from rnnstate.errors import DataError, UnsupportedModelError
 from rnnstate.kernels import kernels
 from rnnstate.network import inputs_of
-from rnnstate.windows import Windows
+from rnnstate.userdata import as_windows
 
 
 class BoundWindows(keras.utils.PyDataset):
@@ -20,7 +20,7 @@ class BoundWindows(keras.utils.PyDataset):
         slots: Slot of each sequence of `windows.keys`; empty rows go to the spare slot 0.
     """
 
-    def __init__(self, windows: Windows, slots: np.ndarray) -> None:
+    def __init__(self, windows: Any, slots: np.ndarray) -> None:
         super().__init__()
         self.windows = windows
         # An empty row has sequence -1, which picks the last entry.
@@ -34,8 +34,8 @@ class BoundWindows(keras.utils.PyDataset):
         return ({**inputs, "slot": self._slots[inputs["slot"]]}, *rest)
 
 
-def check_windows(net: Any, windows: Any, *, argument: str, targets: bool) -> None:
-    """Raise unless `windows` are windows that the network can be run on.
+def check_windows(net: Any, windows: Any, *, argument: str, targets: bool) -> Any:
+    """Return windows that the network can be run on, or raise.
 
     Args:
         net: The network.
@@ -43,15 +43,14 @@ def check_windows(net: Any, windows: Any, *, argument: str, targets: bool) -> No
         argument: Its name, for the message.
         targets: Whether targets are needed.
 
+    Returns:
+        The `Windows`, or a checked dataset of the user's own.
+
     Raises:
-        DataError: If they are no `Windows`, have no targets, or do not fit the network's time axis.
+        DataError: If they are no windows, out of order, have no targets, or do not fit the network's time axis.
         UnsupportedModelError: Inside a distribution strategy whose replicas would keep states of their own.
     """
-    if not isinstance(windows, Windows):
-        raise DataError(
-            f"`{argument}` must be `rnnstate.Windows`, which keep each sequence in time order. "
-            f"Received: {type(windows).__name__}. Wrap the data: `Windows(x, y, length=96, batch_size=32)`."
-        )
+    windows = as_windows(windows, argument)
     if kernels().has_replicas():
         raise UnsupportedModelError(
             "Carried state needs one copy of its bank. Received: a distribution strategy with several replicas, each of "
@@ -60,9 +59,10 @@ def check_windows(net: Any, windows: Any, *, argument: str, targets: bool) -> No
     _check_time(net, windows)
     if targets:
         _check_targets(net, windows, argument)
+    return windows
 
 
-def _check_time(net: Any, windows: Windows) -> None:
+def _check_time(net: Any, windows: Any) -> None:
     for tensor in tree.flatten(inputs_of(net)):
         if len(tensor.shape) > 2 and tensor.shape[1] not in (None, windows.length):
             raise DataError(
@@ -72,21 +72,22 @@ def _check_time(net: Any, windows: Windows) -> None:
             )
 
 
-def _check_targets(net: Any, windows: Windows, argument: str) -> None:
+def _check_targets(net: Any, windows: Any, argument: str) -> None:
     batch = windows[0]
     if len(batch) < 2:
         raise DataError(f"`{argument}` must have targets. Received: windows without `y`. Use `Windows(x, y, ...)`.")
     targets, outputs = tree.flatten(batch[1]), net.outputs
     if len(targets) != len(outputs):
         return
-    for target, output in zip(targets, outputs, strict=True):
+    kinds = [None] * len(outputs) if windows.targets is None else tree.flatten(windows.targets)
+    for target, output, kind in zip(targets, outputs, kinds, strict=True):
         # Without this, (batch, time, 1) against (batch, 1) broadcasts, and trains on nonsense.
-        if len(output.shape) == 2 and target.ndim > 2:
+        if len(output.shape) == 2 and (target.ndim > 2 or kind == "steps"):
             raise DataError(
                 "The network gives one output per window (`return_sequences=False`), so targets must be one per window. "
                 f'Received: targets per step, batch shape {target.shape}. Use `Windows(..., targets="last")`.'
             )
-        if len(output.shape) > 2 and target.ndim == 2 and target.shape[1] != windows.length:
+        if len(output.shape) > 2 and target.ndim <= 2 and kind != "steps":
             raise DataError(
                 "The network gives one output per step, so targets must be per step, (time, outputs). "
                 f"Received: one per window, batch shape {target.shape}. Set `return_sequences=False` in the last "

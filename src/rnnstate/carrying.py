@@ -12,6 +12,7 @@ from keras import ops, tree
 
 from rnnstate.bank import Bank
 from rnnstate.initial import InitialState
+from rnnstate.masking import is_series
 from rnnstate.state import Array, State
 from rnnstate.stepping import run, where_rows
 
@@ -49,68 +50,64 @@ class Carried:
     def __call__(self, inputs: dict[str, Any]) -> Any:
         slots = ops.cast(inputs["slot"], "int32")
         first = ops.cast(inputs["first"], "bool")
+        # An initial state that acts at every window takes each for a first one; rows that were given stay as given.
+        first = first if self._start.at == "start" else ops.ones_like(first)
         initial = self._start.state(ops.shape(slots)[0], inputs.get("observed"), self._training)
         fresh = self._bank.starts_fresh(slots, first)
-        state = where_rows(fresh, initial, self._bank.take(slots))
+        state = _faded(inputs, where_rows(fresh, initial, self._bank.take(slots)), initial)
         y, final = self._windows(inputs, state, initial)
-        self._bank.put(slots, final)
+        self._bank.put(slots, final, _still_fresh(inputs, fresh) if self._training else None)
         return y
 
     def _windows(self, inputs: dict[str, Any], state: State, initial: State) -> tuple[Any, State]:
+        """Run the windows, after the steps that lead to them where they are needed."""
         lead = lead_of(inputs)
-        before, window = self._cut(inputs, lead)
-        if lead and self._training:
-            _, state = before(state, initial)
-            state = state if "context" in inputs else state.detach()
-        state = self._at_window(inputs, state, initial)
-        if not (lead and self._training):
-            return window(state, initial)
-        # The next window's steps before it begin inside this one: that is the state to keep, unless nothing follows.
-        return self._kept_early(inputs, lead, state, initial)
-
-    def _at_window(self, inputs: dict[str, Any], state: State, initial: State) -> State:
-        if self._start.at == "window":
-            return initial
-        if "keep" not in inputs:
-            return state
-        faded = {}
-        for name, leaf in state.items():
-            keep = ops.reshape(ops.cast(inputs["keep"], leaf.dtype), (-1, *[1] * (len(leaf.shape) - 1)))
-            faded[name] = initial[name] + keep * (leaf - initial[name])
-        return State.unchecked(faded, faded.values())
-
-    def _kept_early(self, inputs: dict[str, Any], lead: int, state: State, initial: State) -> tuple[Any, State]:
-        total = int(inputs["mask"].shape[1])
-        main, tail = self._cut(inputs, total - lead, begin=lead)
-        first_part = main(state, initial) if total > 2 * lead else None
-        y, final = tail(first_part[1] if first_part else state, initial)
-        kept = first_part[1] if first_part else state
-        if first_part:
-            valid = ops.any(ops.cast(inputs["mask"][:, total - lead :], "bool"), axis=1)
-            y = tree.map_structure(lambda one, other: _joined(one, other, valid), first_part[0], y)
+        run_steps = self._runner(inputs, initial)
+        # Inference carries exact states, so nothing has to be refreshed, unless each window starts from an initial state:
+        # that belongs to the step before all others of the batch.
+        if not lead or not (self._training or self._start.at == "window"):
+            return run_steps(slice(lead, None), state)
+        length = int(inputs["mask"].shape[1]) - lead
+        cut = min(lead, length)
+        _, early = run_steps(slice(0, cut), state)
+        begun = early if cut == lead else run_steps(slice(cut, lead), early)[1]
+        y, final = run_steps(slice(lead, None), begun if "context" in inputs else begun.detach())
+        # What leads to the next window begins `length` steps after what leads to this one: that is the state to keep,
+        # unless nothing follows.
+        kept = early if cut == length else run_steps(slice(cut, length), early.detach())[1]
         return y, where_rows(ops.cast(inputs["last"], "bool"), final, kept)
 
-    def _cut(self, inputs: dict[str, Any], at: int, begin: int = 0) -> tuple[Callable[..., Any], Callable[..., Any]]:
-        """Return runs of the steps from `begin` to `at`, and of those from `at` on."""
-        return self._run_of(inputs, slice(begin, at)), self._run_of(inputs, slice(at, None))
-
-    def _run_of(self, inputs: dict[str, Any], steps: slice) -> Callable[[State, State], tuple[Any, State]]:
+    def _runner(self, inputs: dict[str, Any], initial: State) -> Callable[[slice, State], tuple[Any, State]]:
+        """Return a function that runs some steps of the batch from a state."""
         mask, reset = inputs.get("mask"), inputs.get("reset")
-        series = None if mask is None else int(mask.shape[1])
 
-        def part(tensor: Array) -> Array:
-            return tensor[:, steps] if len(tensor.shape) > 1 and tensor.shape[1] == series else tensor
+        def run_steps(steps: slice, state: State) -> tuple[Any, State]:
+            def part(tensor: Array) -> Array:
+                return tensor[:, steps] if is_series(tensor, int(inputs["mask"].shape[1])) else tensor
 
-        def of_window(state: State, initial: State) -> tuple[Any, State]:
             x = inputs["x"] if steps == slice(0, None) else tree.map_structure(part, inputs["x"])
             valid, flags = (None if f is None else ops.cast(f[:, steps], "bool") for f in (mask, reset))
             return run(self._carrier, x, state, valid, self._training, flags, None if flags is None else initial)
 
-        return of_window
+        return run_steps
 
 
-def _joined(one: Array, other: Array, valid: Array) -> Array:
-    """Join the outputs of two parts of a window: along time, or the last that had a valid step."""
-    if len(one.shape) > 2:
-        return ops.concatenate([one, other], axis=1)
-    return where_rows(valid, {"y": other}, {"y": one})["y"]
+def _still_fresh(inputs: dict[str, Any], fresh: Array) -> Array | None:
+    """Return where the state that is kept is the initial state still, into which gradient flows in the next window too."""
+    if not (lead := lead_of(inputs)):
+        return None
+    mask = ops.cast(inputs["mask"], "bool")
+    begun = ops.any(mask[:, : mask.shape[1] - lead], axis=1)
+    return ops.logical_and(fresh, ops.logical_not(ops.logical_or(begun, ops.cast(inputs["last"], "bool"))))
+
+
+def _faded(inputs: dict[str, Any], state: State, initial: State) -> State:
+    """Return what a gap before the windows has left of their states; the rest of each is its initial state."""
+    if "keep" not in inputs:
+        return state
+
+    def fade(leaf: Array, start: Array) -> Array:
+        keep = ops.reshape(ops.cast(inputs["keep"], leaf.dtype), (-1, *[1] * (len(leaf.shape) - 1)))
+        return start + keep * (leaf - start)
+
+    return State.unchecked(state, [fade(leaf, initial[name]) for name, leaf in state.items()])

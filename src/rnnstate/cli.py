@@ -26,7 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return COMMANDS[options.command](options)
     except KeyboardInterrupt:
-        return _fail("Interrupted: nothing was kept.", 130)
+        resumable = getattr(options, "resume", False) or getattr(options, "checkpoint", None)
+        left = "the same command goes on from the last checkpoint" if resumable else "nothing was kept"
+        return _fail(f"Interrupted: {left}.", 130)
     except BrokenPipeError:
         # The reader of our output is gone; Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -58,7 +60,8 @@ def _train(options: argparse.Namespace) -> int:
         features=tuple(options.feature),
         **{name: getattr(options, name) for name in names},
     )
-    commands.train(settings, options.data, options.out, **_output(options))
+    keep = {"checkpoint": options.checkpoint, "resume": options.resume}
+    commands.train(settings, options.data, options.out, **keep, **_output(options))
     commands.next_steps(options.out, say)
     return 0
 

@@ -1,5 +1,6 @@
 """What each command of the command line does. Nothing is printed here: `say` takes each line."""
 
+import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -24,17 +25,29 @@ from rnnstate.training import CARRIED, Say, judge
 from rnnstate.training import train as train_model
 
 DEMO_DATA = "household_power_15min.csv.gz"
-DEMO = Settings(targets=("active_kw", "reactive_kvar"), time="time", epochs=60)
+DEMO = Settings(targets=("active_kw", "reactive_kvar"), time="time", epochs=100)
 
 
 def train(
-    settings: Settings, data: str, out: Path, *, force: bool, verbose: int | str, command: Sequence[str], say: Say
+    settings: Settings,
+    data: str,
+    out: Path,
+    *,
+    force: bool,
+    verbose: int | str,
+    command: Sequence[str],
+    say: Say,
+    checkpoint: Path | None = None,
+    resume: bool = False,
 ) -> None:
-    """Train on `data` and leave a RUN at `out`."""
+    """Train on `data` and leave a RUN at `out`; with `resume`, checkpoints are beside it until it is complete."""
+    beside = out.absolute().with_name(f"{out.name}.checkpoint")
     with new_run(out, force) as folder:
         series = read_series(read_table(data), settings.columns)
-        trained = train_model(settings, series, say, verbose)
+        trained = train_model(settings, series, say, verbose, beside if resume else checkpoint)
         save_run(folder, settings, trained, command)
+    if resume:
+        shutil.rmtree(beside)
     title = f"Test errors, {counted(settings.horizon, 'step')} ahead ({counted(trained.scored, 'prediction')})"
     _say_scores(title, trained.scores, say)
 
@@ -45,9 +58,17 @@ def demo(
     """Train on the household power data of this package; RUN goes again unless `out` is given."""
     settings = DEMO if epochs is None else replace(DEMO, epochs=epochs)
     say("Data of one household near Paris: mean electric power of each 15 minutes, 2006 to 2010, measured.")
+    if _backend() == "torch":
+        say("On PyTorch this takes many minutes, on JAX half a minute. For a first look: --epochs 1.")
     with as_file(files("rnnstate") / "data" / DEMO_DATA) as data, ExitStack() as stack:
         path = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rnnstate-demo-"))) / "RUN"
         train(settings, str(data), path, force=force, verbose=verbose, command=command, say=say)
+
+
+def _backend() -> str:
+    import keras
+
+    return str(keras.backend.backend())
 
 
 def next_steps(out: Path, say: Say) -> None:

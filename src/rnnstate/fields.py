@@ -14,8 +14,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnstate.cutting import count_windows
 from rnnstate.errors import DataError
-from rnnstate.plan import WindowPlan, count_windows
+from rnnstate.plan import WindowPlan
 
 Array = NDArray[Any]
 Rows = Sequence[Array] | Array
@@ -56,23 +57,30 @@ class Field:
         kinds = {self.rows.dtype.kind} if isinstance(self.rows, np.ndarray) else {row.dtype.kind for row in self.rows}
         return "int32" if kinds <= {"i", "u"} else str(keras.config.floatx())
 
-    def batch(self, plan: WindowPlan, index: int) -> Array:
-        """Return batch `index`: `(batch, time, ...)` for steps, else `(batch, ...)`; zeros where there is no data."""
-        time = (plan.length,) if self.kind == "steps" else ()
+    def batch(self, plan: WindowPlan, index: int, prefix: bool = False) -> Array:
+        """Return batch `index`: `(batch, time, ...)` for steps, else `(batch, ...)`; zeros where there is no data.
+
+        With `prefix`, steps come with those of the plan's prefix before them.
+        """
+        width = plan.prefix if prefix and self.kind == "steps" else 0
+        time = (width + plan.length,) if self.kind == "steps" else ()
         out = np.zeros((plan.rows, *time, *self.entry_shape), dtype=self.dtype)
         windows = zip(
-            plan.sequence[index].tolist(), plan.start[index].tolist(), plan.steps[index].tolist(), strict=True
+            *(array[index].tolist() for array in (plan.sequence, plan.start, plan.steps)),
+            plan.before[index].tolist() if width else [0] * plan.rows,
+            plan.number[index].tolist() if self.kind == "windows" else [0] * plan.rows,
+            strict=True,
         )
-        for row, (sequence, start, steps) in enumerate(windows):
+        for row, (sequence, start, steps, before, number) in enumerate(windows):
             if sequence < 0:
                 continue
             values = self.rows[sequence]
             if self.kind == "steps":
-                out[row, :steps] = values[start : start + steps]
+                out[row, width - before : width + steps] = values[start - before : start + steps]
             elif self.kind == "last":
                 out[row] = values[start + steps - 1]
             else:
-                out[row] = values if self.kind == "static" else values[start // plan.length]
+                out[row] = values if self.kind == "static" else values[number]
         return out
 
     def pieces(self, bounds: NDArray[np.int64], length: int) -> "Field":

@@ -7,11 +7,12 @@ Every leaf is one tensor under its name, with one row per sample. The file's met
 
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 from safetensors.numpy import save
 
@@ -21,6 +22,15 @@ from rnnstate.spec import StateSpec
 from rnnstate.state import Array, State
 
 FORMAT_VERSION = 1
+
+# The fields of the signature; all but text are JSON.
+_SIGNATURE: dict[str, type] = {
+    "format_version": int,
+    "rnnstate_version": str,
+    "fingerprint": str,
+    "leaves": list,
+    "metadata": dict,
+}
 
 
 def save_state(
@@ -52,7 +62,9 @@ def save_state(
         "rnnstate_version": __version__,
         "metadata": json.dumps(dict(metadata or {})),
     }
-    _replace(Path(path), save(dict(rows), metadata=header))
+    # safetensors writes the memory of an array, which for a transposed one is not the order of its values.
+    leaves = {name: np.ascontiguousarray(value) for name, value in rows.items()}
+    _replace(Path(path), save(leaves, metadata=header))
 
 
 def load_state(path: str | os.PathLike[str], spec: StateSpec | None = None) -> State:
@@ -60,74 +72,94 @@ def load_state(path: str | os.PathLike[str], spec: StateSpec | None = None) -> S
 
     Args:
         path: A file that `save_state` wrote.
-        spec: What the state must look like, such as `model.state_spec`; not checked if left out.
+        spec: What the state must look like, such as `model.state_spec`; not checked if left out. A state of the same
+            architecture under the layer names of another process gets the names of this spec.
 
     Returns:
         A `State` of NumPy arrays.
 
     Raises:
-        DataError: If the file is no state file, truncated, or of a newer format.
+        DataError: If the file is no state file, truncated, changed, or of a newer format.
         SpecMismatchError: If the state belongs to another model.
     """
-    header, leaves = _read(Path(path))
-    state = State({name: leaves[name] for name in json.loads(header["leaves"])})
-    if spec is not None and state.spec != spec:
+    _, state = _read(Path(path))
+    if spec is None or state.spec == spec:
+        return state
+    if state.spec.fingerprint != spec.fingerprint:
         raise SpecMismatchError(
             f"The state must be of a model with spec {spec.fingerprint}: {spec}. "
-            f"Received: `{path}`, written for spec {header['fingerprint']}: {state.spec}."
+            f"Received: `{path}`, written for spec {state.spec.fingerprint}: {state.spec}."
         )
-    return state
+    return State(spec.adopt(state))
 
 
 def load_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Return what `save_state` was given as `metadata`.
 
     Raises:
-        DataError: If the file is no state file, truncated, or of a newer format.
+        DataError: If the file is no state file, truncated, changed, or of a newer format.
     """
     return dict(json.loads(_read(Path(path))[0]["metadata"]))
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Any]]:
+def _read(path: Path) -> tuple[dict[str, str], State]:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             header = file.metadata() or {}
-            _check_header(path, header)
+            _check_signature(path, header)
             leaves = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the handle is no mapping
     except safetensors.SafetensorError as error:
         raise DataError(
             f"A state file must be complete. Received: `{path}`, which cannot be read ({error}). Write it again."
         ) from error
-    missing = sorted(set(json.loads(header["leaves"])) ^ set(leaves))
-    if missing:
-        raise DataError(
-            f"A state file must hold exactly the leaves it lists. Received: `{path}`, differing in {missing[:3]}."
-        )
-    return header, leaves
+    names = json.loads(header["leaves"])
+    if sorted(names, key=str) == sorted(leaves):
+        state = State({name: leaves[name] for name in names})
+        if state.spec.fingerprint == header["fingerprint"]:
+            return header, state
+    raise DataError(
+        f"A state file must hold the leaves that it was written with, {names}. "
+        f"Received: `{path}`, which was changed since: it holds {sorted(leaves)}. Write it again."
+    )
 
 
-def _check_header(path: Path, header: Mapping[str, str]) -> None:
+def _check_signature(path: Path, header: Mapping[str, str]) -> None:
     if header.get("format") != "rnnstate":
         raise DataError(
             f"A state file must be written by `rnnstate.save_state`. Received: `{path}`, a safetensors file without its "
             "signature."
         )
-    if int(header["format_version"]) > FORMAT_VERSION:
+    if _holds(header, "format_version") and int(header["format_version"]) > FORMAT_VERSION:
         raise DataError(
             f"This release reads state files up to format {FORMAT_VERSION}. Received: `{path}` of format "
-            f"{header['format_version']}, written by rnnstate {header['rnnstate_version']}. Upgrade rnnstate."
+            f"{header['format_version']}, written by rnnstate {header.get('rnnstate_version')}. Upgrade rnnstate."
         )
+    missing = [field for field in _SIGNATURE if not _holds(header, field)]
+    if missing:
+        raise DataError(
+            f"A state file must have a whole signature. Received: `{path}` without a readable `{missing[0]}`. "
+            "Write it again."
+        )
+
+
+def _holds(header: Mapping[str, str], field: str) -> bool:
+    """True if a field of the signature is there, and is JSON of the right kind where it is JSON."""
+    kind = _SIGNATURE[field]
+    try:
+        return (kind is str and field in header) or type(json.loads(header[field])) is kind
+    except (KeyError, ValueError):
+        return False
 
 
 def _replace(path: Path, content: bytes) -> None:
     """Write a file beside its place and move it there, so that no half-written file is ever seen."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise

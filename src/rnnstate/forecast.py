@@ -135,7 +135,7 @@ def fill_rows(examples: Examples, window: int, batch_size: int) -> Examples:
     """Cut sequences into contiguous pieces where the rows of a batch would stand empty otherwise.
 
     That is so when there are fewer sequences than rows, or one is longer than twice the share of a row. Pieces are
-    whole windows long, so little is padded.
+    whole windows long, so little is padded, and stand longest first, so the rows end at about the same time.
 
     Returns:
         The pieces, or `examples` itself if nothing is cut.
@@ -149,7 +149,8 @@ def fill_rows(examples: Examples, window: int, batch_size: int) -> Examples:
 
 
 def _cut(arrays: Sequence[Array], size: int) -> list[Array]:
-    return [array[start : start + size] for array in arrays for start in range(0, len(array), size)]
+    pieces = [array[start : start + size] for array in arrays for start in range(0, len(array), size)]
+    return sorted(pieces, key=len, reverse=True)
 
 
 def persistence(series: Series, targets: int) -> Array:

@@ -179,6 +179,15 @@ def split_frame(
     return parts
 
 
+def frame_times(frame: Any, key: str | None, time: str | None) -> Any:
+    """Return the times of a frame's rows, as a mapping by key (as an array without `key`)."""
+    if time is None:
+        raise DataError("`gap` is about jumps of a time column. Received: no `time`. Name the column with `time=`.")
+    rows = Groups.of(frame, key)
+    times = rows.split(rows.ordered(_values(frame, time)))
+    return times[0] if key is None else times
+
+
 def _take(rows: Groups, frame: Any, columns: Columns | None, name: str) -> dict[Hashable, Any] | None:
     if columns is None:
         return None

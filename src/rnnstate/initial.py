@@ -10,6 +10,7 @@
 """
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import keras
@@ -213,6 +214,7 @@ class Observed(InitialState):
             raise StateShapeError(
                 f"Observed values must have shape (batch, values). Received: shape={tuple(values.shape)}."
             )
+        _check_rows(values, batch_size)
         self.observe(values.shape[1])
         values = values if self._hidden is None else self._hidden(values)
         leaves = zip(own.values(), self._maps, self._model.spec.values(), strict=True)
@@ -270,7 +272,7 @@ class Given(InitialState):
                 "to `initial_state` or to `Windows`."
             )
         leaves = observed if isinstance(observed, Mapping) else self._unpacked(ops.convert_to_tensor(observed))
-        state = checked(self._model.spec, leaves)
+        state = checked(self._model.spec, leaves, batch_size=batch_size if isinstance(batch_size, int) else None)
         cast = [ops.cast(ops.convert_to_tensor(state[name]), leaf.dtype) for name, leaf in self._model.spec.items()]
         return State.unchecked(self._model.spec, cast)
 
@@ -281,9 +283,17 @@ class Given(InitialState):
                 f"A packed state must have shape (batch, {sum(sizes)}): {sizes} values of {list(self._model.spec)}. "
                 f"Received: shape={tuple(values.shape)}."
             )
-        parts = ops.split(values, list(np.cumsum(sizes)[:-1]), axis=1)
-        pairs = zip(self._model.spec.items(), parts, strict=True)
-        return {name: ops.reshape(part, (-1, *leaf.shape)) for (name, leaf), part in pairs}
+        pairs = zip(self._model.spec.items(), pairwise(np.cumsum([0, *sizes]).tolist()), strict=True)
+        return {name: ops.reshape(values[:, a:b], (-1, *leaf.shape)) for (name, leaf), (a, b) in pairs}
+
+
+def _check_rows(values: Array, batch_size: Any) -> None:
+    """Raise unless there is one row of known values for each row of the batch: a single one would be broadcast."""
+    rows = values.shape[0]
+    if isinstance(rows, int) and isinstance(batch_size, int) and rows != batch_size:
+        raise StateShapeError(
+            f"Observed values must have one row for each of {batch_size} rows. Received: shape={tuple(values.shape)}."
+        )
 
 
 def pack(state: Mapping[str, Array]) -> Array:

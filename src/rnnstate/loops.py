@@ -100,6 +100,7 @@ def step_by_step(
         state = {name: _where(reset[:, t], initial[name], leaf) for name, leaf in state.items()}
         valid = None if mask is None else mask[:, t : t + 1]
         y, state = port.call(x[:, t : t + 1], state, mask=valid, training=training)
-        held = valid is not None and outputs and len(y.shape) == 2
-        outputs.append(_where(valid[:, 0], y, outputs[-1]) if held else y)
+        if valid is not None and outputs and len(y.shape) == 2:
+            y = _where(valid[:, 0], y, outputs[-1])
+        outputs.append(y)
     return ops.concatenate(outputs, axis=1) if len(outputs[0].shape) > 2 else outputs[-1], state

@@ -36,11 +36,17 @@ class _MaskOf(keras.layers.Layer):
 _masked, mask_of = _Masked(), _MaskOf()
 
 
+def is_series(tensor: Array, time: int) -> bool:
+    """True for an input with one entry per step: static inputs are float vectors."""
+    aligned = len(tensor.shape) > 1 and tensor.shape[1] == time
+    return aligned and (
+        len(tensor.shape) > 2 or not keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))
+    )
+
+
 def mask_input(tensor: Array, mask: Array) -> Array:
     """Return an input with the mask of its window, `(batch, time)`; static inputs have none."""
-    aligned = len(tensor.shape) > 1 and tensor.shape[1] == mask.shape[1]
-    series = len(tensor.shape) > 2 or not keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))
-    return _masked((tensor, mask)) if aligned and series else tensor
+    return _masked((tensor, mask)) if is_series(tensor, mask.shape[1]) else tensor
 
 
 def mask_output(tensor: Array, mask: Array) -> Array:

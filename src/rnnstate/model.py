@@ -6,7 +6,7 @@ Training and inference have banks of their own, so they cannot mix.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -23,11 +23,14 @@ from rnnstate.initial import InitialState, Zeros
 from rnnstate.kernels import kernels as backend_kernels
 from rnnstate.masking import honouring_masks, mask_output
 from rnnstate.network import carrying_clone, trace
+from rnnstate.pacing import paced
 from rnnstate.ports import choose_kernels
+from rnnstate.resuming import fit_resumably
 from rnnstate.spec import StateSpec
 from rnnstate.state import Array, State
 from rnnstate.states import States
-from rnnstate.stepping import run, where_rows
+from rnnstate.stepping import Stepper, run
+from rnnstate.unrolling import Unrolling
 
 
 @dataclass
@@ -39,11 +42,12 @@ class _Parts:
     owners: dict[str, Any]
     states: States
     inference: Bank
-    quick: Any = None  # `step`, compiled
+    lengths: dict[str, int] = field(default_factory=dict)
+    stepper: Stepper | None = None
 
 
 @keras.saving.register_keras_serializable("rnnstate")
-class StatefulModel(keras.Model):
+class StatefulModel(Unrolling, keras.Model):
     """A network with explicit state, in the shape of a `keras.Model`.
 
     Args:
@@ -67,6 +71,8 @@ class StatefulModel(keras.Model):
     >>> state.batch_size
     3
     """
+
+    train_function: Any  # what `fit` calls; Keras' own attribute
 
     def __init__(self, net: Any, initial_state: Any = "zeros", kernels: str = "auto", **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -168,33 +174,13 @@ class StatefulModel(keras.Model):
         shape = tree.flatten(x)[0].shape
         given = dict(checked(self.state_spec, state, batch_size=shape[0]))
         mask = _flags("mask", mask, shape[:2])
-        reset = None if reset is None else _flags("reset", reset, shape[: max(1, min(2, np.ndim(reset)))])
-        if training or (reset is not None and self.start.needs_observed):
-            y, final = self._step(x, given, mask, reset, training, observed)
-        else:
-            if self._parts.quick is None:
-                self._parts.quick = backend_kernels().CompiledStep(self._step, super().variables)
-            y, final = self._parts.quick(x, given, mask, reset)
+        if reset is not None:
+            reset = _flags("reset", reset, shape[: max(1, min(2, len(np.shape(reset))))])
+        if self._parts.stepper is None:
+            self._parts.stepper = Stepper(self._carrier, self.start, super().variables)
+        y, final = self._parts.stepper(x, given, mask, reset, training, observed)
         # A compiled step gives its leaves back in an order of its own.
         return y, State.unchecked(self.state_spec, [final[name] for name in self.state_spec])
-
-    def _step(
-        self, x: Any, given: Any, mask: Any = None, reset: Any = None, training: bool = False, observed: Any = None
-    ) -> tuple[Any, dict[str, Array]]:
-        """Run `step` on what has been checked; states are plain mappings, which every backend can compile."""
-        x, given = tree.map_structure(ops.convert_to_tensor, (x, given))
-        y, final = self._run_reset(x, State.unchecked(given, given.values()), mask, reset, training, observed)
-        return y, dict(final)
-
-    def _run_reset(
-        self, x: Any, state: State, mask: Any, reset: Any, training: bool, observed: Any
-    ) -> tuple[Any, State]:
-        if reset is None:
-            return run(self._carrier, x, state, mask, training)
-        initial = self.start.state(ops.shape(reset)[0], observed, training)
-        if len(reset.shape) == 1:
-            return run(self._carrier, x, where_rows(reset, initial, state), mask, training)
-        return run(self._carrier, x, state, mask, training, reset, initial)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Run a batch of windows from the bank, or plain inputs from the initial state."""
@@ -212,7 +198,7 @@ class StatefulModel(keras.Model):
 
     def make_train_function(self, force: bool = False) -> None:
         """Make the function that `fit` calls; on JAX it runs `steps_per_execution` steps in one compiled call."""
-        made: Any = self.train_function
+        made = self.train_function
         super().make_train_function(force)
         if self.train_function is not made:
             self.train_function = backend_kernels().many_steps(self, self.train_function)
@@ -232,7 +218,9 @@ class StatefulModel(keras.Model):
         """Update the metrics; padded steps count for nothing."""
         return super().compute_metrics(x, y, _masked_outputs(x, y_pred), sample_weight)
 
-    def fit(self, x: Any = None, y: Any = None, *, validation_data: Any = None, **kwargs: Any) -> Any:
+    def fit(
+        self, x: Any = None, y: Any = None, *, validation_data: Any = None, checkpoint: Any = None, **kwargs: Any
+    ) -> Any:
         """Train on windows, each from the state in which its sequence's previous window ended.
 
         Args:
@@ -240,23 +228,31 @@ class StatefulModel(keras.Model):
                 `states.write` gave.
             y: Belongs to `Windows`.
             validation_data: `Windows` with targets, run from their initial states in a bank of their own.
+            checkpoint: Folder, or `rnnstate.Checkpoint`, to keep checkpoints in. The same call, made again after the
+                process was killed, goes on from there and gives bit for bit the uninterrupted run.
             kwargs: As in `keras.Model.fit`; `shuffle` must be False.
 
         Returns:
             Keras' `History`.
 
         Raises:
-            DataError: If the data are no `Windows`, lack targets, do not fit the network, or are to be shuffled.
+            DataError: If the data are no `Windows`, lack targets, do not fit the network, or are to be shuffled; or
+                if no checkpoint in the folder is usable.
+            SpecMismatchError: If the checkpoints in the folder are those of another run.
         """
         refuse_extras("fit", {**kwargs, "y": y})
-        check_windows(self.net, x, argument="x", targets=True)
+        x = check_windows(self.net, x, argument="x", targets=True)
         if validation_data is not None:
-            check_windows(self.net, validation_data, argument="validation_data", targets=True)
+            validation_data = check_windows(self.net, validation_data, argument="validation_data", targets=True)
             validation_data = self._bound_inference(validation_data, None)
         self._observe(x)
-        bound = BoundWindows(x, self.states.reserve(x.keys))
-        with variables_kept(self):
-            return super().fit(bound, validation_data=validation_data, **{**kwargs, "shuffle": False})
+        self._keep_length_static(x, "train_function")
+        kwargs["shuffle"] = False
+        with variables_kept(self), paced(self, x, kwargs.get("callbacks")) as kwargs["callbacks"]:
+            if checkpoint is not None:
+                return fit_resumably(self, super().fit, x, validation_data, checkpoint, kwargs)
+            bound = BoundWindows(x, self.states.reserve(x.keys))
+            return super().fit(bound, validation_data=validation_data, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *, initial_state: Any = None, **kwargs: Any) -> Any:
         """Return loss and metrics on windows, without touching the training states.
@@ -275,7 +271,7 @@ class StatefulModel(keras.Model):
         """
         if not isinstance(x, BoundWindows):  # Keras evaluates within `fit` on windows that are bound already
             refuse_extras("evaluate", {name: value for name, value in {**kwargs, "y": y}.items() if name != "steps"})
-            check_windows(self.net, x, argument="x", targets=True)
+            x = check_windows(self.net, x, argument="x", targets=True)
             x = self._bound_inference(x, initial_state)
         with variables_kept(self):
             return super().evaluate(x, **kwargs)
@@ -299,7 +295,12 @@ class StatefulModel(keras.Model):
             DataError: If the data are no `Windows`, or do not fit the network.
         """
         refuse_extras("predict", kwargs)
-        check_windows(self.net, x, argument="x", targets=False)
+        x = check_windows(self.net, x, argument="x", targets=False)
+        if not hasattr(x, "assemble"):
+            raise DataError(
+                "`predict` puts outputs back in time order, so it needs `rnnstate.Windows`. "
+                "Received: a dataset of your own. Use `Windows`, or `step` in a loop."
+            )
         bound = self._bound_inference(x, initial_state)
         with variables_kept(self):
             outputs = super().predict(bound, **kwargs)
@@ -314,9 +315,11 @@ class StatefulModel(keras.Model):
         self._observe(windows)
         rows = len(windows.keys)
         given = None if initial_state is None else checked(self.state_spec, initial_state, batch_size=rows)
+        given = None if given is None else checked(self.state_spec, given.numpy())
         bank = self._parts.inference
         if bank.reserve(rows):
             self._forget_compiled()
+        self._keep_length_static(windows, "test_function", "predict_function")
         slots = np.arange(1, rows + 1, dtype=np.int32)
         bank.clear_flags()
         if given is not None:
@@ -344,9 +347,22 @@ class StatefulModel(keras.Model):
         if hasattr(self, "jax_state_sync"):
             self.jax_state_sync()
 
+    def _keep_length_static(self, windows: Any, *functions: str) -> None:
+        """On TensorFlow, drop steps compiled for windows of another length: it would make one for any length instead.
+
+        Loops over a time axis of unknown length fail there, Keras' `scan` among them.
+        """
+        for name in functions:
+            known = self._parts.lengths.setdefault(name, windows.max_length)
+            if known != windows.max_length and keras.config.backend() == "tensorflow":
+                setattr(self, name, None)
+            self._parts.lengths[name] = windows.max_length
+
     def _forget_compiled(self) -> None:
-        """Drop compiled steps that hold variables which were replaced."""
-        self.train_function = self.test_function = self.predict_function = None
+        """Make anew the steps that hold variables which were replaced; `fit` may be running, so none may be missing."""
+        for kind in ("train", "test", "predict"):
+            if getattr(self, f"{kind}_function") is not None:
+                getattr(self, f"make_{kind}_function")(force=True)
 
     def get_config(self) -> dict[str, Any]:
         parts = {"net": self.net, "initial_state": self.start}

@@ -63,8 +63,9 @@ class PortLayer(keras.Layer):
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         return self.layer.compute_mask(inputs, previous_mask)
 
-    def compute_output_shape(self, input_shape: Any) -> Any:
-        return self.layer.compute_output_shape(input_shape)
+    def compute_output_spec(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        # By its own layer, which may have no `compute_output_shape`: Keras then runs it on symbols.
+        return self.layer.compute_output_spec(x)
 
 
 def _aligned(flags: Array | None, x: Array) -> Array | None:
@@ -132,9 +133,17 @@ def trace(clone: Any) -> StateScope:
             scopes.append(scope)
             return outputs
 
-    symbols = tree.map_structure(lambda tensor: keras.KerasTensor(tensor.shape, dtype=tensor.dtype), inputs_of(clone))
+    symbols = tree.map_structure(_symbol, inputs_of(clone))
     Probe().compute_output_spec(symbols)
     return scopes[-1]
+
+
+def _symbol(tensor: Any) -> Any:
+    """Return a symbol like an input. TensorFlow cannot scan over a time axis of unknown length, so it gets one."""
+    batch, *sizes = tensor.shape
+    if sizes and sizes[0] is None:
+        sizes[0] = 2
+    return keras.KerasTensor((batch, *sizes), dtype=tensor.dtype)
 
 
 def inputs_of(net: Any) -> Any:

@@ -4,18 +4,28 @@ A plan knows no data and no Keras. It says, for batch `b` and row `r`, the seque
 steps. Whoever has a plan can cut arrays, put outputs back in time order, or prove that nothing was left out.
 """
 
-import operator
-from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from heapq import heapreplace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnstate.cutting import Cuts, Table, count_windows, cut_pieces, cut_windows
 from rnnstate.errors import DataError
+from rnnstate.orders import ORDERS
+from rnnstate.sizes import Lengths, check_count, check_lengths
 
-Lengths = Sequence[int] | NDArray[np.integer[Any]]
+__all__ = [
+    "Lengths",
+    "WindowPlan",
+    "check_count",
+    "check_lengths",
+    "count_windows",
+    "cut_pieces",
+    "plan_lanes",
+    "plan_windows",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,16 +37,21 @@ class WindowPlan:
         start: int64 `(batches, rows)`, the window's first step in its sequence.
         steps: int32 `(batches, rows)`, how many steps of the window are data; the rest is padding.
         length: Steps of a full window.
+        begin: int64 `(batches, rows)`, first step of the run of steps without a cut that the window belongs to.
+        prefix: How many steps before the window belong to its inputs.
     """
 
     sequence: NDArray[np.int32]
     start: NDArray[np.int64]
     steps: NDArray[np.int32]
     length: int
+    begin: NDArray[np.int64] | int = 0
+    prefix: int = 0
 
     def __post_init__(self) -> None:
-        for array in (self.sequence, self.start, self.steps):
-            array.flags.writeable = False
+        for array in (self.sequence, self.start, self.steps, self.begin):
+            if isinstance(array, np.ndarray):
+                array.flags.writeable = False
 
     @property
     def num_batches(self) -> int:
@@ -58,6 +73,43 @@ class WindowPlan:
     def padded(self) -> bool:
         """Whether any window is shorter than `length` or any row is empty."""
         return bool((self.steps < self.length).any())
+
+    @cached_property
+    def before(self) -> NDArray[np.int64]:
+        """How many of the `prefix` steps before each window exist; they never reach across a cut; `(batches, rows)`."""
+        before: NDArray[np.int64] = np.minimum(self.prefix, self.start - self.begin)
+        return before
+
+    @cached_property
+    def number(self) -> NDArray[np.int64]:
+        """Which window of its sequence each one is, from 0; `(batches, rows)`."""
+        sequence = self.sequence.ravel()[self._in_time]
+        counts = np.bincount(sequence)
+        return self._spread(np.arange(len(sequence)) - np.repeat(np.cumsum(counts) - counts, counts))
+
+    @cached_property
+    def last(self) -> NDArray[np.bool_]:
+        """True where a run of steps ends, at a cut or with the sequence; `(batches, rows)`."""
+        order = self._in_time
+        sequence, start = self.sequence.ravel()[order], self.start.ravel()[order]
+        begin = np.broadcast_to(self.begin, self.start.shape).ravel()[order]
+        return self._spread(np.append((sequence[1:] != sequence[:-1]) | (begin[1:] == start[1:]), True))
+
+    @cached_property
+    def _in_time(self) -> NDArray[np.int64]:
+        """Places of all windows, sequence by sequence in time order."""
+        taken = np.flatnonzero(self.sequence.ravel() >= 0)
+        return taken[np.lexsort((self.start.ravel()[taken], self.sequence.ravel()[taken]))]
+
+    def _spread(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Put values that are in time order at the places of their windows; zero in empty rows."""
+        flat = np.zeros(self.sequence.size, dtype=values.dtype)
+        flat[self._in_time] = values
+        return flat.reshape(self.sequence.shape)
+
+    def counts(self, sequences: int) -> NDArray[np.int64]:
+        """Return how many windows each of the first `sequences` sequences has."""
+        return np.bincount(self.sequence[self.sequence >= 0], minlength=sequences)
 
 
 def plan_lanes(lengths: Lengths, length: int, batch_size: int) -> WindowPlan:
@@ -81,18 +133,20 @@ def plan_lanes(lengths: Lengths, length: int, batch_size: int) -> WindowPlan:
     >>> plan_lanes([5, 2], length=3, batch_size=2).steps.tolist()
     [[3, 2], [2, 0]]
     """
-    lengths = check_lengths(lengths)
-    length = check_count("length", length)
-    rows = min(check_count("batch_size", batch_size), len(lengths))
-    windows = count_windows(lengths, length)
-    lane, begin = _take_lanes(windows, rows)
-    return _fill(lengths, windows, lane, begin, length, rows)
+    return plan_windows(lengths, length, batch_size)
 
 
-ORDERS: dict[str, Callable[[Lengths, int, int], WindowPlan]] = {"lanes": plan_lanes}
-
-
-def plan_windows(lengths: Lengths, length: int, batch_size: int, order: str = "lanes") -> WindowPlan:
+def plan_windows(
+    lengths: Lengths,
+    length: int,
+    batch_size: int,
+    order: str = "lanes",
+    *,
+    cuts: Cuts | None = None,
+    seed: int = 0,
+    epoch: int = 0,
+    prefix: int = 0,
+) -> WindowPlan:
     """Plan windows in the order of that name.
 
     Args:
@@ -100,6 +154,10 @@ def plan_windows(lengths: Lengths, length: int, batch_size: int, order: str = "l
         length: Steps of a window.
         batch_size: Rows of a batch at most.
         order: Name of an order.
+        cuts: For each sequence, the rising steps above 0 at which a window must begin.
+        seed: With `epoch` it decides everything that is random.
+        epoch: Number of the epoch; it never changes the number of batches.
+        prefix: How many steps before each window belong to its inputs.
 
     Returns:
         The plan.
@@ -107,102 +165,41 @@ def plan_windows(lengths: Lengths, length: int, batch_size: int, order: str = "l
     Raises:
         DataError: If there is no such order, or the sizes make no plan.
     """
+    check_order_name(order)
+    lengths = check_lengths(lengths)
+    length = check_count("length", length)
+    rows = min(check_count("batch_size", batch_size), len(lengths))
+    table = cut_windows(lengths, length, cuts)
+    batch, row = ORDERS[order](table.counts, rows, np.random.default_rng([seed, epoch]))
+    return place(table, batch, row, rows, length, prefix)
+
+
+def check_order_name(order: str) -> None:
+    """Raise a `DataError` unless there is an order of that name."""
     if order not in ORDERS:
         raise DataError(f"`order` must be one of {', '.join(map(repr, ORDERS))}. Received: order={order!r}.")
-    return ORDERS[order](lengths, length, batch_size)
 
 
-def cut_pieces(lengths: Lengths, pieces: int, keys: Sequence[Hashable] | None = None) -> NDArray[np.int64]:
-    """Cut each sequence into contiguous pieces whose lengths differ by one step at most.
+def place(
+    table: Table, batch: NDArray[np.int64], row: NDArray[np.int64], rows: int, length: int, prefix: int = 0
+) -> WindowPlan:
+    """Write all windows at once, each at its batch and row.
 
     Args:
-        lengths: Steps of each sequence.
-        pieces: Pieces of each sequence.
-        keys: What errors call the sequences; by default their index.
+        table: The windows.
+        batch: Batch of each window.
+        row: Row of each window.
+        rows: Rows of each batch.
+        length: Steps of a full window.
+        prefix: How many steps before each window belong to its inputs.
 
     Returns:
-        Bounds `(sequences, pieces + 1)`: piece `p` of sequence `i` holds the steps `[i, p]` up to `[i, p + 1]`.
-
-    Raises:
-        DataError: If a sequence has fewer steps than `pieces`.
-
-    Example:
-
-    >>> cut_pieces([10], 4).tolist()
-    [[0, 2, 5, 7, 10]]
+        The plan; places without a window are empty rows.
     """
-    lengths = check_lengths(lengths)
-    pieces = check_count("pieces", pieces)
-    short = np.flatnonzero(lengths < pieces)
-    if len(short):
-        i = int(short[0])
-        raise DataError(
-            f"`pieces` must be at most the steps of each sequence. Received: pieces={pieces}, but sequence "
-            f"{i if keys is None else keys[i]!r} has {lengths[i]} steps."
-        )
-    return lengths[:, None] * np.arange(pieces + 1) // pieces
-
-
-def count_windows(lengths: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    """Return how many windows cover each sequence."""
-    return -(-lengths // length)
-
-
-def check_count(name: str, value: object) -> int:
-    """Return `value` as an int of at least 1, or raise a `DataError` that names the argument."""
-    try:
-        count = -1 if isinstance(value, bool | np.bool_) else operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        count = -1
-    if count < 1:
-        raise DataError(f"`{name}` must be a whole number of at least 1. Received: {name}={value!r}.")
-    return count
-
-
-def check_lengths(lengths: Lengths) -> NDArray[np.int64]:
-    """Return lengths as int64, or raise a `DataError` when there are none or one is below 1."""
-    array = np.asarray(lengths)
-    if array.ndim != 1 or not array.size:
-        raise DataError(f"There must be at least one sequence. Received: lengths of shape {array.shape}.")
-    if array.dtype.kind not in "iu":
-        raise DataError(f"Lengths must be whole numbers. Received: dtype={array.dtype}.")
-    empty = np.flatnonzero(array < 1)
-    if len(empty):
-        raise DataError(
-            f"Each sequence must have at least one step. Received: {array[empty[0]]} steps in sequence {empty[0]}."
-        )
-    return array.astype(np.int64)
-
-
-def _take_lanes(windows: NDArray[np.int64], rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return each sequence's lane and the batch in which it begins."""
-    free = [(0, lane) for lane in range(rows)]  # (batch, lane): sorted, so it is a heap already
-    taken = []
-    for count in windows.tolist():
-        batch, lane = free[0]
-        taken.append((lane, batch))
-        heapreplace(free, (batch + count, lane))
-    lane_of, begin = np.array(taken, dtype=np.int64).T
-    return lane_of, begin
-
-
-def _fill(
-    lengths: NDArray[np.int64],
-    windows: NDArray[np.int64],
-    lane: NDArray[np.int64],
-    begin: NDArray[np.int64],
-    length: int,
-    rows: int,
-) -> WindowPlan:
-    """Write all windows of all sequences at once, at (batch, lane)."""
-    index = np.repeat(np.arange(len(lengths)), windows)
-    offset = np.arange(len(index)) - np.repeat(np.cumsum(windows) - windows, windows)
-    at = begin[index] + offset, lane[index]
-    shape = int((begin + windows).max()), rows
+    shape = int(batch.max()) + 1, rows
     sequence = np.full(shape, -1, dtype=np.int32)
-    start = np.zeros(shape, dtype=np.int64)
+    start, begin = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
     steps = np.zeros(shape, dtype=np.int32)
-    sequence[at] = index
-    start[at] = offset * length
-    steps[at] = np.minimum(length, lengths[index] - offset * length)
-    return WindowPlan(sequence, start, steps, length)
+    for array, values in ((sequence, table.sequence), (start, table.start), (begin, table.begin), (steps, table.steps)):
+        array[batch, row] = values
+    return WindowPlan(sequence, start, steps, length, begin, prefix)

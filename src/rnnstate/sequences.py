@@ -6,14 +6,14 @@ Arrays, stacked arrays, lists, mappings by key, mappings by input name, and pand
 
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rnnstate.errors import DataError
-from rnnstate.fields import Array, Field, Rows, check_field, listed
-from rnnstate.frames import frame_array, is_frame, is_series, series_array
+from rnnstate.fields import Field, check_field, listed
+from rnnstate.forms import Form, check_keys, form_of, in_form, is_list, read_rows
 
 Fields = dict[str | None, Field]
 
@@ -28,6 +28,7 @@ class Sequences:
         x: Inputs by name; the name is `None` when there is one input without a name.
         y: Targets, in the same way.
         weights: Sample weights, in the same way.
+        form: How `x` was given.
     """
 
     keys: tuple[Hashable, ...]
@@ -35,6 +36,7 @@ class Sequences:
     x: Fields
     y: Fields
     weights: Fields
+    form: Form
 
     @classmethod
     def read(
@@ -48,7 +50,7 @@ class Sequences:
         """Read and check user data; see `Windows` for the forms it may have."""
         if by not in (None, "key", "input"):
             raise DataError(f"`by` must be 'key', 'input' or None. Received: by={by!r}.")
-        form = _form(x, by)
+        form = form_of(x, by)
         if not form.keys:
             raise DataError("`x` must hold at least one sequence. Received: none.")
         inputs = _mark_static(_fields(x, form, "x"), static)
@@ -56,7 +58,7 @@ class Sequences:
         weights = {} if sample_weight is None else _fields(sample_weight, form, "sample_weight")
         for field in (*inputs.values(), *targets.values(), *weights.values()):
             check_field(field, form.keys)
-        return cls(form.keys, _lengths(inputs, form.keys), inputs, targets, weights)
+        return cls(form.keys, _lengths(inputs, form.keys), inputs, targets, weights, form)
 
     def cut(self, bounds: NDArray[np.int64], length: int) -> "Sequences":
         """Return the pieces of each sequence, keyed `(key, piece)`."""
@@ -65,54 +67,12 @@ class Sequences:
             {name: field.pieces(bounds, length) for name, field in fields.items()}
             for fields in (self.x, self.y, self.weights)
         )
-        return Sequences(keys, np.diff(bounds, axis=1).ravel(), x, y, weights)
+        return Sequences(keys, np.diff(bounds, axis=1).ravel(), x, y, weights, self.form)
 
 
-@dataclass(frozen=True)
-class _Form:
-    """How `x` was given: one sequence, a stack or list of them, or a mapping by key."""
-
-    kind: Literal["one", "stacked", "keyed"]
-    keys: tuple[Hashable, ...]
-
-
-def _form(x: Any, by: str | None) -> _Form:
-    if isinstance(x, Mapping):
-        return _mapping_form(x, by)
-    if _is_list(x):
-        return _Form("stacked", tuple(range(len(x))))
-    return _Form("stacked", tuple(range(_shape(x)[0]))) if len(_shape(x)) >= 3 else _Form("one", (0,))
-
-
-def _mapping_form(x: Mapping[Any, Any], by: str | None) -> _Form:
-    if (by or _guess(x)) == "key":
-        return _Form("keyed", tuple(x))
-    parts = list(x.values())
-    for part in parts:
-        if isinstance(part, Mapping):
-            return _Form("keyed", tuple(part))
-    stacks = [part for part in parts if _is_list(part) or len(_shape(part)) >= 3]
-    return _Form("stacked", tuple(range(len(stacks[0])))) if stacks else _Form("one", (0,))
-
-
-def _guess(x: Mapping[Any, Any]) -> str:
-    """Return whether the keys of a mapping are those of sequences or the names of inputs."""
-    parts = list(x.values())
-    nested = [isinstance(part, Mapping) for part in parts]
-    if all(nested) or not all(isinstance(name, str) for name in x):
-        return "key"
-    if any(nested) or any(_is_list(part) and len(part) and hasattr(part[0], "shape") for part in parts):
-        return "input"
-    shapes = [_shape(part) for part in parts]
-    ranks = {len(shape) for shape in shapes}
-    alike = len({shape[:2] for shape in shapes}) == 1
-    return "input" if len(ranks) > 1 or (min(ranks) >= 3 and alike) else "key"
-
-
-def _fields(data: Any, form: _Form, what: str) -> Fields:
+def _fields(data: Any, form: Form, what: str) -> Fields:
     """Return the fields of `x`, `y` or `sample_weight`, in the order of `form.keys`."""
-    if isinstance(data, Mapping) and form.kind != "keyed" and set(data) == set(form.keys):
-        data = data[0] if form.kind == "one" else [data[key] for key in form.keys]
+    data = in_form(data, form)
     if not isinstance(data, Mapping):
         return _unnamed(data, form, what)
     outer_names = form.kind != "keyed" or (
@@ -121,15 +81,17 @@ def _fields(data: Any, form: _Form, what: str) -> Fields:
     if outer_names:
         if not data:
             raise DataError(f"`{what}` must hold at least one array. Received: an empty mapping.")
-        return {name: Field(f"{what}[{name!r}]", _rows(part, form, f"{what}[{name!r}]")) for name, part in data.items()}
-    _check_keys(data, form.keys, what)
+        return {
+            name: Field(f"{what}[{name!r}]", read_rows(part, form, f"{what}[{name!r}]")) for name, part in data.items()
+        }
+    check_keys(data, form.keys, what)
     return _unnamed([data[key] for key in form.keys], replace(form, kind="stacked"), what)
 
 
-def _unnamed(data: Any, form: _Form, what: str) -> Fields:
+def _unnamed(data: Any, form: Form, what: str) -> Fields:
     """Return the fields of one value for each sequence, which may be a mapping by name each."""
-    if not (_is_list(data) and len(data) and any(isinstance(part, Mapping) for part in data)):
-        return {None: Field(what, _rows(data, form, what))}
+    if not (is_list(data) and len(data) and any(isinstance(part, Mapping) for part in data)):
+        return {None: Field(what, read_rows(data, form, what))}
     names = tuple(data[0]) if isinstance(data[0], Mapping) else ()
     for key, part in zip(form.keys, data, strict=False):
         if not isinstance(part, Mapping) or set(part) != set(names) or not names:
@@ -139,43 +101,9 @@ def _unnamed(data: Any, form: _Form, what: str) -> Fields:
                 f"{form.keys[0]!r}. Received: {received} in sequence {key!r}."
             )
     return {
-        name: Field(f"{what}[{name!r}]", _rows([part[name] for part in data], form, f"{what}[{name!r}]"))
+        name: Field(f"{what}[{name!r}]", read_rows([part[name] for part in data], form, f"{what}[{name!r}]"))
         for name in names
     }
-
-
-def _rows(data: Any, form: _Form, label: str) -> Rows:
-    """Return one array for each key of `form`."""
-    if form.kind == "keyed":
-        if not isinstance(data, Mapping):
-            raise DataError(
-                f"`{label}` must be a mapping by key, as `x`. Received: {type(data).__name__}. "
-                "Give `{key: array}` with the keys of `x`."
-            )
-        _check_keys(data, form.keys, label)
-        return [_array(data[key], label, key) for key in form.keys]
-    if form.kind == "one":
-        return [_array(data, label, form.keys[0])]
-    if _is_list(data):
-        if len(data) != len(form.keys):
-            raise DataError(f"`{label}` must have {len(form.keys)} sequences, as `x`. Received: {len(data)}.")
-        return [_array(part, label, key) for key, part in zip(form.keys, data, strict=True)]
-    array = _array(data, label)
-    if array.ndim < 2:
-        raise DataError(
-            f"`{label}` must have one row for each of the {len(form.keys)} sequences: (sequences, time, ...). "
-            f"Received: shape {array.shape}."
-        )
-    return array
-
-
-def _check_keys(data: Mapping[Any, Any], keys: tuple[Hashable, ...], label: str) -> None:
-    missing = [key for key in keys if key not in data]
-    known = set(keys)
-    extra = [key for key in data if key not in known]
-    if missing or extra:
-        parts = [f"no {listed(missing)}"] * bool(missing) + [f"also {listed(extra)}"] * bool(extra)
-        raise DataError(f"`{label}` must have the keys of `x`. Received: {' and '.join(parts)}.")
 
 
 def _mark_static(fields: Fields, static: str | Iterable[str] | None) -> Fields:
@@ -229,34 +157,3 @@ def _lengths(inputs: Fields, keys: tuple[Hashable, ...]) -> NDArray[np.int64]:
                 f"Received: {field.counts[i]}. If it is one vector per sequence, name it in `static=`."
             )
     return lengths
-
-
-def _is_list(data: Any) -> bool:
-    """Return whether `data` is a list of sequences; a list of plain numbers is an array."""
-    return isinstance(data, list | tuple) and (not data or not np.isscalar(data[0]))
-
-
-def _shape(data: Any) -> tuple[int, ...]:
-    """Return a shape without converting arrays; ragged lists, which `_array` refuses by name, have none."""
-    try:
-        return tuple(np.shape(data))
-    except ValueError:
-        return ()
-
-
-def _array(data: Any, label: str, key: Hashable = None) -> Array:
-    """Return numbers as an array of rank 1 or more, without a copy where there is one already."""
-    where = "" if key is None else f" in sequence {key!r}"
-    if is_frame(data):
-        return frame_array(data, f"`{label}`{where}")
-    if isinstance(data, np.ma.MaskedArray) and np.ma.is_masked(data):
-        raise DataError(f"`{label}` must have all its values. Received: a masked array{where}. Fill it first.")
-    try:
-        array = series_array(data) if is_series(data) else np.asarray(data)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"`{label}` must be an array of numbers. Received: {error}{where}.") from error
-    if array.dtype.kind not in "fiub":
-        raise DataError(f"`{label}` must hold numbers. Received: dtype={array.dtype}{where}.")
-    if array.ndim < 1:
-        raise DataError(f"`{label}` must have a time axis. Received: the number {array}{where}.")
-    return array

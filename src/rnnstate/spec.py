@@ -67,7 +67,7 @@ class StateSpec(Mapping[str, LeafSpec]):
         return f"StateSpec({', '.join(rows)})"
 
     def __hash__(self) -> int:
-        return hash(tuple(self._leaves.items()))
+        return hash(frozenset(self._leaves.items()))
 
     @property
     def fingerprint(self) -> str:

@@ -115,6 +115,41 @@ class State(Mapping[str, Array]):
                 )
         return State({**self._leaves, **leaves})
 
+    def put(self, indices: Sequence[int] | NDArray[Any], other: Mapping[str, Array]) -> "State":
+        """Return this state with some rows replaced by those of another; `rows` takes what `put` puts.
+
+        Args:
+            indices: Distinct row numbers, as many as `other` has rows.
+            other: A state with the same leaves.
+
+        Raises:
+            StateStructureError: If the leaves differ.
+            StateShapeError: If a row is out of range or given twice, or `other` has another number of rows.
+        """
+        rows = np.atleast_1d(np.asarray(indices, dtype=np.int64))
+        self.rows(rows)
+        _check_same_leaves(self, other, 1)
+        if State(other).batch_size != len(rows) or len(np.unique(rows % max(self.batch_size, 1))) != len(rows):
+            raise StateShapeError(
+                f"`put` needs one distinct row number for each row. Received: rows {rows.tolist()[:6]} for a state with "
+                f"{State(other).batch_size} rows."
+            )
+        order = np.arange(self.batch_size)
+        order[rows] = self.batch_size + np.arange(len(rows))
+        return State({name: _stack(value, other[name])[order] for name, value in self._leaves.items()})
+
+    def cast(self, dtype: str) -> "State":
+        """Return the same values in another floating dtype, such as `"float64"`."""
+        from keras import ops
+
+        return self.map(lambda value: value.astype(dtype) if isinstance(value, np.ndarray) else ops.cast(value, dtype))
+
+    def mean(self) -> "State":
+        """Return the mean over all rows, as a state of one row: a typical state, to start from or to compare with."""
+        from keras import ops
+
+        return self.map(lambda v: v.mean(0)[None] if isinstance(v, np.ndarray) else ops.mean(v, axis=0)[None])
+
     def detach(self) -> "State":
         """Return the same values with the gradient cut."""
         from keras import ops
@@ -160,6 +195,14 @@ def to_numpy(value: Array) -> np.ndarray:
     from keras import ops
 
     return np.asarray(ops.convert_to_numpy(value))
+
+
+def _stack(value: Array, other: Array) -> Array:
+    if isinstance(value, np.ndarray):
+        return np.concatenate([value, to_numpy(other)])
+    from keras import ops
+
+    return ops.concatenate([value, ops.convert_to_tensor(other, dtype=value.dtype)])
 
 
 def _as_array(value: Any) -> Array:

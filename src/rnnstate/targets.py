@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnstate.cutting import Cuts, count_windows, cut_windows
 from rnnstate.errors import DataError
 from rnnstate.fields import Field, Kind, listed, piece_windows
-from rnnstate.plan import count_windows
 from rnnstate.sequences import Fields, Sequences
 
 CHOICES: dict[str, tuple[Kind, ...]] = {
@@ -19,7 +19,14 @@ CHOICES: dict[str, tuple[Kind, ...]] = {
 }
 
 
-def resolve_targets(data: Sequences, targets: str, length: int, bounds: NDArray[np.int64] | None) -> Sequences:
+def resolve_targets(
+    data: Sequences,
+    targets: str,
+    length: int,
+    bounds: NDArray[np.int64] | None,
+    cuts: Cuts | None = None,
+    varying: bool = False,
+) -> Sequences:
     """Return the data with each target and weight told what a window takes of it.
 
     Args:
@@ -27,6 +34,8 @@ def resolve_targets(data: Sequences, targets: str, length: int, bounds: NDArray[
         targets: A name of `CHOICES`.
         length: Steps of a window.
         bounds: Bounds of the pieces, or `None`.
+        cuts: For each sequence, the steps at which a window must begin, or `None`.
+        varying: Whether windows differ from epoch to epoch.
 
     Returns:
         The same data; its targets and weights have their kind.
@@ -37,10 +46,25 @@ def resolve_targets(data: Sequences, targets: str, length: int, bounds: NDArray[
     """
     if targets not in CHOICES:
         raise DataError(f"`targets` must be one of {', '.join(map(repr, CHOICES))}. Received: targets={targets!r}.")
-    entries = _Entries(data.keys, data.lengths, length, bounds)
-    y = {name: entries.resolve(field, CHOICES[targets]) for name, field in data.y.items()}
+    choices = CHOICES[targets]
+    if varying or (bounds is not None and cuts is not None):
+        choices = _without_windows(choices, varying)
+    entries = _Entries(data.keys, data.lengths, length, bounds, cuts)
+    y = {name: entries.resolve(field, choices) for name, field in data.y.items()}
     weights = {name: entries.resolve(field, (_kind(name, y),)) for name, field in _checked(data.weights, y).items()}
     return replace(data, y=y, weights=weights)
+
+
+def _without_windows(choices: tuple[Kind, ...], varying: bool) -> tuple[Kind, ...]:
+    if choices == ("windows",):
+        cause = (
+            "`vary`, where windows differ from epoch to epoch" if varying else "`pieces` together with gaps or resets"
+        )
+        raise DataError(
+            f"`targets` must be per step with {cause}. Received: targets='windows'. Give one target for each step, "
+            "and pass `targets='last'` where the network gives one output per window."
+        )
+    return tuple(kind for kind in choices if kind != "windows")
 
 
 def _checked(weights: Fields, y: Fields) -> Fields:
@@ -71,6 +95,7 @@ class _Entries:
     lengths: NDArray[np.int64]
     length: int
     bounds: NDArray[np.int64] | None
+    cuts: Cuts | None
 
     def resolve(self, field: Field, choices: tuple[Kind, ...]) -> Field:
         """Return the field with the first kind whose number of entries it has in all sequences."""
@@ -84,7 +109,7 @@ class _Entries:
 
     def _windows(self) -> NDArray[np.int64]:
         if self.bounds is None:
-            return count_windows(self.lengths, self.length)
+            return cut_windows(self.lengths, self.length, self.cuts).counts
         counts: NDArray[np.int64] = piece_windows(self.bounds, self.length).sum(axis=1)
         return counts
 

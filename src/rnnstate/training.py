@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,10 @@ class Trained:
     scored: int
 
 
-def train(settings: Settings, series: Sequence[Series], say: Say, verbose: int | str = 0) -> Trained:
-    """Train on `series` as `settings` ask, saying what is done with the data.
+def train(
+    settings: Settings, series: Sequence[Series], say: Say, verbose: int | str = 0, checkpoint: Path | None = None
+) -> Trained:
+    """Train on `series` as `settings` ask, saying what is done with the data; go on from `checkpoint` if it is given.
 
     Raises:
         DataError: If the data are too short for the window, or the loss is no number any more.
@@ -54,7 +57,7 @@ def train(settings: Settings, series: Sequence[Series], say: Say, verbose: int |
     _check_window(settings, parts["train"])
     for line in _about(settings, series, parts):
         say(line)
-    model, history = _fit(settings, parts, say, verbose)
+    model, history = _fit(settings, parts, say, verbose, checkpoint)
     lows = [split_bounds(len(one), settings.fractions)["train"][1] for one in series]
     _, middle = advance(model, series, scaling, bounds=[(0, low) for low in lows])
     rest = [(low, len(one)) for one, low in zip(series, lows, strict=True)]
@@ -88,7 +91,9 @@ def build_net(settings: Settings) -> Any:
     return keras.Model(inputs, keras.layers.Dense(len(settings.targets), name="outputs")(x), name="forecaster")
 
 
-def _fit(settings: Settings, parts: dict[str, Examples], say: Say, verbose: int | str) -> tuple[Any, dict[str, Any]]:
+def _fit(
+    settings: Settings, parts: dict[str, Examples], say: Say, verbose: int | str, checkpoint: Path | None
+) -> tuple[Any, dict[str, Any]]:
     import keras
 
     from rnnstate.model import StatefulModel
@@ -98,16 +103,32 @@ def _fit(settings: Settings, parts: dict[str, Examples], say: Say, verbose: int 
     model.compile(optimizer=keras.optimizers.Adam(settings.learning_rate), loss="mse")
     say(f"Network: {_network(settings)}; {model.net.count_params():,} weights, on {keras.backend.backend()}.")
     validation = _windows(settings, parts["validation"]) if parts["validation"].x else None
-    windows = _windows(settings, parts["train"])
-    history = model.fit(windows, validation_data=validation, epochs=settings.epochs, verbose=verbose).history
+    # Patience as long as the training: it never stops early, it puts back the weights of the best epoch.
+    best = keras.callbacks.EarlyStopping("val_loss", patience=settings.epochs, restore_best_weights=True)
+    history = model.fit(
+        _windows(settings, parts["train"]),
+        validation_data=validation,
+        epochs=settings.epochs,
+        verbose=verbose,
+        callbacks=[best] if validation else [],
+        checkpoint=checkpoint,
+    ).history
     history = {name: [float(value) for value in values] for name, values in history.items()}
-    bad = next((epoch for epoch, loss in enumerate(history["loss"], start=1) if not math.isfinite(loss)), None)
-    if bad is not None:
-        raise DataError(
-            f"The loss must stay a finite number. Received: {history['loss'][bad - 1]} in epoch {bad}. "
-            "Lower --learning-rate."
-        )
+    _check_history(history)
+    if validation:
+        lowest = min(history["val_loss"])
+        say(f"Kept the weights of epoch {history['val_loss'].index(lowest) + 1}, of the lowest val_loss: {lowest:.4f}.")
     return model, history
+
+
+def _check_history(history: dict[str, list[float]]) -> None:
+    for name, losses in history.items():
+        bad = next((epoch for epoch, loss in enumerate(losses, start=1) if not math.isfinite(loss)), None)
+        if bad is not None:
+            raise DataError(
+                f"The loss must stay a finite number. Received: {name} {losses[bad - 1]} in epoch {bad}. "
+                "Lower --learning-rate."
+            )
 
 
 def _examples(settings: Settings, series: Sequence[Series], scaling: Scaling, part: str) -> Examples:

@@ -8,19 +8,25 @@ import operator
 from collections.abc import Hashable, Iterable
 from typing import Any
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from rnnstate.assemble import assemble
+from rnnstate.cutting import cut_pieces, piece_cuts
 from rnnstate.errors import DataError
-from rnnstate.frames import Columns, split_frame
-from rnnstate.plan import WindowPlan, check_count, cut_pieces, plan_windows
+from rnnstate.facts import Facts
+from rnnstate.frames import Columns, frame_times, split_frame
+from rnnstate.loading import OrderedDataset
+from rnnstate.plan import check_order_name
+from rnnstate.prefixes import Prefix
+from rnnstate.schedule import Schedule
 from rnnstate.sequences import Fields, Sequences
+from rnnstate.sizes import check_count
 from rnnstate.targets import resolve_targets
+from rnnstate.varying import Vary, read_vary
 
 
-class Windows(keras.utils.PyDataset):
+class Windows(OrderedDataset):
     """Sequences cut into windows of equal length, batched so that each window follows its predecessor.
 
     In batch `b`, row `r` holds the window that continues what row `r` held in batch `b - 1`, or the first window of
@@ -40,10 +46,23 @@ class Windows(keras.utils.PyDataset):
         static: Names of inputs that are one vector per sequence. By default those are found: float arrays
             `(sequences, values)` beside arrays of rank 3 or more, and float vectors beside inputs with another number
             of steps. Pass `()` to turn this off.
-        order: How sequences share the rows. With `"lanes"` a row takes one sequence after another.
+        order: How windows share the batches, a sequence's own always in time order. `"lanes"`: a row takes one sequence
+            after another. `"buckets"`: the same, the longest first. `"shuffled"`: windows of random sequences.
         pieces: Cut each sequence into this many contiguous pieces, each from the initial state, keyed `(key, piece)`.
         targets: Whether `y` has one entry per step (`"steps"`) or per window (`"windows"`); `"last"` takes the last
             valid step of each window. `"auto"` decides between the first two by the number of entries.
+        observed: Known values from which the state before a window is computed: a vector `(values,)` for each sequence,
+            or a series `(time, values)` of what is known after each step, or `(time + 1, values)`, before each step.
+        resets: Flags `(time,)` in the form of `y`, true before each step at which the state is to begin anew.
+        times: Times of the steps, `(time,)` in the form of `y`. A jump is a gap, which never lies inside a window.
+        gaps: Instead of `times`, the number of missing steps before each step, `(time,)`.
+        step: Usual step of `times`; by default the median of each sequence.
+        gap: What a gap does to the state: `"reset"` (the default), `"keep"`, or the number of missing steps after which
+            half of it has decayed.
+        burn_in: How many steps before each window come with it, to refresh the state without loss or gradient.
+        back: Instead, through how many steps the gradient flows: those of the window and `back - length` before it.
+        vary: Draw the steps of each batch anew in each epoch, as AWD-LSTM does: `True` or a `Vary`.
+        seed: With the epoch it decides everything random; `None` is 0.
         by: Whether the names of a one-level mapping `x` are those of sequences (`"key"`) or inputs (`"input"`), where
             the default would guess wrong.
         **kwargs: Arguments of `keras.utils.PyDataset`; `workers` above 1 is refused.
@@ -62,6 +81,7 @@ class Windows(keras.utils.PyDataset):
 
     References:
         - Truncated back-propagation through time: Williams and Peng (1990), doi:10.1162/neco.1990.2.4.490.
+        - Lanes: Hidasi et al. (2016), arXiv:1511.06939. Burn-in: Kapturowski et al. (2019), openreview r1lyTjAqYX.
     """
 
     def __init__(
@@ -77,21 +97,50 @@ class Windows(keras.utils.PyDataset):
         pieces: int | None = None,
         targets: str = "auto",
         by: str | None = None,
+        observed: Any = None,
+        resets: Any = None,
+        times: Any = None,
+        gaps: Any = None,
+        step: Any = None,
+        gap: str | float | None = None,
+        burn_in: int | None = None,
+        back: int | None = None,
+        vary: bool | Vary | None = None,
+        seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        _check_loading(kwargs.get("workers", 1), kwargs.get("use_multiprocessing", False))
         super().__init__(**kwargs)
         self.length = check_count("length", length)
-        batch_size = check_count("batch_size", batch_size)
-        self.order = order
+        check_order_name(order)
+        varying = read_vary(vary, self.length, order)
+        self._prefix = Prefix.read(self.length, burn_in, back, varying is not None)
         if y is None and sample_weight is not None:
             raise DataError("`sample_weight` weighs targets. Received: no `y`. Pass `y`, or leave out `sample_weight`.")
         data = Sequences.read(x, y, sample_weight, static, by)
+        facts = Facts.read(
+            data.form, data.lengths, observed=observed, resets=resets, times=times, gaps=gaps, step=step, gap=gap
+        )
         bounds = None if pieces is None else cut_pieces(data.lengths, pieces, data.keys)
-        data = resolve_targets(data, targets, self.length, bounds)
+        cuts = facts.cuts()
+        data = resolve_targets(data, targets, self.length, bounds, cuts, varying is not None)
         self._data = data if bounds is None else data.cut(bounds, self.length)
-        self.plan: WindowPlan = plan_windows(self.lengths, self.length, batch_size, order)
+        self._facts = facts if bounds is None else facts.pieces(bounds, self.length)
+        self._schedule = Schedule(
+            self.lengths,
+            self.length,
+            check_count("batch_size", batch_size),
+            order,
+            cuts if cuts is None or bounds is None else piece_cuts(cuts, bounds),
+            self._prefix.steps,
+            varying,
+            check_count("seed", 0 if seed is None else seed, least=0),
+        )
+        self.order = order
+        self.epoch = 0
         self.batch_size = self.plan.rows
+        self._masked = self.plan.padded or varying is not None or self._prefix.steps > 0
+        if self._facts.observed is not None:
+            self._facts.observed.check(None if varying is not None else self.plan, self.keys)
 
     @classmethod
     def from_frame(
@@ -106,6 +155,7 @@ class Windows(keras.utils.PyDataset):
         length: int,
         batch_size: int,
         target_kind: str = "auto",
+        gap: str | float | None = None,
         **kwargs: Any,
     ) -> "Windows":
         """Cut windows from the columns of a pandas or polars frame.
@@ -122,6 +172,7 @@ class Windows(keras.utils.PyDataset):
             length: Steps of a window.
             batch_size: Rows of a batch.
             target_kind: The argument `targets` of `Windows`, such as `"last"`.
+            gap: What a jump of the column `time` does to the state, see `Windows`; by default jumps go unseen.
             **kwargs: Further arguments of `Windows`.
 
         Returns:
@@ -139,6 +190,8 @@ class Windows(keras.utils.PyDataset):
         Windows(1 sequence, 4 steps, 2 batches of 1 x 2, order='lanes')
         """
         x, y, weight = split_frame(frame, key, time, features, targets, sample_weight)
+        if gap is not None:
+            kwargs |= {"gap": gap, "times": frame_times(frame, key, time)}
         # An input mapping of one frame is by name; everything else that `split_frame` makes is by key.
         kwargs.setdefault("by", "input" if key is None else "key")
         return cls(x, y, sample_weight=weight, targets=target_kind, length=length, batch_size=batch_size, **kwargs)
@@ -160,6 +213,37 @@ class Windows(keras.utils.PyDataset):
         kind: str | dict[str, str] | None = kinds.get(None, kinds or None)
         return kind
 
+    @property
+    def max_length(self) -> int:
+        """Steps of a batch's time axis, without those before the windows: `length`, or more with `vary`."""
+        return self.plan.length
+
+    @property
+    def varies(self) -> bool:
+        """Whether the steps of windows are drawn (`vary`); `scales` has those of each batch in relation to `length`."""
+        return self._schedule.vary is not None
+
+    @property
+    def prefix(self) -> int:
+        """How many steps before each window its inputs begin: those of `burn_in`, or `back - length`."""
+        return self._prefix.steps
+
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch whose batches these are; setting it gives exactly the batches of that epoch."""
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, value: int) -> None:
+        epoch = check_count("epoch", value, least=0)
+        if self._schedule.changes or not hasattr(self, "plan"):
+            self.plan, self.scales = self._schedule.plan(epoch)
+        self._epoch = epoch
+
+    def on_epoch_end(self) -> None:
+        """Go on to the next epoch; Keras calls this."""
+        self.epoch += 1
+
     def __len__(self) -> int:
         return self.plan.num_batches
 
@@ -169,12 +253,11 @@ class Windows(keras.utils.PyDataset):
         if not 0 <= batch < len(self):
             raise IndexError(f"Batch index must be below {len(self)}. Received: {index}.")
         inputs = {
-            "x": self._gather(self._data.x, batch),
+            "x": self._gather(self._data.x, batch, prefix=True),
             "slot": self.plan.sequence[batch].copy(),
             "first": self.plan.first[batch].copy(),
         }
-        if self.plan.padded:
-            inputs["mask"] = np.arange(self.length) < self.plan.steps[batch][:, None]
+        inputs |= self._prefix.batch(self.plan, batch, self._masked) | self._facts.batch(self.plan, batch)
         parts = [self._gather(fields, batch) for fields in (self._data.y, self._data.weights) if fields]
         return inputs, *parts
 
@@ -185,23 +268,15 @@ class Windows(keras.utils.PyDataset):
             f"{_count(batches, 'batch', 'batches')} of {self.batch_size} x {self.length}, order={self.order!r})"
         )
 
-    @property
-    def workers(self) -> int:
-        """Number of loading threads: 0 or 1, see `Windows`."""
-        return int(super().workers)
-
-    @workers.setter
-    def workers(self, value: int) -> None:
-        _check_loading(value, self.use_multiprocessing)
-        keras.utils.PyDataset.workers.fset(self, value)
-
-    def assemble(self, outputs: Iterable[Any], per_step: Any = True) -> dict[Hashable, Any]:
+    def assemble(self, outputs: Iterable[Any], per_step: Any = True, epoch: int | None = None) -> dict[Hashable, Any]:
         """Put the outputs of all batches back in time order, without padding.
 
         Args:
             outputs: For each batch in turn, an array `(batch, time, ...)` or `(batch, ...)`, or a dict, list or tuple
                 of them. A generator is read one batch at a time.
             per_step: Whether an output has a time axis; one answer for all, or one for each in the same structure.
+            epoch: The epoch whose batches these were; by default the present one. Keras goes on to the next when it has
+                met all batches.
 
         Returns:
             For each key an array `(time, ...)`, or `(windows, ...)` where `per_step` is false; in the structure of a
@@ -210,21 +285,12 @@ class Windows(keras.utils.PyDataset):
         Raises:
             DataError: If batches are missing or too many, or a shape is not that of a batch.
         """
-        return assemble(outputs, self.plan, self.lengths, self.keys, per_step)
+        plan = self.plan if epoch is None else self._schedule.plan(check_count("epoch", epoch, least=0))[0]
+        return assemble(outputs, plan, self.lengths, self.keys, per_step)
 
-    def _gather(self, fields: Fields, batch: int) -> Any:
-        parts = {name: field.batch(self.plan, batch) for name, field in fields.items()}
+    def _gather(self, fields: Fields, batch: int, prefix: bool = False) -> Any:
+        parts = {name: field.batch(self.plan, batch, prefix) for name, field in fields.items()}
         return parts.get(None, parts)
-
-
-def _check_loading(workers: int, use_multiprocessing: bool) -> None:
-    if workers > 1 or use_multiprocessing:
-        raise DataError(
-            "`workers` must be 0 or 1, without `use_multiprocessing`. "
-            f"Received: workers={workers}, use_multiprocessing={use_multiprocessing}. In the first `fit` of a model, "
-            "Keras' parallel loader starts one batch late, or repeats and loses batches, so states would be carried "
-            "to the wrong windows."
-        )
 
 
 def _count(number: int, one: str, many: str = "") -> str:

@@ -6,7 +6,7 @@ import jax
 
 from rnnstate.kernels.jax_steps import CompiledStep, many_steps
 from rnnstate.kernels.loops_jax import has_loop, no_loop_because, recurrent_loop
-from rnnstate.kernels.reference import has_replicas, put_rows, take_rows
+from rnnstate.kernels.reference import has_replicas, put_rows, random_state, set_random_state, take_rows
 
 __all__ = [
     "CompiledStep",
@@ -15,8 +15,10 @@ __all__ = [
     "many_steps",
     "no_loop_because",
     "put_rows",
+    "random_state",
     "recurrent_loop",
     "register_state",
+    "set_random_state",
     "take_rows",
 ]
 

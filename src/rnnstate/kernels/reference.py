@@ -14,8 +14,10 @@ __all__ = [
     "many_steps",
     "no_loop_because",
     "put_rows",
+    "random_state",
     "recurrent_loop",
     "register_state",
+    "set_random_state",
     "take_rows",
 ]
 
@@ -58,3 +60,12 @@ class CompiledStep:
 
     def __call__(self, *args: Any) -> Any:
         return self._function(*args)
+
+
+def random_state() -> dict[str, Any]:
+    """Return the state of the backend's global random generator, if training can depend on one, as NumPy arrays."""
+    return {}
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Put the backend's global random generator back to what `random_state` returned."""

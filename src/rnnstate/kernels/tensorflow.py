@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from rnnstate.kernels.loops_reference import has_loop, no_loop_because, recurrent_loop
-from rnnstate.kernels.reference import many_steps, register_state
+from rnnstate.kernels.reference import many_steps, random_state, register_state, set_random_state
 
 __all__ = [
     "CompiledStep",
@@ -15,8 +15,10 @@ __all__ = [
     "many_steps",
     "no_loop_because",
     "put_rows",
+    "random_state",
     "recurrent_loop",
     "register_state",
+    "set_random_state",
     "take_rows",
 ]
 

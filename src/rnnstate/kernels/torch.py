@@ -14,8 +14,10 @@ __all__ = [
     "many_steps",
     "no_loop_because",
     "put_rows",
+    "random_state",
     "recurrent_loop",
     "register_state",
+    "set_random_state",
     "take_rows",
 ]
 
@@ -30,3 +32,16 @@ def put_rows(variable: Any, slots: Any, rows: Any) -> None:
     value = variable.value
     with torch.no_grad():
         value.index_copy_(0, slots.long(), rows.detach().to(value.dtype))
+
+
+def random_state() -> dict[str, Any]:
+    """Return the state of PyTorch's global generators: Keras draws unseeded dropout from them, not from a variable."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return {"cpu": torch.get_rng_state().numpy(), "cuda": [state.numpy() for state in cuda]}
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Put the global generators back to what `random_state` returned."""
+    torch.set_rng_state(torch.from_numpy(state["cpu"].copy()))
+    for device, one in enumerate(state["cuda"][: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(torch.from_numpy(one.copy()), device)

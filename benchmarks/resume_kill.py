@@ -1,0 +1,184 @@
+"""Kills a training with SIGKILL at random moments, starts it again, and compares its end with an uninterrupted run.
+
+    python benchmarks/resume_kill.py --backend jax --points 50
+
+Every start is a process of its own. A run is killed a few times, then left to finish; weights, optimizer, states and history
+must then be those of the uninterrupted run, bit for bit. The exit status is 1 if a run differs.
+"""
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+EPOCHS, BATCHES, WINDOW = 3, 80, 6
+READY = "training begins"
+
+
+def main():
+    """Run as the command line says, and print one line for each run that was killed."""
+    options = parse()
+    if options.child is not None:
+        return train(*options.child)
+    with tempfile.TemporaryDirectory(prefix="resume-kill-") as scratch:
+        return judge(options, Path(scratch))
+
+
+def parse():
+    """Return the options of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--points", type=int, default=50, metavar="N", help="moments of killing (default: %(default)s)")
+    parser.add_argument(
+        "--kills", type=int, default=5, metavar="N", help="how often a run is killed (default: %(default)s)"
+    )
+    parser.add_argument("--backend", choices=["jax", "torch", "tensorflow"], default="jax", help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the moments (default: %(default)s)")
+    parser.add_argument("--child", nargs=2, metavar=("FOLDER", "RESULT"), help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def judge(options, scratch):
+    """Compare killed runs with one that is not, and return the exit status."""
+    draw = random.Random(options.seed)
+    began = time.monotonic()
+    whole = start(options.backend, scratch / "whole", scratch / "whole.npz")
+    seconds = finish(whole)
+    expected = dict(np.load(scratch / "whole.npz"))
+    print(f"{options.backend}: {EPOCHS} epochs of {BATCHES} batches train for {seconds:.1f} s uninterrupted.\n")
+    print("run  killed after s (epoch, batch)                                              half files  end")
+    points = run = wrong = halves = 0
+    while points < options.points:
+        run += 1
+        folder, out = scratch / f"run{run}", scratch / f"run{run}.npz"
+        kills = min(options.kills, options.points - points)
+        moments = kill_often(options.backend, folder, out, [draw.uniform(0, seconds / kills) for _ in range(kills)])
+        points += len(moments)
+        halves += sum(moment.half for moment in moments)
+        differ = differences(dict(np.load(out)), expected)
+        wrong += bool(differ)
+        print(
+            f"{run:3}  {', '.join(map(str, moments)):74} {sum(m.half for m in moments):10}  {differ or 'equal'}",
+            flush=True,
+        )
+    print(f"\n{points} kills in {run} runs, {halves} of them while a checkpoint was written; {wrong} runs differ.")
+    print(f"Took {(time.monotonic() - began) / 60:.0f} minutes.")
+    return int(wrong > 0)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a process was killed, and what it left."""
+
+    seconds: float
+    position: tuple[int, int] | None
+    half: int
+
+    def __str__(self):
+        return f"{self.seconds:.2f} {self.position or '(none)'}"
+
+
+def kill_often(backend, folder, out, waits):
+    """Start a run and kill it after each wait, then let it finish; return the moments of killing."""
+    moments = []
+    for wait in waits:
+        child = start(backend, folder, out)
+        time.sleep(wait)
+        if child.poll() is not None:
+            break
+        child.send_signal(signal.SIGKILL)
+        if child.wait() == 0:  # it ended by itself in that moment
+            break
+        moments.append(Moment(wait, position(folder), len(list(folder.glob(".unfinished-*")))))
+    finish(start(backend, folder, out))
+    return moments
+
+
+def start(backend, folder, out):
+    """Start a training process, and return it when its training begins."""
+    one = {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}  # threads only wait for each other in nets this small
+    environment = {**os.environ, **one, "KERAS_BACKEND": backend}
+    command = [sys.executable, __file__, "--child", str(folder), str(out)]
+    child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if READY not in (child.stdout.readline() or ""):
+        raise RuntimeError(f"The training did not begin: {child.communicate()[1]}")
+    return child
+
+
+def finish(child):
+    """Wait for a process, and return the seconds of its training."""
+    began = time.monotonic()
+    _, errors = child.communicate()
+    if child.returncode:
+        raise RuntimeError(f"The training failed: {errors}")
+    return time.monotonic() - began
+
+
+def position(folder):
+    """Return where the newest checkpoint stands."""
+    from rnnstate.sealed import read_sealed
+
+    files = sorted(folder.glob("checkpoint-*"))
+    content = read_sealed(files[-1]) if files else None
+    return (content["epoch"], content["batch"]) if content else None
+
+
+def differences(one, other):
+    """Return the names of what is not equal bit for bit."""
+    return [name for name in one.keys() | other.keys() if one[name].tobytes() != other[name].tobytes()]
+
+
+def train(folder, out):
+    """Train with checkpoints, and leave all that must be equal in a file: this is what gets killed."""
+    import keras
+
+    import rnnstate as rs
+
+    model, windows, validation = build(keras, rs)
+    history = model.fit(
+        windows,
+        validation_data=validation,
+        epochs=EPOCHS,
+        verbose=0,
+        callbacks=[ready(keras)],
+        checkpoint=rs.Checkpoint(folder, every_batches=10),
+    )
+    variables = [*model.weights, *model.optimizer.variables]
+    values = {f"variable {i}": keras.ops.convert_to_numpy(variable) for i, variable in enumerate(variables)}
+    np.savez(out, **values, **model.states.read(), **history.history)
+    return 0
+
+
+def build(keras, rs):
+    """Return a model with dropout, and windows of training and validation."""
+    keras.utils.set_random_seed(3)
+    net = keras.Sequential(
+        [
+            keras.Input((None, 2)),
+            keras.layers.LSTM(8, dropout=0.1, return_sequences=True),
+            keras.layers.GRU(5, return_sequences=True),
+            keras.layers.Dense(1),
+        ]
+    )
+    model = rs.StatefulModel(net)
+    model.compile("adam", "mse", metrics=["mae"])
+    x = np.random.default_rng(4).normal(size=(8, BATCHES * WINDOW // 2, 2)).astype("float32")
+    y = np.cumsum(x[..., :1], axis=1) / 10
+    windows = rs.Windows(x, y, length=WINDOW, batch_size=4, order="shuffled", seed=5)
+    return model, windows, rs.Windows(x[:, :30], y[:, :30], length=WINDOW, batch_size=8)
+
+
+def ready(keras):
+    """Return a callback that says when the training begins."""
+    return keras.callbacks.LambdaCallback(on_train_begin=lambda logs: print(READY, flush=True))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""What makes two calls of `fit` the same run: network, compile arguments, data, fit arguments, backend.
+
+A checkpoint goes on only in the run that wrote it. Names that Keras counts up within a process, as in `lstm_3`, count for
+nothing, so a notebook may build the model again.
+"""
+
+import hashlib
+import json
+import platform
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from rnnstate import __version__
+from rnnstate.errors import SpecMismatchError
+
+# Bytes of data that are looked at: all of a small data set, batches spread evenly over a large one.
+DATA_BYTES = 1 << 26
+_COUNTER = re.compile(r'_\d+(?=["/])')
+
+# What errors say to do about a part that differs.
+_HINTS = {
+    "network": "Build the network of that run.",
+    "compile": "Compile as in that run.",
+    "learning_rate": "The rate goes on as the checkpoint says: compile with the rate of that run.",
+    "data": "Use the windows of that run.",
+    "validation_data": "Use the windows of that run.",
+    "fit": "Call `fit` as in that run; `epochs` alone may grow.",
+    "callbacks": "Use the callbacks of that run, in its order.",
+    "backend": "Bits differ between backends: set `KERAS_BACKEND`.",
+}
+
+
+def identity_of(model: Any, windows: Any, validation: Any = None, *, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a checkpoint and a call of `fit` must agree in, part by part.
+
+    Args:
+        model: A compiled `StatefulModel`.
+        windows: The training data.
+        validation: The validation data, or `None`.
+        arguments: Other arguments of `fit` that have a say in the result.
+    """
+    callbacks = [type(callback).__name__ for callback in tree.flatten(arguments.get("callbacks") or [])]
+    others = {name: repr(value) for name, value in sorted(arguments.items()) if name not in _FREE and value is not None}
+    return {
+        "network": {
+            "weights": model.count_params(),
+            "digest": _digest([model.state_spec.fingerprint, model.get_config()]),
+        },
+        "compile": {
+            "optimizer": type(model.optimizer).__name__,
+            "digest": _digest(_without_rate(model.get_compile_config())),
+        },
+        "data": describe_data(windows),
+        "validation_data": None if validation is None else describe_data(validation),
+        "fit": others,
+        "callbacks": callbacks,
+        "backend": keras.backend.backend(),
+    }
+
+
+# Arguments of `fit` that may change from one start to the next, or are compared elsewhere.
+_FREE = ("epochs", "verbose", "callbacks", "shuffle")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that bits may depend on."""
+    backend = keras.backend.backend()
+    return {
+        "rnnstate": __version__,
+        "keras": keras.__version__,
+        backend: str(getattr(sys.modules.get(backend), "__version__", "")),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def rate_of(model: Any) -> float:
+    """Return the learning rate that an optimizer has now."""
+    return float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
+
+
+def check_identity(kept: Mapping[str, Any], given: Mapping[str, Any], name: str) -> None:
+    """Raise if a checkpoint belongs to another run.
+
+    Args:
+        kept: Identity in the checkpoint.
+        given: Identity of this call of `fit`.
+        name: What the error calls the checkpoint.
+
+    Raises:
+        SpecMismatchError: With the first part that differs.
+    """
+    for part, value in given.items():
+        if kept.get(part) != value:
+            raise SpecMismatchError(
+                f"A checkpoint must be of the same run. Expected: {part}={_shown(kept.get(part))}. "
+                f"Received: {part}={_shown(value)}, with `{name}`. {_HINTS[part]}"
+            )
+
+
+def check_rate(kept: list[float], given: float, name: str) -> None:
+    """Raise if the optimizer was compiled with a rate that the checkpoint's run has not seen.
+
+    Args:
+        kept: Rate in the beginning of the run, and at the checkpoint.
+        given: Rate of the compiled optimizer.
+        name: What the error calls the checkpoint.
+
+    Raises:
+        SpecMismatchError: If they differ.
+    """
+    if given not in kept:
+        check_identity({"learning_rate": kept[0]}, {"learning_rate": given}, name)
+
+
+def describe_data(windows: Any) -> dict[str, Any]:
+    """Return the form of a data set and a digest of its keys, lengths, plan and values."""
+    windows.epoch = 0
+    digest = hashlib.sha256(repr(windows.keys).encode())
+    digest.update(np.asarray(windows.lengths).tobytes())
+    for leaf in _leaves(windows):
+        digest.update(f"{leaf.dtype}{leaf.shape}".encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return {
+        "sequences": len(windows.keys),
+        "steps": int(np.sum(windows.lengths)),
+        "batches": len(windows),
+        "batch_size": int(windows.batch_size),
+        "length": int(windows.length),
+        "order": str(windows.order),
+        "digest": digest.hexdigest()[:16],
+    }
+
+
+def _leaves(windows: Any) -> Iterator[np.ndarray]:
+    """Give the arrays of the first batch, of the last, and of as many between them as the bound allows."""
+    total = len(windows)
+    size = sum(np.asarray(leaf).nbytes for leaf in tree.flatten(windows[0]))
+    number = max(2, min(total, DATA_BYTES // max(size, 1)))
+    for batch in dict.fromkeys(np.linspace(0, total - 1, number).round().astype(int).tolist()):
+        for leaf in tree.flatten(windows[batch]):
+            yield np.asarray(leaf)
+
+
+def _without_rate(config: Any) -> Any:
+    """Return a config without learning rates that are numbers: those change during a run."""
+    if isinstance(config, Mapping):
+        kept = {k: v for k, v in config.items() if not (k == "learning_rate" and isinstance(v, int | float))}
+        return {name: _without_rate(value) for name, value in kept.items()}
+    return [_without_rate(part) for part in config] if isinstance(config, list | tuple) else config
+
+
+def _digest(config: Any) -> str:
+    # An object's `repr` may hold its address, which no other process shares.
+    text = json.dumps(config, sort_keys=True, default=lambda value: type(value).__name__)
+    return hashlib.sha256(_COUNTER.sub("", text).encode()).hexdigest()[:16]
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -1,0 +1,175 @@
+"""The documents run: every Python fence, every example, every docstring; and the reference lists every public name.
+
+A document shows output in one of two ways: `print(x)  # prints: text` on one line, or a `text` fence after a `python` fence,
+which is all that the fence before it printed. Words must be equal. Numbers with a decimal point must be equal to their last
+digit on JAX, whose numbers are shown; random weights are others on the other backends.
+"""
+
+import doctest
+import importlib
+import inspect
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import rnnstate as rs
+from rnnstate import initial
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+DECIMAL = re.compile(r"-?\d+\.\d+(?:e[-+]?\d+)?")
+PROMISE = re.compile(r"^\s*print\(.*  # prints: (.*)$")
+
+
+def fences(text):
+    """Return `(kind, first line, content)` of every fence of a page."""
+    return [(m[1], text.count("\n", 0, m.start(2)), m[2]) for m in FENCE.finditer(text)]
+
+
+def check_same(expected, actual, exact):
+    """Assert that two texts are the same: words always, decimals to the digits shown if `exact`."""
+    assert DECIMAL.sub("#", actual).split() == DECIMAL.sub("#", expected).split(), f"printed: {actual}"
+    if exact:
+        for shown, printed in zip(DECIMAL.findall(expected), DECIMAL.findall(actual), strict=True):
+            unit = 10.0 ** -len(shown.split("e")[0].partition(".")[2]) * (10.0 ** int(shown.partition("e")[2] or 0))
+            assert abs(float(shown) - float(printed)) < 1.5 * unit, f"shown {shown}, printed {printed}"
+
+
+class Page:
+    """Runs the fences of one page from top to bottom, and keeps what each line printed."""
+
+    def __init__(self, path, exact):
+        self.path, self.exact, self.names = path, exact, {"__name__": "__main__", "print": self.print}
+        self.printed = []
+
+    def print(self, *values, sep=" ", **kwargs):
+        self.printed.append((sys._getframe(1).f_lineno, sep.join(map(str, values))))
+
+    def run(self):
+        text = self.path.read_text()
+        for kind, line, content in fences(text):
+            if kind == "python":
+                self.printed.clear()
+                exec(compile("\n" * line + content, str(self.path), "exec"), self.names)
+                self.check_promises(line, content)
+            elif kind == "text" and self.printed:
+                check_same(content, "\n".join(text for _, text in self.printed), self.exact)
+                self.printed.clear()
+
+    def check_promises(self, first, content):
+        for line, source in enumerate(content.splitlines(), start=first + 1):
+            promise = PROMISE.match(source)
+            if promise:
+                check_same(promise[1], "\n".join(text for at, text in self.printed if at == line), self.exact)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_python_fence_runs(path, tmp_path, monkeypatch, backend):
+    """The code of a page runs from top to bottom, in an empty folder, and prints what the page shows."""
+    monkeypatch.chdir(tmp_path)
+    Page(path, exact=backend == "jax").run()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ['print("a")  # prints: b', "print(1.25)  # prints: 1.35", "raise ValueError", 'print("a")\n```\n\n```text\nb'],
+)
+def test_a_page_that_lies_fails(wrong, tmp_path):
+    """The control: wrong words, wrong numbers, code that fails and a wrong block of output are all found."""
+    path = tmp_path / "page.md"
+    path.write_text(f"Words.\n\n```python\n{wrong}\n```\n")
+    with pytest.raises((AssertionError, ValueError)):
+        Page(path, exact=True).run()
+
+
+@cache
+def run_example(path):
+    """Run an example from an empty folder, as its reader would, and return what it printed."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = subprocess.run([sys.executable, path], cwd=folder, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_runs(path):
+    """Each example runs to its end and prints something."""
+    assert run_example(path).strip()
+
+
+def test_the_first_example_shows_what_it_says():
+    """Carried is better than from zeros, given states are what the step starts from, and a wrong size changes nothing."""
+    printed = run_example(ROOT / "examples" / "01_minibatch_states.py")
+    carried, alone = (float(re.search(rf"([\d.]+), {words}", printed)[1]) for words in ("state carried", "each window"))
+    assert carried > alone + 0.05
+    losses = re.findall(r"loss ([\d.]+), from the given states ([\d.]+)", printed)
+    assert len(losses) == 4
+    assert all(abs(float(loss) - float(expected)) < 2e-4 for loss, expected in losses)
+    assert "`lstm_8/h` must have shape (batch=10, units=8). Received: shape=(10, 2)" in printed
+    assert "every state is as it was: True" in printed
+
+
+MODULES = sorted(name for _, name, package in pkgutil.iter_modules(rs.__path__) if not package and name[0] != "_")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstrings_run(name, tmp_path, monkeypatch):
+    """The examples of every docstring give what they show."""
+    monkeypatch.chdir(tmp_path)
+    module = importlib.import_module(f"rnnstate.{name}")
+    names = {public: getattr(rs, public) for public in rs.__all__} | vars(module) | {"np": np, "keras": keras}
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    output = []
+    for test in doctest.DocTestFinder(exclude_empty=True).find(module, globs=names):
+        runner.run(test, out=output.append)
+    assert runner.failures == 0, "".join(output)
+
+
+def public_names():
+    """Return every public name, those of `rnnstate.initial` with their prefix."""
+    layers = [
+        name for name, value in vars(initial).items() if inspect.isclass(value) and value.__module__ == initial.__name__
+    ]
+    return [*rs.__all__, *(f"initial.{name}" for name in layers if not name.startswith("_"))]
+
+
+def test_the_reference_lists_every_public_name():
+    """Each public name has an entry of its own in docs/api.md, and nothing else has."""
+    text = (ROOT / "docs" / "api.md").read_text()
+    entries = set(re.findall(r"^\| `(?:class )?rs\.([\w.]+)", text, re.MULTILINE))
+    assert entries == set(public_names())
+
+
+def test_public_names_are_documented():
+    """Each public class and function has a docstring; those that take arguments explain them."""
+    for name in rs.__all__:
+        value = getattr(rs, name)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            assert inspect.getdoc(value), name
+        if inspect.isfunction(value):
+            assert "Args:" in inspect.getdoc(value), name
+
+
+def test_links_lead_somewhere():
+    """Every relative link of a page leads to a file of this repository."""
+    for path in PAGES:
+        for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text()):
+            assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_examples_run_on_the_backend_that_was_asked_for(backend):
+    """Sub-processes inherit the backend, so that no example runs on another one unnoticed."""
+    program = "import rnnstate, keras; print(keras.config.backend())"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.split()[-1] == os.environ.get("KERAS_BACKEND", backend)
