@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from rnnstate.fast import slow_because
 from rnnstate.network import walk
 from rnnstate.ports import runs_backward
 from rnnstate.repairing import CarryingLayer
@@ -48,7 +49,8 @@ def audit(model: Any) -> list[Finding]:
 
     Returns:
         Findings, errors first. Their codes are `not-carried`, `rebound`, `training-crashes`, `backward-carried`,
-        `backward-fresh`, `frozen-batch`, `not-saved`, `shared-with-evaluate`, `time-distributed`, `fresh`.
+        `backward-fresh`, `reference-kernel`, `frozen-batch`, `not-saved`, `shared-with-evaluate`,
+        `time-distributed`, `fresh`.
 
     Example:
 
@@ -72,6 +74,19 @@ def _of_stateful_model(model: Any) -> Iterator[Finding]:
     for path, layer in recurrent_layers(model.net):
         if runs_backward(layer) or isinstance(layer, keras.layers.Bidirectional):
             yield _backward_fresh(path)
+        reason = _reference_because(model, layer)
+        if reason is not None:
+            message = f"It runs in Keras' own loop, which is slower than a fast one: {reason}."
+            yield Finding("reference-kernel", "note", path, message)
+
+
+def _reference_because(model: Any, layer: Any) -> str | None:
+    if model.kernels == "reference":
+        return 'the model was made with `kernels="reference"`'
+    if isinstance(layer, keras.layers.Bidirectional):
+        return slow_because(layer.forward_layer)
+    # A layer that runs backward on its own is the network's: no state is carried into it.
+    return "it runs backward on its own" if runs_backward(layer) else slow_because(layer)
 
 
 def _of_stateful_layer(model: Any, found: StatefulLayer) -> Iterator[Finding]:

@@ -20,15 +20,16 @@ from rnnstate.checking import checked
 from rnnstate.errors import DataError, StateShapeError, UnsupportedModelError
 from rnnstate.guard import variables_kept
 from rnnstate.initial import InitialState, Zeros
-from rnnstate.kernels import kernels
+from rnnstate.kernels import kernels as backend_kernels
 from rnnstate.masking import honouring_masks, mask_output
 from rnnstate.network import carrying_clone, trace
 from rnnstate.pacing import paced
+from rnnstate.ports import choose_kernels
 from rnnstate.resuming import fit_resumably
 from rnnstate.spec import StateSpec
 from rnnstate.state import Array, State
 from rnnstate.states import States
-from rnnstate.stepping import run, where_rows
+from rnnstate.stepping import Stepper, run
 from rnnstate.unrolling import Unrolling
 
 
@@ -42,6 +43,7 @@ class _Parts:
     states: States
     inference: Bank
     lengths: dict[str, int] = field(default_factory=dict)
+    stepper: Stepper | None = None
 
 
 @keras.saving.register_keras_serializable("rnnstate")
@@ -53,9 +55,11 @@ class StatefulModel(Unrolling, keras.Model):
             shared with it.
         initial_state: A layer of `rnnstate.initial` that says where a sequence starts. `"zeros"` is `initial.Zeros()`:
             each layer's own `get_initial_state`, which is zeros for Keras' layers.
+        kernels: `"auto"` runs recurrent layers in faster loops wherever they compute the same, `"reference"` in Keras'.
 
     Raises:
         UnsupportedModelError: If the network is subclassed, not built, or has recurrent layers out of reach.
+        ValueError: If `initial_state` or `kernels` is none of those.
 
     Example:
 
@@ -68,8 +72,11 @@ class StatefulModel(Unrolling, keras.Model):
     3
     """
 
-    def __init__(self, net: Any, initial_state: Any = "zeros", **kwargs: Any) -> None:
+    train_function: Any  # what `fit` calls; Keras' own attribute
+
+    def __init__(self, net: Any, initial_state: Any = "zeros", kernels: str = "auto", **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.kernels = kernels
         self.start = _initial_layer(initial_state)
         self._carrier, ports = carrying_clone(net)
         if not ports:
@@ -77,7 +84,9 @@ class StatefulModel(Unrolling, keras.Model):
                 f"The network must have at least one layer with a memory. Received: `{net.name}` without any. "
                 "Recurrent layers have one; `rnnstate.register_port` adds other kinds."
             )
-        kernels().register_state(State)
+        for layer in ports:
+            choose_kernels(layer.port, kernels)
+        backend_kernels().register_state(State)
         scope = trace(self._carrier)
         states = States(scope.spec, self._placeholder_state, self._sync, self._forget_compiled)
         self._parts = _Parts(net, scope.spec, scope.owners, states, Bank(scope.spec, "inference"))
@@ -161,19 +170,17 @@ class StatefulModel(Unrolling, keras.Model):
             StateShapeError: If a leaf, `mask` or `reset` has the wrong shape.
             StateValueError: If a leaf is not floating, or an array holds a value that is not finite.
         """
-        x = tree.map_structure(ops.convert_to_tensor, x)
+        x = tree.map_structure(lambda part: part if hasattr(part, "shape") else ops.convert_to_tensor(part), x)
         shape = tree.flatten(x)[0].shape
-        state = checked(self.state_spec, state, batch_size=shape[0])
-        state = state.map(ops.convert_to_tensor)
+        given = dict(checked(self.state_spec, state, batch_size=shape[0]))
         mask = _flags("mask", mask, shape[:2])
-        if reset is None:
-            return run(self._carrier, x, state, mask, training)
-        rank = max(1, min(2, len(np.shape(reset))))
-        flags = _flags("reset", reset, shape[:rank])
-        initial = self.start.state(ops.shape(tree.flatten(x)[0])[0], observed, training)
-        if rank == 1:
-            return run(self._carrier, x, where_rows(flags, initial, state), mask, training)
-        return run(self._carrier, x, state, mask, training, flags, initial)
+        if reset is not None:
+            reset = _flags("reset", reset, shape[: max(1, min(2, len(np.shape(reset))))])
+        if self._parts.stepper is None:
+            self._parts.stepper = Stepper(self._carrier, self.start, super().variables)
+        y, final = self._parts.stepper(x, given, mask, reset, training, observed)
+        # A compiled step gives its leaves back in an order of its own.
+        return y, State.unchecked(self.state_spec, [final[name] for name in self.state_spec])
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Run a batch of windows from the bank, or plain inputs from the initial state."""
@@ -188,6 +195,13 @@ class StatefulModel(Unrolling, keras.Model):
         super().compile(
             *args, metrics=honouring_masks(metrics), weighted_metrics=honouring_masks(weighted_metrics), **kwargs
         )
+
+    def make_train_function(self, force: bool = False) -> None:
+        """Make the function that `fit` calls; on JAX it runs `steps_per_execution` steps in one compiled call."""
+        made = self.train_function
+        super().make_train_function(force)
+        if self.train_function is not made:
+            self.train_function = backend_kernels().many_steps(self, self.train_function)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile as the saved model was compiled."""
@@ -353,7 +367,8 @@ class StatefulModel(Unrolling, keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         parts = {"net": self.net, "initial_state": self.start}
-        return {"name": self.name, **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}}
+        own = {"name": self.name, "kernels": self.kernels}
+        return {**own, **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "StatefulModel":

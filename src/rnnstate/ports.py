@@ -12,6 +12,7 @@ import keras
 from keras import layers, ops, tree
 
 from rnnstate.errors import UnsupportedModelError
+from rnnstate.fast import run_fast
 from rnnstate.loops import scan_cell
 from rnnstate.spec import LeafSpec
 from rnnstate.state import Array
@@ -74,6 +75,8 @@ class Port:
 class RecurrentPort(Port):
     """Port of every `keras.layers.RNN`: LSTM, GRU, SimpleRNN, ConvLSTM, stacks of cells and cells of your own."""
 
+    kernels = "auto"
+
     def __init__(self, layer: Any) -> None:
         super().__init__(layer)
         self._twin = _twin(layer)
@@ -104,7 +107,10 @@ class RecurrentPort(Port):
             None if leaves is None else tree.pack_sequence_as(structure, [leaves[name] for name in names])
             for leaves in (state, initial)
         )
-        if reset is None and (mask is None or _masks_itself(self.layer)):
+        fast = run_fast(self.layer, x, given, mask, training, reset, start) if self.kernels == "auto" else None
+        if fast is not None:
+            y, final = fast
+        elif reset is None and (mask is None or _masks_itself(self.layer)):
             y, *final = self._twin(x, initial_state=given, mask=_aligned(mask, given), training=training)
         else:
             y, final = scan_cell(self.layer, x, given, mask, training, reset, start)
@@ -170,9 +176,11 @@ class BidirectionalPort(Port):
 
     def _run_backward(self, x: Array, mask: Array | None, training: bool, reset: Array | None) -> Array:
         """Run the backward layer over a window, afresh, and afresh again before each step that another reset follows."""
-        if reset is None:
-            return self._backward(x, mask=mask, training=training)[0]
         layer = self.layer.backward_layer
+        if reset is None:
+            fresh = layer.get_initial_state(batch_size=ops.shape(x)[0])
+            fast = run_fast(layer, x, fresh, mask, training) if self._forward.kernels == "auto" else None
+            return self._backward(x, mask=mask, training=training)[0] if fast is None else fast[0]
         following = ops.concatenate([reset[:, 1:], ops.zeros_like(reset[:, :1])], axis=1)
         x, mask, flags = (None if part is None else ops.flip(part, axis=1) for part in (x, mask, following))
         fresh = layer.get_initial_state(batch_size=ops.shape(x)[0])
@@ -271,6 +279,19 @@ def find_port(layer: Any) -> Any | None:
     """Return a port for `layer`, or `None` if its class remembers nothing. The nearest class registered wins."""
     port_class = next((_REGISTRY[kind] for kind in type(layer).__mro__ if kind in _REGISTRY), None)
     return None if port_class is None or runs_backward(layer) else port_class(layer)
+
+
+def choose_kernels(port: Any, kernels: str) -> None:
+    """Let Keras' own layers under a port run in fast loops (`"auto"`), or not (`"reference"`).
+
+    Raises:
+        ValueError: If `kernels` is neither.
+    """
+    if kernels not in ("auto", "reference"):
+        raise ValueError(f'`kernels` must be "auto" or "reference". Received: kernels={kernels!r}.')
+    for inner in (port, *vars(port).values()):
+        if isinstance(inner, RecurrentPort):
+            inner.kernels = kernels
 
 
 def runs_backward(layer: Any) -> bool:

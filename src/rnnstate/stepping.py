@@ -1,4 +1,4 @@
-"""One call of a network from a given state: the pure function behind `StatefulModel`."""
+"""One call of a network from a given state: the pure function behind `StatefulModel`, and its compiled form."""
 
 import warnings
 from collections.abc import Mapping
@@ -6,6 +6,7 @@ from typing import Any
 
 from keras import ops, tree
 
+from rnnstate.kernels import kernels
 from rnnstate.masking import mask_input
 from rnnstate.scope import StateScope
 from rnnstate.state import Array, State
@@ -52,3 +53,43 @@ def where_rows(rows: Array, state: Mapping[str, Array], otherwise: Mapping[str, 
         return ops.where(flags, ops.cast(one, other.dtype), other)
 
     return State.unchecked(otherwise, [choose(state[name], other) for name, other in otherwise.items()])
+
+
+class Stepper:
+    """`StatefulModel.step` on what has been checked, compiled where it can be, and kept.
+
+    Args:
+        carrier: The network with ports.
+        start: The initial state that resets put rows back to.
+        variables: All variables of both.
+    """
+
+    def __init__(self, carrier: Any, start: Any, variables: list[Any]) -> None:
+        self._carrier, self._start = carrier, start
+        self._compiled = kernels().CompiledStep(self._step, variables)
+
+    def __call__(
+        self, x: Any, state: dict[str, Array], mask: Any, reset: Any, training: bool, observed: Any
+    ) -> tuple[Any, dict[str, Array]]:
+        """Run a step; states are plain mappings, which every backend can compile."""
+        # In training, losses of layers must stay with the layers, and observed values may still have to make variables.
+        if training or (reset is not None and self._start.needs_observed):
+            return self._step(x, state, mask, reset, training, observed)
+        result: tuple[Any, dict[str, Array]] = self._compiled(x, state, mask, reset)
+        return result
+
+    def _step(
+        self, x: Any, given: Any, mask: Any, reset: Any, training: bool = False, observed: Any = None
+    ) -> tuple[Any, dict[str, Array]]:
+        x, given = tree.map_structure(ops.convert_to_tensor, (x, given))
+        state = State.unchecked(given, given.values())
+        if reset is None:
+            return _plain(run(self._carrier, x, state, mask, training))
+        initial = self._start.state(ops.shape(tree.flatten(x)[0])[0], observed, training)
+        if len(reset.shape) == 1:
+            return _plain(run(self._carrier, x, where_rows(reset, initial, state), mask, training))
+        return _plain(run(self._carrier, x, state, mask, training, reset, initial))
+
+
+def _plain(result: tuple[Any, State]) -> tuple[Any, dict[str, Array]]:
+    return result[0], dict(result[1])

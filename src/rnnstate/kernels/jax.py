@@ -4,9 +4,23 @@ from typing import Any
 
 import jax
 
+from rnnstate.kernels.jax_steps import CompiledStep, many_steps
+from rnnstate.kernels.loops_jax import has_loop, no_loop_because, recurrent_loop
 from rnnstate.kernels.reference import has_replicas, put_rows, random_state, set_random_state, take_rows
 
-__all__ = ["has_replicas", "put_rows", "random_state", "register_state", "set_random_state", "take_rows"]
+__all__ = [
+    "CompiledStep",
+    "has_loop",
+    "has_replicas",
+    "many_steps",
+    "no_loop_because",
+    "put_rows",
+    "random_state",
+    "recurrent_loop",
+    "register_state",
+    "set_random_state",
+    "take_rows",
+]
 
 _REGISTERED: set[type] = set()
 

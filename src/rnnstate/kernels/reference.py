@@ -1,8 +1,25 @@
 """Rows of a bank with `keras.ops` alone: the definition that the backends' own versions must agree with."""
 
+from collections.abc import Callable
 from typing import Any
 
 from keras import ops
+
+from rnnstate.kernels.loops_reference import has_loop, no_loop_because, recurrent_loop
+
+__all__ = [
+    "CompiledStep",
+    "has_loop",
+    "has_replicas",
+    "many_steps",
+    "no_loop_because",
+    "put_rows",
+    "random_state",
+    "recurrent_loop",
+    "register_state",
+    "set_random_state",
+    "take_rows",
+]
 
 
 def take_rows(variable: Any, slots: Any) -> Any:
@@ -23,6 +40,26 @@ def has_replicas() -> bool:
 
 def register_state(state_class: Any) -> None:
     """Let the program transformations of the backend see through a `State`."""
+
+
+def many_steps(model: Any, few_steps: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the training function that runs several steps in a call: Keras' own."""
+    return few_steps
+
+
+class CompiledStep:
+    """A function of arrays and of a model's variables, compiled where the backend can: here, run as it is.
+
+    Args:
+        function: What to run. It may read and assign the variables.
+        variables: All variables that it uses.
+    """
+
+    def __init__(self, function: Callable[..., Any], variables: list[Any]) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any) -> Any:
+        return self._function(*args)
 
 
 def random_state() -> dict[str, Any]:

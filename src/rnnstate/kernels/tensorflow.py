@@ -1,12 +1,26 @@
 """TensorFlow: rows are gathered from and scattered into the resource itself, which copies nothing else."""
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
-from rnnstate.kernels.reference import random_state, register_state, set_random_state
+from rnnstate.kernels.loops_reference import has_loop, no_loop_because, recurrent_loop
+from rnnstate.kernels.reference import many_steps, random_state, register_state, set_random_state
 
-__all__ = ["has_replicas", "put_rows", "random_state", "register_state", "set_random_state", "take_rows"]
+__all__ = [
+    "CompiledStep",
+    "has_loop",
+    "has_replicas",
+    "many_steps",
+    "no_loop_because",
+    "put_rows",
+    "random_state",
+    "recurrent_loop",
+    "register_state",
+    "set_random_state",
+    "take_rows",
+]
 
 
 def take_rows(variable: Any, slots: Any) -> Any:
@@ -26,3 +40,19 @@ def put_rows(variable: Any, slots: Any, rows: Any) -> None:
 def has_replicas() -> bool:
     """True inside a strategy whose replicas would keep banks of their own, such as `MirroredStrategy`."""
     return bool(tf.distribute.get_strategy().num_replicas_in_sync > 1)
+
+
+class CompiledStep:
+    """A function of arrays and of a model's variables, compiled once for each shape.
+
+    Args:
+        function: What to run. It may read and assign the variables.
+        variables: All variables that it uses; the compiled function finds them itself.
+    """
+
+    def __init__(self, function: Callable[..., Any], variables: list[Any]) -> None:
+        self._function = function
+        self._compiled = tf.function(function)
+
+    def __call__(self, *args: Any) -> Any:
+        return self._compiled(*args) if tf.executing_eagerly() else self._function(*args)

@@ -4,9 +4,22 @@ from typing import Any
 
 import torch
 
-from rnnstate.kernels.reference import has_replicas, register_state
+from rnnstate.kernels.loops_torch import has_loop, no_loop_because, recurrent_loop
+from rnnstate.kernels.reference import CompiledStep, has_replicas, many_steps, register_state
 
-__all__ = ["has_replicas", "put_rows", "random_state", "register_state", "set_random_state", "take_rows"]
+__all__ = [
+    "CompiledStep",
+    "has_loop",
+    "has_replicas",
+    "many_steps",
+    "no_loop_because",
+    "put_rows",
+    "random_state",
+    "recurrent_loop",
+    "register_state",
+    "set_random_state",
+    "take_rows",
+]
 
 
 def take_rows(variable: Any, slots: Any) -> Any:

@@ -1,0 +1,78 @@
+"""JAX: many training steps in one compiled call, and one step of a model compiled once and kept."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+
+
+def many_steps(model: Any, few_steps: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a training function that scans `steps_per_execution` training steps in one compiled call.
+
+    Keras' own dispatches each of the steps from Python. The results are the same, bit for bit.
+
+    Args:
+        model: A compiled model.
+        few_steps: Keras' training function, for what does not fill a call, such as the remainder of an epoch.
+    """
+    count = model.steps_per_execution
+    if count == 1 or model.run_eagerly or not model.jit_compile or keras.distribution.distribution() is not None:
+        return few_steps
+
+    def one_step(state: Any, batch: Any) -> Any:
+        logs, state = model.train_step(state, batch)
+        return state, logs
+
+    scan = jax.jit(lambda state, batches: jax.lax.scan(one_step, state, batches), donate_argnums=0)
+
+    def train(state: Any, iterator: Iterator[Any]) -> Any:
+        batches = [batch for _, batch in zip(range(count), iterator, strict=False)]
+        if not batches:
+            raise StopIteration
+        if len(batches) < count or not _alike(batches):
+            return few_steps(state, iter(batches))
+        state, logs = scan(state, jax.tree.map(_stacked, *batches))
+        return jax.tree.map(lambda log: log[-1], logs), state
+
+    return train
+
+
+def _alike(batches: list[Any]) -> bool:
+    shapes = [jax.tree.map(np.shape, batch) for batch in batches]
+    return all(shape == shapes[0] for shape in shapes)
+
+
+def _stacked(*parts: Any) -> Any:
+    return np.stack(parts) if isinstance(parts[0], np.ndarray) else jnp.stack(parts)
+
+
+class CompiledStep:
+    """A function of arrays and of a model's variables, compiled once for each shape.
+
+    Args:
+        function: What to run. It may read and assign the variables.
+        variables: All variables that it uses.
+    """
+
+    def __init__(self, function: Callable[..., Any], variables: list[Any]) -> None:
+        self._function, self._variables = function, variables
+        self._compiled = jax.jit(self._pure)
+
+    def __call__(self, *args: Any) -> Any:
+        values = [variable.value for variable in self._variables]
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((values, args))):
+            return self._function(*args)
+        result, assigned = self._compiled(values, *args)
+        for index, value in assigned.items():
+            self._variables[index].assign(value)
+        return result
+
+    def _pure(self, values: list[Any], *args: Any) -> tuple[Any, dict[int, Any]]:
+        with keras.StatelessScope(list(zip(self._variables, values, strict=True))) as scope:
+            result = self._function(*args)
+        after = [scope.get_current_value(variable) for variable in self._variables]
+        pairs = enumerate(zip(values, after, strict=True))
+        return result, {index: new for index, (old, new) in pairs if new is not None and new is not old}

@@ -1,0 +1,141 @@
+"""What the recurrent loops compute, in a few lines of `keras.ops`: the definition that the fast ones are held to.
+
+A loop runs one of Keras' cells over a window. Masked steps keep the state and repeat the output; a reset puts a row back
+to its initial leaves before the step. Gates lie side by side in the kernels, in Keras' order.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from keras import ops
+
+Array = Any
+Leaves = tuple[Array, ...]
+
+
+class Loop(NamedTuple):
+    """One run of a recurrent loop, as arrays.
+
+    Args:
+        kind: `"lstm"`, `"gru"` (`reset_after=True`), `"gru_before"` or `"rnn"`.
+        x: Input `(batch, time, features)`.
+        kernel: `(features, gates * units)`.
+        recurrent: Recurrent kernel `(units, gates * units)`.
+        bias: `(gates * units,)`, `(2, gates * units)` for `"gru"`, or `None`.
+        state: Leaves `(batch, units)` to start from: `(h, c)` or `(h,)`.
+        mask: Boolean `(batch, time)` of the valid steps, or `None`.
+        reset: Boolean `(batch, time)`: rows to put back to `initial` before a step, or `None`.
+        initial: Leaves to put rows back to.
+        dropout: Factors of the input, one `(batch, features)` for all gates, or one for each.
+        recurrent_dropout: Factors of h, one `(batch, units)` for all gates, or one for each.
+    """
+
+    kind: str
+    x: Array
+    kernel: Array
+    recurrent: Array
+    bias: Array | None
+    state: Leaves
+    mask: Array | None = None
+    reset: Array | None = None
+    initial: Leaves | None = None
+    dropout: Leaves = ()
+    recurrent_dropout: Leaves = ()
+
+
+GATES = {"lstm": 4, "gru": 3, "gru_before": 3, "rnn": 1}
+
+
+def product(factors: Leaves, rows: Array, kernel: Array, gates: int) -> Array:
+    """Multiply by the kernel, with the rows dropped out for all gates alike, or for each gate in its own way."""
+    if len(factors) < 2:
+        return ops.matmul(rows * factors[0] if factors else rows, kernel)
+    parts = zip(factors, ops.split(kernel, gates, axis=-1), strict=True)
+    return ops.concatenate([ops.matmul(rows * factor, part) for factor, part in parts], axis=-1)
+
+
+def lstm(x: Array, state: Leaves, recur: Callable[..., Array]) -> Leaves:
+    """`x` is the projected input of the step; `recur(h)` is h through the recurrent kernel."""
+    h, c = state
+    i, f, g, o = ops.split(x + recur(h), 4, axis=-1)
+    c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
+    return ops.sigmoid(o) * ops.tanh(c), c
+
+
+def gru(x: Array, state: Leaves, recur: Callable[..., Array]) -> Leaves:
+    """The reset gate acts after the product with the recurrent kernel."""
+    (h,) = state
+    (x_z, x_r, x_h), (h_z, h_r, h_h) = ops.split(x, 3, axis=-1), ops.split(recur(h), 3, axis=-1)
+    z, r = ops.sigmoid(x_z + h_z), ops.sigmoid(x_r + h_r)
+    return (z * h + (1 - z) * ops.tanh(x_h + r * h_h),)
+
+
+def gru_before(x: Array, state: Leaves, recur: Callable[..., Array]) -> Leaves:
+    """The reset gate acts before the product with the recurrent kernel."""
+    (h,) = state
+    (x_z, x_r, x_h), (h_z, h_r, _) = ops.split(x, 3, axis=-1), ops.split(recur(h), 3, axis=-1)
+    z, r = ops.sigmoid(x_z + h_z), ops.sigmoid(x_r + h_r)
+    h_h = ops.split(recur(r * h), 3, axis=-1)[2]
+    return (z * h + (1 - z) * ops.tanh(x_h + h_h),)
+
+
+def rnn(x: Array, state: Leaves, recur: Callable[..., Array]) -> Leaves:
+    """The simplest of them."""
+    return (ops.tanh(x + recur(state[0])),)
+
+
+CELLS: dict[str, Callable[..., Leaves]] = {"lstm": lstm, "gru": gru, "gru_before": gru_before, "rnn": rnn}
+
+
+def biases(loop: Loop) -> tuple[Array, Array]:
+    """Return the bias of the input and that of the recurrent product; only `"gru"` has a second one."""
+    if loop.bias is None:
+        return 0.0, 0.0
+    return (loop.bias[0], loop.bias[1]) if loop.kind == "gru" else (loop.bias, 0.0)
+
+
+def recurrent_loop(loop: Loop) -> tuple[Array, Leaves]:
+    """Run a loop one step at a time.
+
+    Args:
+        loop: What to run.
+
+    Returns:
+        The outputs `(batch, time, units)`, and the leaves after the last valid step.
+    """
+    gates = GATES[loop.kind]
+    bias, recurrent_bias = biases(loop)
+    state, outputs = loop.state, []
+    # What stands before a row's first valid step is as in the loops of Keras on JAX, and of ours with resets.
+    y = state[0] if loop.reset is None else ops.zeros_like(state[0])
+    for t in range(loop.x.shape[1]):
+        x = product(loop.dropout, loop.x[:, t], loop.kernel, gates) + bias
+        before = state if loop.reset is None else _where(loop.reset[:, t], loop.initial or loop.state, state)
+        state = CELLS[loop.kind](
+            x, before, lambda h: product(loop.recurrent_dropout, h, loop.recurrent, gates) + recurrent_bias
+        )
+        (y,) = state[:1] if loop.mask is None else _where(loop.mask[:, t], state[:1], (y,))
+        state = state if loop.mask is None else _where(loop.mask[:, t], state, before)
+        outputs.append(y)
+    return ops.stack(outputs, axis=1), state
+
+
+def _where(rows: Array, state: Leaves, otherwise: Leaves) -> Leaves:
+    return tuple(ops.where(rows[:, None], one, other) for one, other in zip(state, otherwise, strict=True))
+
+
+def has_loop(kind: str, flags: bool, dropout: int, recurrent_dropout: int) -> bool:
+    """Tell whether there is a loop that is faster than Keras' own: here, there is none.
+
+    Args:
+        kind: Kind of the loop.
+        flags: Whether there are masked steps or resets.
+        dropout: Number of factors of the input.
+        recurrent_dropout: Number of factors of h.
+    """
+    return False
+
+
+def no_loop_because(kind: str) -> str | None:
+    """Say why this backend has no fast loop for a kind of layer, or `None` if it has one."""
+    return "this backend has no faster loop than Keras' own"

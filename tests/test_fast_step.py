@@ -1,0 +1,121 @@
+"""`step` takes a compiled path that is kept, and gives what it gives without."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import nets
+import rnnstate as rs
+from nets import difference, host
+from rnnstate.errors import StateShapeError
+
+
+class Traced(layers.Layer):
+    """Counts how often it is called in Python."""
+
+    calls = 0
+
+    def call(self, x):
+        """Count, and give back the input."""
+        Traced.calls += 1
+        return x
+
+
+def with_count():
+    """Return a model that counts its calls."""
+    net = keras.Sequential([nets.series_input(), layers.LSTM(5, return_sequences=True, name="lstm"), Traced()])
+    return rs.StatefulModel(nets.randomized(net))
+
+
+def test_step_is_compiled_once(backend):
+    """After the first step of a shape, no Python of the network runs on JAX and TensorFlow; another shape compiles anew."""
+    model = with_count()
+    state, x = model.initial_state(1), nets.values(1, 1, nets.FEATURES)
+    _, state = model.step(x, state)
+    before = Traced.calls
+    for _ in range(3):
+        _, state = model.step(x, state)
+    assert Traced.calls - before == (3 if backend == "torch" else 0)
+    model.step(nets.values(2, 1, nets.FEATURES), model.initial_state(2))
+    assert Traced.calls > before
+
+
+@pytest.mark.parametrize("flags", ["none", "mask", "rows", "steps"])
+def test_step_equals_the_network(flags):
+    """With mask and resets too, the compiled step gives what the carried network gives, in training mode without dropout."""
+    model = nets.make(nets.two_layers)
+    x, state = nets.values(3, 7, nets.FEATURES), model.initial_state(3).map(lambda leaf: leaf + 0.25)
+    picked = np.random.default_rng(2).random((3, 7)) < 0.5
+    given = {"none": {}, "mask": {"mask": picked}, "rows": {"reset": picked[:, 0]}, "steps": {"reset": picked}}[flags]
+    quick, plain = (model.step(x, state, **given, training=training) for training in (False, True))
+    assert difference(quick[0], plain[0]) < 1e-6
+    assert difference(quick[1], plain[1]) < 1e-6
+
+
+def test_new_weights_count_at_once():
+    """The compiled step uses the weights of the moment: assigned, trained or loaded."""
+    model = nets.make(nets.lstm)
+    x, state = nets.values(1, 1, nets.FEATURES), model.initial_state(1)
+    before, _ = model.step(x, state)
+    before = host(before)
+    model.net.layers[-1].bias.assign(model.net.layers[-1].bias + 1.0)
+    after, _ = model.step(x, state)
+    assert difference(after, before + 1.0) < 1e-6
+
+
+def test_seeds_go_on():
+    """A layer that draws in inference draws anew at every step."""
+
+    class Noise(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.seed = keras.random.SeedGenerator(5)
+
+        def call(self, x):
+            return x + keras.random.normal(ops.shape(x), seed=self.seed)
+
+    model = rs.StatefulModel(keras.Sequential([nets.series_input(), layers.GRU(3, return_sequences=True), Noise()]))
+    x, state = nets.values(1, 1, nets.FEATURES), model.initial_state(1)
+    drawn = [host(model.step(x, state)[0]) for _ in range(3)]
+    assert difference(drawn[0], drawn[1]) > 1e-3
+    assert difference(drawn[1], drawn[2]) > 1e-3
+
+
+def test_gradients_pass_through_step(backend):
+    """Differentiating through `step` still works: inside a trace, the plain path runs."""
+    model = nets.make(nets.gru)
+    x, start = nets.values(2, 5, nets.FEATURES), host(model.initial_state(2)["gru/h"]) + 0.5
+
+    def loss(h):
+        return ops.sum(model.step(x, {"gru/h": h})[0])
+
+    if backend == "jax":
+        import jax  # noqa: TID251
+
+        gradient = jax.grad(loss)(start)
+    elif backend == "torch":
+        import torch  # noqa: TID251
+
+        h = torch.tensor(start, requires_grad=True)
+        gradient = torch.autograd.grad(loss(h), h)[0]
+    else:
+        import tensorflow as tf  # noqa: TID251
+
+        h = tf.constant(start)
+        with tf.GradientTape() as tape:
+            tape.watch(h)
+            value = loss(h)
+        gradient = tape.gradient(value, h)
+    small = 1e-2 * np.eye(2, 5, dtype="float32")
+    expected = (float(loss(start + small)) - float(loss(start - small))) / 2
+    assert abs(float((host(gradient) * small).sum()) - expected) < 1e-4
+
+
+def test_checks_come_first():
+    """A wrong state is refused after a compiled step as before it."""
+    model = nets.make(nets.gru)
+    x = nets.values(2, 5, nets.FEATURES)
+    model.step(x, model.initial_state(2))
+    with pytest.raises(StateShapeError, match="`gru/h` must have shape"):
+        model.step(x, model.initial_state(3))

@@ -1,0 +1,254 @@
+"""Law: kernels change no result. The fast loops equal their definition and Keras' own layers, gradients included."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import nets
+import rnnstate as rs
+from nets import difference, host
+from rnnstate.fast import run_fast, slow_because
+from rnnstate.kernels import kernels
+from rnnstate.kernels.loops_reference import GATES, Loop
+from rnnstate.kernels.loops_reference import recurrent_loop as define_loop
+
+KINDS = tuple(GATES)
+SIZES = [(3, 7, 5), (1, 7, 1), (1, 1, 5)]
+FEATURES = 2
+
+
+def draw(shape, seed):
+    """Return random values in -1 to 1 as float32."""
+    return ops.convert_to_tensor(np.random.default_rng(seed).uniform(-1, 1, size=shape), dtype="float32")
+
+
+def flags(batch, time, seed, share):
+    """Return random booleans `(batch, time)`."""
+    return ops.convert_to_tensor(np.random.default_rng(seed).random((batch, time)) < share)
+
+
+def a_loop(kind, batch, time, units, *, mask=False, reset=False, dropout=0, recurrent_dropout=0, bias=True):
+    """Return a loop with random weights; dropout counts how many factors are drawn."""
+    width = GATES[kind] * units
+    leaves = 2 if kind == "lstm" else 1
+    shape = (2, width) if kind == "gru" else (width,)
+    return Loop(
+        kind,
+        draw((batch, time, FEATURES), 1),
+        draw((FEATURES, width), 2),
+        draw((units, width), 3),
+        draw(shape, 4) if bias else None,
+        tuple(draw((batch, units), 5 + i) for i in range(leaves)),
+        mask=flags(batch, time, 8, 0.6) if mask else None,
+        reset=flags(batch, time, 9, 0.3) if reset else None,
+        initial=tuple(draw((batch, units), 10 + i) for i in range(leaves)) if reset else None,
+        dropout=tuple(draw((batch, FEATURES), 20 + i) for i in range(dropout)),
+        recurrent_dropout=tuple(draw((batch, units), 30 + i) for i in range(recurrent_dropout)),
+    )
+
+
+def differentiable(loop):
+    """Return the arrays of a loop that gradients flow into."""
+    weights = [loop.x, loop.kernel, loop.recurrent, *([] if loop.bias is None else [loop.bias])]
+    return [*weights, *loop.state, *(loop.initial or ())]
+
+
+def rebuilt(loop, arrays):
+    """Return the loop with other arrays in the places of `differentiable`."""
+    arrays = iter(arrays)
+    changed = {name: next(arrays) for name in ("x", "kernel", "recurrent")}
+    changed["bias"] = None if loop.bias is None else next(arrays)
+    changed["state"] = tuple(next(arrays) for _ in loop.state)
+    changed["initial"] = None if loop.initial is None else tuple(next(arrays) for _ in loop.initial)
+    return loop._replace(**changed)
+
+
+def with_gradients(run, arrays):
+    """Return the outputs and leaves that `run` gives, and the gradients of a sum that weighs each of them differently."""
+
+    def weighed(arrays):
+        outputs, leaves = run(arrays)
+        parts = [outputs, *leaves]
+        return sum(ops.sum(part * draw(part.shape, 40 + i)) for i, part in enumerate(parts)), parts
+
+    name = keras.config.backend()
+    if name == "jax":
+        import jax  # noqa: TID251
+
+        gradients, parts = jax.jit(jax.grad(weighed, has_aux=True))(arrays)
+        return [*parts, *gradients]
+    if name == "torch":
+        import torch  # noqa: TID251
+
+        leaves = [array.detach().clone().requires_grad_() for array in arrays]
+        value, parts = weighed(leaves)
+        gradients = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
+        return [*(part.detach() for part in parts), *gradients]
+    import tensorflow as tf  # noqa: TID251
+
+    with tf.GradientTape() as tape:
+        tape.watch(arrays)
+        value, parts = weighed(arrays)
+    return [*parts, *tape.gradient(value, arrays, unconnected_gradients=tf.UnconnectedGradients.ZERO)]
+
+
+def agree(loop):
+    """Check a fast loop against the definition, with its gradients; return whether there was one."""
+    flags = loop.mask is not None or loop.reset is not None
+    if kernels().no_loop_because(loop.kind) or not kernels().has_loop(
+        loop.kind, flags, len(loop.dropout), len(loop.recurrent_dropout)
+    ):
+        return False
+    arrays = differentiable(loop)
+    fast, slow = (
+        with_gradients(lambda arrays, run=run: run(rebuilt(loop, arrays)), arrays)
+        for run in (kernels().recurrent_loop, define_loop)
+    )
+    for one, other in zip(fast, slow, strict=True):
+        assert difference(one, other) < 1e-5 * max(1e-2, float(np.abs(host(other)).max()))
+    return True
+
+
+@pytest.fixture
+def fast_on_jax(backend):
+    """JAX has a fast loop for everything; the others for what their own operators know."""
+    return lambda ran, elsewhere=False: ran == (backend == "jax" or elsewhere)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("batch", "time", "units"), SIZES)
+def test_loop_equals_its_definition(kind, batch, time, units, fast_on_jax, backend):
+    """Outputs, final leaves and the gradients of input, kernels, bias and leaves agree at odd sizes."""
+    ran = agree(a_loop(kind, batch, time, units))
+    assert fast_on_jax(ran, elsewhere=backend == "torch" and kind != "gru_before")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("mask", "reset"), [(True, False), (False, True), (True, True)])
+def test_masked_and_reset_loops(kind, mask, reset, fast_on_jax):
+    """Masked steps keep the leaves, resets put rows back before the step, and gradients flow into the initial leaves."""
+    assert fast_on_jax(agree(a_loop(kind, 3, 7, 5, mask=mask, reset=reset)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dropout", ["shared", "each"])
+def test_loops_with_dropout(kind, dropout, fast_on_jax):
+    """Factors of input and h act for all gates or for each."""
+    count = 1 if dropout == "shared" else GATES[kind]
+    assert fast_on_jax(agree(a_loop(kind, 3, 7, 5, dropout=count, recurrent_dropout=count)))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_loops_without_bias(kind, fast_on_jax, backend):
+    """No bias is a bias of zeros."""
+    ran = agree(a_loop(kind, 3, 7, 5, bias=False))
+    assert fast_on_jax(ran, elsewhere=backend == "torch" and kind != "gru_before")
+
+
+LAYERS = {
+    "lstm": (layers.LSTM, {}),
+    "gru": (layers.GRU, {}),
+    "gru_before": (layers.GRU, {"reset_after": False}),
+    "rnn": (layers.SimpleRNN, {}),
+    "cell": (lambda units, **kw: layers.RNN(layers.LSTMCell(units), **kw), {}),
+}
+SETTINGS = [
+    {},
+    {"return_sequences": False},
+    {"zero_output_for_mask": True},
+    {"zero_output_for_mask": True, "return_sequences": False},
+    {"go_backwards": True},
+]
+
+
+def a_layer(kind, **settings):
+    """Return a built layer with random weights that gives its state."""
+    make, fixed = LAYERS[kind]
+    layer = make(5, **{"return_sequences": True, "return_state": True, **fixed, **settings})
+    layer.build((3, 7, FEATURES))
+    return nets.randomized(layer)
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_loops_equal_the_layers_of_keras(kind):
+    """With masks or without, backwards, with all outputs or the last, a layer gives the same in the fast loop."""
+    x, mask = nets.values(3, 7, FEATURES), host(flags(3, 7, 8, 0.6))
+    for settings, valid in itertools.product(SETTINGS, (None, mask)):
+        layer = a_layer(kind, **settings)
+        state = [ops.convert_to_tensor(nets.values(3, 5, seed=i)) for i in range(len(layer.state_size))]
+        fast = run_fast(layer, ops.convert_to_tensor(x), state, valid, training=False)
+        y, *final = layer(x, initial_state=state, mask=valid)
+        if fast is not None:
+            assert difference(fast[0], y) < 1e-6, (settings, valid)
+            assert max(difference(*pair) for pair in zip(fast[1], final, strict=True)) < 1e-6
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru", "gru_before", "rnn"])
+@pytest.mark.parametrize("rates", [{"dropout": 0.4}, {"dropout": 0.4, "recurrent_dropout": 0.3}])
+def test_the_same_dropout_is_drawn(kind, rates):
+    """Training with dropout gives the same outputs from the same seed, call after call."""
+    layer = a_layer(kind, **rates, seed=7)
+    twin = a_layer(kind, **rates, seed=7)
+    x = ops.convert_to_tensor(nets.values(3, 7, FEATURES))
+    state = [ops.zeros((3, 5)) for _ in layer.state_size]
+    for training in (True, False, True):
+        fast = run_fast(layer, x, state, None, training)
+        expected = twin(x, initial_state=state, training=training)[0]
+        y = layer(x, initial_state=state, training=training)[0] if fast is None else fast[0]
+        assert difference(y, expected) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (lambda: layers.LSTM(3, activation="relu"), "activations are not tanh and sigmoid"),
+        (lambda: layers.GRU(3, recurrent_activation="hard_sigmoid"), "activations are not tanh and sigmoid"),
+        (lambda: layers.LSTM(3, unroll=True), "unrolled"),
+        (lambda: layers.LSTM(3, dtype="mixed_bfloat16"), "computes in bfloat16 with weights in float32"),
+        (lambda: layers.RNN(nets.TwoSpeedCell()), "this is TwoSpeedCell"),
+        (lambda: layers.RNN([layers.LSTMCell(3)]), "this is StackedRNNCells"),
+        (lambda: layers.ConvLSTM1D(3, 2), "this is ConvLSTM1D"),
+        (lambda: layers.SimpleRNN(3, recurrent_dropout=1.0), "drops out everything"),
+    ],
+)
+def test_the_reference_runs_elsewhere(layer, reason):
+    """A layer outside the conditions of the fast loops takes Keras' own loop, and says why."""
+    assert reason in slow_because(layer())
+
+
+def test_audit_says_why():
+    """`audit` notes each layer that takes the reference path, and no other where all can be fast."""
+    net = keras.Sequential(
+        [
+            nets.series_input(),
+            layers.LSTM(3, activation="relu", return_sequences=True, name="slow"),
+            layers.LSTM(3, return_sequences=True, name="quick"),
+        ]
+    )
+    found = {
+        finding.layer: finding for finding in rs.audit(rs.StatefulModel(net)) if finding.code == "reference-kernel"
+    }
+    assert "tanh and sigmoid" in found["slow"].message
+    assert ("quick" in found) == (keras.config.backend() == "tensorflow")
+
+
+def test_kernels_are_chosen_and_saved(tmp_path):
+    """`kernels="reference"` takes Keras' loops everywhere, gives the same result, and survives saving."""
+    net = nets.randomized(nets.two_layers())
+    quick, slow = rs.StatefulModel(net), rs.StatefulModel(net, kernels="reference")
+    x = nets.values(3, 7, nets.FEATURES)
+    one, other = (model.step(x, model.initial_state(3)) for model in (quick, slow))
+    assert difference(one[0], other[0]) < 1e-6
+    assert difference(one[1], other[1]) < 1e-6
+    assert {finding.code for finding in rs.audit(slow)} == {"reference-kernel"}
+    slow.save(tmp_path / "m.keras")
+    assert keras.saving.load_model(tmp_path / "m.keras").kernels == "reference"
+
+
+def test_unknown_kernels_are_refused():
+    """Another word for `kernels` is an error that names the two there are."""
+    with pytest.raises(ValueError, match='`kernels` must be "auto" or "reference"'):
+        rs.StatefulModel(nets.lstm(), kernels="fast")
