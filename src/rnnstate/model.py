@@ -15,13 +15,13 @@ from keras import ops, tree
 
 from rnnstate.bank import GIVEN, Bank
 from rnnstate.batches import BoundWindows, check_windows, refuse_extras, unstacked
-from rnnstate.carrying import Carried, is_batch, mask_of
+from rnnstate.carrying import Carried, is_batch, masked_outputs
 from rnnstate.checking import checked
 from rnnstate.errors import DataError, StateShapeError, UnsupportedModelError
 from rnnstate.guard import variables_kept
 from rnnstate.initial import InitialState, Zeros
 from rnnstate.kernels import kernels as backend_kernels
-from rnnstate.masking import honouring_masks, mask_output
+from rnnstate.masking import honouring_masks
 from rnnstate.network import carrying_clone, trace
 from rnnstate.pacing import paced
 from rnnstate.ports import choose_kernels
@@ -212,11 +212,11 @@ class StatefulModel(Unrolling, keras.Model):
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
         """Compute the loss; padded steps carry none."""
-        return super().compute_loss(x, y, _masked_outputs(x, y_pred), sample_weight, training)
+        return super().compute_loss(x, y, masked_outputs(x, y_pred), sample_weight, training)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Update the metrics; padded steps count for nothing."""
-        return super().compute_metrics(x, y, _masked_outputs(x, y_pred), sample_weight)
+        return super().compute_metrics(x, y, masked_outputs(x, y_pred), sample_weight)
 
     def fit(
         self, x: Any = None, y: Any = None, *, validation_data: Any = None, checkpoint: Any = None, **kwargs: Any
@@ -396,11 +396,6 @@ def _initial_layer(initial_state: Any) -> InitialState:
         '`initial_state` must be "zeros" or a layer of `rnnstate.initial`, such as `rnnstate.initial.Learned()`. '
         f"Received: initial_state={initial_state!r}."
     )
-
-
-def _masked_outputs(inputs: Any, outputs: Any) -> Any:
-    mask = mask_of(inputs)
-    return outputs if mask is None else tree.map_structure(lambda tensor: mask_output(tensor, mask), outputs)
 
 
 def _flags(name: str, flags: Any, shape: Any) -> Array | None:
