@@ -28,9 +28,9 @@ def one(model, code):
 
 
 def test_a_stateful_model_is_clean():
-    """Nothing is to be said about a StatefulModel, with one direction and with nested models."""
+    """Nothing is wrong with a StatefulModel, nor a trap; a note may say in which loop a layer runs."""
     for build in (nets.lstm, nets.nested_model, nets.stack_of_cells):
-        assert rs.audit(rs.StatefulModel(build())) == []
+        assert {finding.code for finding in rs.audit(rs.StatefulModel(build()))} <= {"reference-kernel"}
 
 
 def test_a_bidirectional_stateful_model_has_a_note():
