@@ -28,9 +28,9 @@ def one(model, code):
 
 
 def test_a_stateful_model_is_clean():
-    """Nothing is to be said about a StatefulModel, with one direction and with nested models."""
+    """Of a StatefulModel, with one direction and with nested models, there is at most to say which loop it runs in."""
     for build in (nets.lstm, nets.nested_model, nets.stack_of_cells):
-        assert rs.audit(rs.StatefulModel(build())) == []
+        assert codes(rs.StatefulModel(build())) <= {"reference-kernel"}
 
 
 def test_a_bidirectional_stateful_model_has_a_note():
