@@ -179,14 +179,10 @@ def test_the_rate_is_the_usual_one_after_a_failure():
     ],
     ids=["schedule", "several batches in a call"],
 )
-def test_rates_that_cannot_be_scaled_are_refused(options, text, backend):
+def test_rates_that_cannot_be_scaled_are_refused(options, text):
     """Drawn lengths with a schedule, or several batches in one call, are refused before anything is trained."""
     model, windows = varied()
     before = policies.weights_of(model)
-    if backend == "torch" and "steps_per_execution" in options:
-        with pytest.raises(ValueError, match="steps_per_execution"):  # Keras itself refuses it there
-            model.compile(loss="mse", **options)
-        return
     model.compile(loss="mse", **options)
     with pytest.raises(rs.DataError, match=f"With `vary`, the learning rate .* Received: {text}"):
         model.fit(windows, verbose=0)

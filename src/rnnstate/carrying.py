@@ -12,7 +12,7 @@ from keras import ops, tree
 
 from rnnstate.bank import Bank
 from rnnstate.initial import InitialState
-from rnnstate.masking import is_series
+from rnnstate.masking import is_series, mask_output
 from rnnstate.state import Array, State
 from rnnstate.stepping import run, where_rows
 
@@ -27,6 +27,12 @@ def mask_of(inputs: Any) -> Array | None:
     if not is_batch(inputs) or "mask" not in inputs:
         return None
     return ops.cast(inputs["mask"][:, lead_of(inputs) :], "bool")
+
+
+def masked_outputs(inputs: Any, outputs: Any) -> Any:
+    """Return predictions with the mask of the steps that count; those of plain inputs as they are."""
+    mask = mask_of(inputs)
+    return outputs if mask is None else tree.map_structure(lambda tensor: mask_output(tensor, mask), outputs)
 
 
 def lead_of(inputs: dict[str, Any]) -> int:

@@ -15,13 +15,13 @@ from keras import ops, tree
 
 from rnnstate.bank import GIVEN, Bank
 from rnnstate.batches import BoundWindows, check_windows, refuse_extras, unstacked
-from rnnstate.carrying import Carried, is_batch, mask_of
+from rnnstate.carrying import Carried, is_batch, masked_outputs
 from rnnstate.checking import checked, checked_flags
 from rnnstate.errors import DataError, UnsupportedModelError
 from rnnstate.guard import variables_kept
 from rnnstate.initial import InitialState, Zeros
 from rnnstate.kernels import kernels as backend_kernels
-from rnnstate.masking import honouring_masks, mask_output
+from rnnstate.masking import honouring_masks
 from rnnstate.network import carrying_clone, trace
 from rnnstate.pacing import paced
 from rnnstate.ports import choose_kernels
@@ -210,11 +210,11 @@ class StatefulModel(Unrolling, keras.Model):
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
         """Compute the loss; padded steps carry none."""
-        return super().compute_loss(x, y, _masked_outputs(x, y_pred), sample_weight, training)
+        return super().compute_loss(x, y, masked_outputs(x, y_pred), sample_weight, training)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Update the metrics; padded steps count for nothing."""
-        return super().compute_metrics(x, y, _masked_outputs(x, y_pred), sample_weight)
+        return super().compute_metrics(x, y, masked_outputs(x, y_pred), sample_weight)
 
     def fit(
         self, x: Any = None, y: Any = None, *, validation_data: Any = None, checkpoint: Any = None, **kwargs: Any
@@ -350,11 +350,12 @@ class StatefulModel(Unrolling, keras.Model):
 
         Loops over a time axis of unknown length fail there, Keras' `scan` among them.
         """
+        steps = windows.prefix + windows.max_length
         for name in functions:
-            known = self._parts.lengths.setdefault(name, windows.max_length)
-            if known != windows.max_length and keras.config.backend() == "tensorflow":
+            known = self._parts.lengths.setdefault(name, steps)
+            if known != steps and keras.config.backend() == "tensorflow":
                 setattr(self, name, None)
-            self._parts.lengths[name] = windows.max_length
+            self._parts.lengths[name] = steps
 
     def _forget_compiled(self) -> None:
         """Make anew the steps that hold variables which were replaced; `fit` may be running, so none may be missing."""
@@ -393,8 +394,3 @@ def _initial_layer(initial_state: Any) -> InitialState:
         '`initial_state` must be "zeros" or a layer of `rnnstate.initial`, such as `rnnstate.initial.Learned()`. '
         f"Received: initial_state={initial_state!r}."
     )
-
-
-def _masked_outputs(inputs: Any, outputs: Any) -> Any:
-    mask = mask_of(inputs)
-    return outputs if mask is None else tree.map_structure(lambda tensor: mask_output(tensor, mask), outputs)

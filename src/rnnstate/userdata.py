@@ -23,6 +23,7 @@ class UserWindows(keras.utils.PyDataset):
     """
 
     varies = False
+    prefix = 0
     targets = None
 
     def __init__(self, dataset: Any) -> None:
