@@ -84,10 +84,12 @@ def keras_fit(size, stateful, jit="auto"):
     return train
 
 
-def torch_loop(size, compiled=False):
+def torch_loop(size, compiled=False, threads=None):
     """`torch.nn.LSTM` in a hand-written loop: the state is detached and carried."""
     import torch
 
+    if threads:
+        torch.set_num_threads(threads)
     units = size["units"]
     x, y = (torch.from_numpy(part) for part in data(size))
     lstm = torch.nn.LSTM(size["features"], units, num_layers=2, batch_first=True)
@@ -185,6 +187,7 @@ CONTENDERS = {
     "keras-tensorflow-xla": ("tensorflow", lambda size: keras_fit(size, stateful=True, jit=True)),
     "keras-jax": ("jax", lambda size: keras_fit(size, stateful=False)),
     "torch-lstm": ("torch", torch_loop),
+    "torch-lstm-one-thread": ("torch", lambda size: torch_loop(size, threads=1)),
     "torch-lstm-compiled": ("torch", lambda size: torch_loop(size, compiled=True)),
     "flax-nnx": ("jax", flax_loop),
 }

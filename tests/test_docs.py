@@ -98,7 +98,9 @@ def run_example(path):
     """Run an example from an empty folder, as its reader would, and return what it printed; a small one where it can."""
     arguments = ["--quick"] if "--quick" in path.read_text() else []
     with tempfile.TemporaryDirectory() as folder:
-        result = subprocess.run([sys.executable, path, *arguments], cwd=folder, capture_output=True, text=True, check=False)
+        result = subprocess.run(
+            [sys.executable, path, *arguments], cwd=folder, capture_output=True, text=True, check=False
+        )
     assert result.returncode == 0, result.stderr
     return result.stdout
 

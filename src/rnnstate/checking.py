@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from keras import backend
+from keras import backend, ops
 
 from rnnstate.errors import SpecMismatchError, StateShapeError, StateStructureError, StateValueError
 from rnnstate.spec import LeafSpec, StateSpec
@@ -110,3 +110,13 @@ def _finite(name: str, value: np.ndarray, dtype: str) -> np.ndarray:
             f"({len(bad)} of {array.size} values)."
         )
     return array
+
+
+def checked_flags(name: str, flags: Any, shape: Any) -> Array | None:
+    """Return boolean flags that have the given shape, or raise; `None` stays `None`."""
+    if flags is None:
+        return None
+    shape = tuple(shape)
+    if None not in shape and tuple(np.shape(flags)) != shape:
+        raise StateShapeError(f"`{name}` must be boolean with shape {shape}. Received: shape={tuple(np.shape(flags))}.")
+    return ops.cast(flags, "bool")

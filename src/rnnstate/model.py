@@ -16,8 +16,8 @@ from keras import ops, tree
 from rnnstate.bank import GIVEN, Bank
 from rnnstate.batches import BoundWindows, check_windows, refuse_extras, unstacked
 from rnnstate.carrying import Carried, is_batch, masked_outputs
-from rnnstate.checking import checked
-from rnnstate.errors import DataError, StateShapeError, UnsupportedModelError
+from rnnstate.checking import checked, checked_flags
+from rnnstate.errors import DataError, UnsupportedModelError
 from rnnstate.guard import variables_kept
 from rnnstate.initial import InitialState, Zeros
 from rnnstate.kernels import kernels as backend_kernels
@@ -173,14 +173,12 @@ class StatefulModel(Unrolling, keras.Model):
         x = tree.map_structure(lambda part: part if hasattr(part, "shape") else ops.convert_to_tensor(part), x)
         shape = tree.flatten(x)[0].shape
         given = dict(checked(self.state_spec, state, batch_size=shape[0]))
-        mask = _flags("mask", mask, shape[:2])
+        mask = checked_flags("mask", mask, shape[:2])
         if reset is not None:
-            reset = _flags("reset", reset, shape[: max(1, min(2, len(np.shape(reset))))])
+            reset = checked_flags("reset", reset, shape[: max(1, min(2, len(np.shape(reset))))])
         if self._parts.stepper is None:
-            self._parts.stepper = Stepper(self._carrier, self.start, super().variables)
-        y, final = self._parts.stepper(x, given, mask, reset, training, observed)
-        # A compiled step gives its leaves back in an order of its own.
-        return y, State.unchecked(self.state_spec, [final[name] for name in self.state_spec])
+            self._parts.stepper = Stepper(self._carrier, self.start, self.state_spec, super().variables)
+        return self._parts.stepper(x, given, mask, reset, training, observed)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Run a batch of windows from the bank, or plain inputs from the initial state."""
@@ -396,12 +394,3 @@ def _initial_layer(initial_state: Any) -> InitialState:
         '`initial_state` must be "zeros" or a layer of `rnnstate.initial`, such as `rnnstate.initial.Learned()`. '
         f"Received: initial_state={initial_state!r}."
     )
-
-
-def _flags(name: str, flags: Any, shape: Any) -> Array | None:
-    if flags is None:
-        return None
-    shape = tuple(shape)
-    if None not in shape and tuple(np.shape(flags)) != shape:
-        raise StateShapeError(f"`{name}` must be boolean with shape {shape}. Received: shape={tuple(np.shape(flags))}.")
-    return ops.cast(flags, "bool")

@@ -9,6 +9,7 @@ from keras import ops, tree
 from rnnstate.kernels import kernels
 from rnnstate.masking import mask_input
 from rnnstate.scope import StateScope
+from rnnstate.spec import StateSpec
 from rnnstate.state import Array, State
 
 
@@ -61,26 +62,30 @@ class Stepper:
     Args:
         carrier: The network with ports.
         start: The initial state that resets put rows back to.
+        spec: The leaves of the state, in order.
         variables: All variables of both.
     """
 
-    def __init__(self, carrier: Any, start: Any, variables: list[Any]) -> None:
-        self._carrier, self._start = carrier, start
+    def __init__(self, carrier: Any, start: Any, spec: StateSpec, variables: list[Any]) -> None:
+        self._carrier, self._start, self._spec = carrier, start, spec
         self._compiled = kernels().CompiledStep(self._step, variables)
 
     def __call__(
         self, x: Any, state: dict[str, Array], mask: Any, reset: Any, training: bool, observed: Any
-    ) -> tuple[Any, dict[str, Array]]:
-        """Run a step; states are plain mappings, which every backend can compile."""
+    ) -> tuple[Any, State]:
+        """Run a step."""
         # In training, losses of layers must stay with the layers, and observed values may still have to make variables.
         if training or (reset is not None and self._start.needs_observed):
-            return self._step(x, state, mask, reset, training, observed)
-        result: tuple[Any, dict[str, Array]] = self._compiled(x, state, mask, reset)
-        return result
+            y, final = self._step(x, state, mask, reset, training, observed)
+        else:
+            y, final = self._compiled(x, state, mask, reset)
+        # A compiled step gives its leaves back in an order of its own.
+        return y, State.unchecked(self._spec, [final[name] for name in self._spec])
 
     def _step(
         self, x: Any, given: Any, mask: Any, reset: Any, training: bool = False, observed: Any = None
     ) -> tuple[Any, dict[str, Array]]:
+        # States are plain mappings here, which every backend can compile.
         x, given = tree.map_structure(ops.convert_to_tensor, (x, given))
         state = State.unchecked(given, given.values())
         if reset is None:
