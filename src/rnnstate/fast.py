@@ -7,6 +7,7 @@ from typing import Any
 
 from keras import activations, layers, ops
 
+from rnnstate.errors import DataError
 from rnnstate.kernels import kernels
 from rnnstate.kernels.loops_reference import Loop
 from rnnstate.state import Array
@@ -43,6 +44,7 @@ def run_fast(
         _kind(layer.cell), flags, *_factors(layer.cell, training)
     ):
         return None
+    _check_features(layer, x)
     mask = None if mask is None else ops.cast(mask, "bool")
     if layer.go_backwards:
         x, mask, reset = (None if part is None else ops.flip(part, axis=1) for part in (x, mask, reset))
@@ -51,6 +53,15 @@ def run_fast(
     loop = Loop(str(_kind(layer.cell)), x, *_weights(layer.cell), tuple(leaves), mask, reset, start)
     outputs, final = kernels().recurrent_loop(loop._replace(**_dropout(layer.cell, loop, training)))
     return _output(layer, outputs, loop), list(final)
+
+
+def _check_features(layer: Any, x: Array) -> None:
+    """PyTorch's operators would read past the end of a wrong input, and say nothing."""
+    if x.shape[-1] != layer.cell.kernel.shape[0]:
+        raise DataError(
+            f"Layer `{layer.name}` must get {layer.cell.kernel.shape[0]} features, (batch, time, features). "
+            f"Received: shape={tuple(x.shape)}."
+        )
 
 
 def slow_because(layer: Any) -> str | None:

@@ -37,12 +37,15 @@ def build_all(model: Any, batch: Any) -> None:
         batch: Inputs, targets and maybe weights.
     """
     model.optimizer.build(model.trainable_variables)
+    # Running the model on symbols may draw dropout, which a training without checkpoints would not have drawn.
+    drawn = kernels().random_state()
     inputs, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
     outputs = model.compute_output_spec(tree.map_structure(_spec, inputs), training=False)
     zeros = tree.map_structure(lambda output: ops.zeros(output.shape, dtype=output.dtype), outputs)
     model.compute_loss(inputs, y, zeros, weight)
     model.compute_metrics(inputs, y, zeros, weight)
     model.reset_metrics()
+    kernels().set_random_state(drawn)
 
 
 def _spec(value: Any) -> Any:
