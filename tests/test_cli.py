@@ -242,7 +242,9 @@ def test_inspect_and_audit(trained, tmp_path, capsys) -> None:
     assert main(["inspect", str(tmp_path / "dense.keras")]) == 0
     assert "No layer of this model remembers anything." in capsys.readouterr().out
     assert main(["audit", str(trained / "RUN" / "model.keras")]) == 0
-    assert capsys.readouterr().out == "Nothing to report.\n"
+    text = capsys.readouterr().out
+    # Where the backend has no fast loop, a note says so of each layer.
+    assert text == "Nothing to report.\n" or all(line.startswith("note [ref") for line in text.splitlines())
 
 
 def test_audit_fails_where_the_state_is_lost(tmp_path, backend, capsys) -> None:

@@ -29,7 +29,7 @@ class CountingCell(keras.layers.Layer):
     Example:
 
     >>> layer = keras.layers.RNN(CountingCell(start=100), return_sequences=True)
-    >>> layer(np.ones((1, 3, 1)))[0].tolist()
+    >>> ops.convert_to_numpy(layer(np.ones((1, 3, 1))))[0].tolist()
     [[101.0, 1.0], [102.0, 2.0], [103.0, 3.0]]
     """
 
