@@ -165,9 +165,10 @@ def test_gap_rows_stay_empty(trained) -> None:
 
 def test_parquet_both_ways(trained) -> None:
     """Parquet in and out gives what CSV gives."""
-    pyarrow = pytest.importorskip("pyarrow.csv")
-    pyarrow_parquet = pytest.importorskip("pyarrow.parquet")
-    table = pyarrow.read_csv(trained / "newer.csv")
+    from pyarrow import csv as pyarrow_csv
+    from pyarrow import parquet as pyarrow_parquet
+
+    table = pyarrow_csv.read_csv(trained / "newer.csv")
     pyarrow_parquet.write_table(table, trained / "newer.parquet")
     out = trained / "forecast.parquet"
     assert main(["predict", str(trained / "RUN"), str(trained / "newer.parquet"), "-o", str(out)]) == 0
