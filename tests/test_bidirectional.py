@@ -17,7 +17,8 @@ LENGTH = 3
 def both(layer=layers.LSTM, merge="concat"):
     """Return a model of one bidirectional layer and a read-out."""
     inner = layer(5, return_sequences=True)
-    return rs.StatefulModel(nets.randomized(nets.one(layers.Bidirectional(inner, merge_mode=merge, name="both"))))
+    net = nets.one(layers.Bidirectional(inner, merge_mode=merge, name="both"))
+    return rs.StatefulModel(nets.randomized(net, scale=0.9))  # large enough for the product of both halves to tell
 
 
 def by_hand(model, x, merge):
@@ -49,8 +50,8 @@ def test_forward_is_carried_and_backward_is_fresh(merge):
     expected = by_hand(model, x, merge)
     assert difference(np.concatenate(outputs, axis=1), expected) < TOLERANCE
     dropped, _ = model.step(x[:, LENGTH : 2 * LENGTH], model.initial_state(2))
-    assert difference(dropped, expected[:, LENGTH : 2 * LENGTH]) > 1e-3
-    assert difference(host(model.net(x)), expected) > 1e-3
+    assert difference(dropped, expected[:, LENGTH : 2 * LENGTH]) > 1e-2
+    assert difference(host(model.net(x)), expected) > 1e-2
 
 
 def test_the_state_is_that_of_the_forward_direction():
