@@ -68,7 +68,7 @@ def to_torch(net: Any) -> dict[str, np.ndarray]:
     Raises:
         SpecMismatchError: If a layer is of a kind that PyTorch does not have.
     """
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for prefix, layer in _sides(net):
         found.update(zip(_torch_names(prefix), _split(layer, "torch"), strict=True))
     return found
@@ -78,7 +78,8 @@ def from_onnx(arrays: Mapping[str, np.ndarray], layer: Any) -> None:
     """Copy the weights of an ONNX LSTM or GRU node into a Keras layer.
 
     Args:
-        arrays: The node's inputs `W`, `R` and, if it has biases, `B`.
+        arrays: The node's inputs `W`, `R` and, if it has biases, `B`; of a GRU also its `linear_before_reset`, 1 unless
+            given.
         layer: A built LSTM or GRU, or a `Bidirectional` around them for a bidirectional node.
 
     Raises:
@@ -88,6 +89,12 @@ def from_onnx(arrays: Mapping[str, np.ndarray], layer: Any) -> None:
     if len(arrays["W"]) != len(sides):
         raise SpecMismatchError(
             f"The layer must run in {len(arrays['W'])} directions, as the node does. Received: {len(sides)}."
+        )
+    after = bool(arrays.get("linear_before_reset", 1))
+    if any(isinstance(side, layers.GRU) and side.reset_after != after for side in sides):
+        raise SpecMismatchError(
+            f"Layer `{layer.name}` must have `reset_after={after}`, as the node has `linear_before_reset={int(after)}`. "
+            f"Received: reset_after={not after}."
         )
     _assign([(side, _onnx_parts(arrays, i)) for i, side in enumerate(sides)], "onnx")
 
@@ -111,7 +118,7 @@ def to_onnx(layer: Any) -> dict[str, np.ndarray]:
 
 
 def read_onnx(path: Any, node: str | None = None) -> dict[str, np.ndarray]:
-    """Return `W`, `R` and `B` of an LSTM or GRU node of an ONNX file.
+    """Return `W`, `R` and `B` of an LSTM or GRU node of an ONNX file, as `from_onnx` takes them.
 
     Args:
         path: The file.
@@ -130,7 +137,11 @@ def read_onnx(path: Any, node: str | None = None) -> dict[str, np.ndarray]:
         raise SpecMismatchError(
             f"`{path}` must have an LSTM or GRU node with constant weights. Received: node={node!r}, of {len(found)} found."
         )
-    return {key: constants[name] for key, name in zip("WRB", found[0].input[1:4], strict=False) if name}
+    arrays = {key: constants[name] for key, name in zip("WRB", found[0].input[1:4], strict=False) if name}
+    reset = [attribute.i for attribute in found[0].attribute if attribute.name == "linear_before_reset"]
+    return (
+        arrays if found[0].op_type == "LSTM" else {**arrays, "linear_before_reset": np.array(reset[0] if reset else 0)}
+    )
 
 
 def _sides(net: Any) -> list[tuple[str, Any]]:
