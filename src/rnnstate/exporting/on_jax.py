@@ -25,6 +25,12 @@ def write(form: str, path: Path, model: Any, signature: Signature) -> Step:
     return _runner(path)
 
 
+def compiled(step: Step) -> Step:
+    """Return the same function, compiled once for each shape."""
+    function: Step = jax.jit(step)
+    return function
+
+
 def _runner(path: Path) -> Step:
     call = export.deserialize(bytearray(path.read_bytes())).call
     return lambda inputs: dict(call(inputs))
