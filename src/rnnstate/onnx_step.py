@@ -25,9 +25,9 @@ class OnnxStep:
 
     Example:
 
-    >>> step = rnnstate.onnx_step.load("model.onnx")
-    >>> state = step.initial_state(batch_size=3)
-    >>> y, state = step.step(np.ones((3, 5, 2), "float32"), state)
+        step = rnnstate.onnx_step.load("model.onnx")
+        state = step.initial_state(batch_size=3)
+        y, state = step.step(np.ones((3, 5, 2), "float32"), state)
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
