@@ -100,9 +100,8 @@ def test_examples_of_the_help(tmp_path, monkeypatch, capsys) -> None:
         assert main(shlex.split(example[1])) == 0, capsys.readouterr().err
     output = capsys.readouterr().out
     assert output.count("Continues from the kept state") == 2
-    assert {"part.csv", "power.csv", "newer.csv", "power.run", "forecast.csv"} == {
-        path.name for path in tmp_path.iterdir()
-    }
+    written = {"power.run", "forecast.csv", "states.npz", "power.stablehlo", "power.stablehlo.json"}
+    assert {"part.csv", "power.csv", "newer.csv", *written} == {path.name for path in tmp_path.iterdir()}
 
 
 def test_every_command_is_in_the_guide() -> None:

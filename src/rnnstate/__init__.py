@@ -38,6 +38,8 @@ _HOMES = {
     "LeafSpec": "spec",
     "save_state": "files",
     "load_state": "files",
+    "export": "exporting",
+    "Export": "exporting",
     "Port": "ports",
     "register_port": "ports",
     "RnnStateError": "errors",
@@ -49,8 +51,9 @@ _HOMES = {
     "DataError": "errors",
     "UnsupportedModelError": "errors",
     "CarryError": "errors",
+    "ExportError": "errors",
 }
-_MODULES = ("initial",)
+_MODULES = ("initial", "onnx_step", "weights")
 
 choose_backend()
 
@@ -73,11 +76,14 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from rnnstate import initial as initial
+    from rnnstate import onnx_step as onnx_step
+    from rnnstate import weights as weights
     from rnnstate.auditing import Finding as Finding
     from rnnstate.auditing import audit as audit
     from rnnstate.checkpoint import Checkpoint as Checkpoint
     from rnnstate.errors import CarryError as CarryError
     from rnnstate.errors import DataError as DataError
+    from rnnstate.errors import ExportError as ExportError
     from rnnstate.errors import RnnStateError as RnnStateError
     from rnnstate.errors import SpecMismatchError as SpecMismatchError
     from rnnstate.errors import StateShapeError as StateShapeError
@@ -85,6 +91,8 @@ if TYPE_CHECKING:
     from rnnstate.errors import StateValueError as StateValueError
     from rnnstate.errors import UnknownKeyError as UnknownKeyError
     from rnnstate.errors import UnsupportedModelError as UnsupportedModelError
+    from rnnstate.exporting import Export as Export
+    from rnnstate.exporting import export as export
     from rnnstate.files import load_state as load_state
     from rnnstate.files import save_state as save_state
     from rnnstate.model import StatefulModel as StatefulModel

@@ -22,7 +22,17 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"rnnstate {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for add in (_add_demo, _add_train, _add_evaluate, _add_predict, _add_inspect, _add_audit):
+    for add in (
+        _add_demo,
+        _add_train,
+        _add_evaluate,
+        _add_predict,
+        _add_inspect,
+        _add_audit,
+        _add_convert,
+        _add_diff,
+        _add_export,
+    ):
         add(commands)
     return parser
 
@@ -110,10 +120,12 @@ def _add_inspect(commands: Commands) -> None:
     parser = _add(
         commands,
         "inspect",
-        "Show what a model remembers: layer, leaf, shape, dtype, carried or not.",
+        "Show what a model remembers, or what a state file holds: layer, leaf, shape, dtype, carried or not.",
         "rnnstate inspect power.run",
     )
-    parser.add_argument("path", type=Path, metavar="RUN|MODEL.keras", help="folder of a training, or any Keras model")
+    parser.add_argument(
+        "path", type=Path, metavar="RUN|MODEL.keras|FILE", help="folder of a training, any Keras model, or a state file"
+    )
 
 
 def _add_audit(commands: Commands) -> None:
@@ -124,6 +136,47 @@ def _add_audit(commands: Commands) -> None:
         "rnnstate audit power.run/model.keras",
     )
     parser.add_argument("path", type=Path, metavar="MODEL.keras", help="any Keras model")
+
+
+def _add_convert(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "convert",
+        "Write a state file as .npz, .h5 or .safetensors; leaves, their order and metadata stay.",
+        "rnnstate convert power.run/states.safetensors states.npz",
+    )
+    parser.add_argument("source", type=Path, metavar="FILE", help="state file: .safetensors, .npz or .h5")
+    parser.add_argument("target", type=Path, metavar="TARGET", help="file to write, of another of these formats")
+    parser.add_argument("--force", action="store_true", help="replace TARGET")
+
+
+def _add_diff(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "diff",
+        "Tell which leaves of two state files differ, and how far; exit status 1 if any does.",
+        "rnnstate diff power.run/states.safetensors states.npz",
+    )
+    parser.add_argument("one", type=Path, metavar="FILE", help="state file: .safetensors, .npz or .h5")
+    parser.add_argument("other", type=Path, metavar="OTHER", help="another one")
+
+
+def _add_export(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "export",
+        "Write the step model of a model for another runtime, verified there, with a manifest beside it.",
+        "rnnstate export power.run/model.keras power.stablehlo",
+    )
+    parser.add_argument("path", type=Path, metavar="MODEL.keras", help="any Keras model that can be carried")
+    parser.add_argument(
+        "out", type=Path, metavar="FILE", help="file to write: .onnx, .tflite, .stablehlo, .keras, a folder"
+    )
+    parser.add_argument(
+        "--format", choices=("onnx", "saved_model", "litert", "stablehlo", "keras"), help="by the suffix if left out"
+    )
+    parser.add_argument("--time", type=int, metavar="N", help="steps of each call; any number if left out, LiteRT one")
+    parser.add_argument("--force", action="store_true", help="replace FILE")
 
 
 def _add(commands: Commands, name: str, text: str, example: str) -> argparse.ArgumentParser:

@@ -81,9 +81,15 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _inspect(options: argparse.Namespace) -> int:
-    from rnnstate.inspecting import describe
+    from rnnstate.filecommands import SUFFIXES, describe_state
 
-    for line in describe(options.path):
+    if options.path.suffix in SUFFIXES:
+        lines = describe_state(options.path)
+    else:
+        from rnnstate.inspecting import describe
+
+        lines = describe(options.path)
+    for line in lines:
         say(line)
     return 0
 
@@ -95,6 +101,31 @@ def _audit(options: argparse.Namespace) -> int:
     for line in lines:
         say(line)
     return int(failed)
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from rnnstate.filecommands import convert_state
+
+    state = convert_state(options.source, options.target, options.force)
+    say(f"Wrote {options.target}: {len(state)} leaves of {state.batch_size} rows.")
+    return 0
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from rnnstate.filecommands import diff_states
+
+    lines, differs = diff_states(options.one, options.other)
+    for line in lines:
+        say(line)
+    return int(differs)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from rnnstate.inspecting import export_model
+
+    done = export_model(options.path, options.out, options.format, options.time, options.force)
+    say(f"Wrote {done.path} and {done.manifest_path}: at most {done.largest_difference:.1e} from the model.")
+    return 0
 
 
 def _output(options: argparse.Namespace) -> dict[str, Any]:
@@ -109,6 +140,9 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "predict": _predict,
     "inspect": _inspect,
     "audit": _audit,
+    "convert": _convert,
+    "diff": _diff,
+    "export": _export,
 }
 
 

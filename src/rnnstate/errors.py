@@ -8,7 +8,8 @@
     ├── UnknownKeyError(KeyError)         no sequence of that name
     ├── DataError(ValueError)             the data cannot be cut into windows as asked
     ├── UnsupportedModelError(ValueError) a network whose state cannot be made explicit
-    └── CarryError(RuntimeError)          a model whose compiled step would ignore its state
+    ├── CarryError(RuntimeError)          a model whose compiled step would ignore its state
+    └── ExportError(RuntimeError)         a file that cannot be written, or would not do what the model does
 
 Each message says what was expected, what was received, where, and what to do, in this order.
 """
@@ -52,3 +53,7 @@ class UnsupportedModelError(RnnStateError, ValueError):
 
 class CarryError(RnnStateError, RuntimeError):
     """A model whose compiled step would ignore the state, or whose state was rebound."""
+
+
+class ExportError(RnnStateError, RuntimeError):
+    """An export that cannot be written, or whose file does not do what the model does."""

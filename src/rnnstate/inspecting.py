@@ -1,4 +1,4 @@
-"""What `rnnstate inspect` and `rnnstate audit` show: the leaves of a model, and what it does with them."""
+"""What `rnnstate inspect`, `audit` and `export` do with a model: its leaves, what it does with them, its step elsewhere."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -41,6 +41,16 @@ def findings(path: Path) -> tuple[list[str], bool]:
 
     found = audit(load_model(path))
     return [str(finding) for finding in found] or ["Nothing to report."], any(f.level == "error" for f in found)
+
+
+def export_model(path: Path, out: Path, form: str | None, time: int | None, force: bool) -> Any:
+    """Export a `.keras` file, a plain Keras model too."""
+    from rnnstate.exporting import export
+    from rnnstate.model import StatefulModel
+
+    model = load_model(path)
+    stateful = model if isinstance(model, StatefulModel) else StatefulModel(model)
+    return export(stateful, out, form, time=time, force=force)
 
 
 def _place_line(key: str, time: str | None) -> str:

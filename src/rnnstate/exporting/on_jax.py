@@ -1,0 +1,36 @@
+"""StableHLO: the step function lowered by `jax.export` with symbolic batch and time, for every kind of device at once."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax import export
+
+from rnnstate.exporting.chunks import Arrays, Step
+from rnnstate.exporting.signature import Signature, call_step
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def write(form: str, path: Path, model: Any, signature: Signature) -> Step:
+    """Write a file, and return a function that runs it in its own runtime."""
+    batch, time = export.symbolic_shape("batch, time")
+    inputs = {t.name: jax.ShapeDtypeStruct(t.sizes(batch, time), t.dtype) for t in signature.all_inputs}
+
+    def step(arrays: Arrays) -> dict[str, Any]:
+        return call_step(model, signature, arrays)
+
+    exported = export.export(jax.jit(step), platforms=PLATFORMS)(inputs)
+    path.write_bytes(exported.serialize())
+    return _runner(path)
+
+
+def compiled(step: Step) -> Step:
+    """Return the same function, compiled once for each shape."""
+    function: Step = jax.jit(step)
+    return function
+
+
+def _runner(path: Path) -> Step:
+    call = export.deserialize(bytearray(path.read_bytes())).call
+    return lambda inputs: dict(call(inputs))

@@ -1,0 +1,113 @@
+"""Verified or refused: the exported file, run in its own runtime, against the live model."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from rnnstate.errors import ExportError
+from rnnstate.exporting.chunks import Arrays, Step, run_chunks
+from rnnstate.exporting.signature import Signature, Tensor, call_step
+
+TOLERANCE = 1e-5
+# Lengths that a loop unrolled at any one length gets wrong, and a batch of one beside one of several.
+CHUNKS, BATCHES = (1, 4, 1), (1, 3)
+Runs = list[list[Arrays]]
+
+
+def links_of(signature: Signature) -> dict[str, str]:
+    """Return the name of each leaf coming out, with its name going in."""
+    going_in, coming_out = signature.state_inputs, signature.state_outputs
+    return {coming_out[name].name: going_in[name].name for name in signature.leaves}
+
+
+def batch_sizes(signature: Signature) -> tuple[int, ...]:
+    """Return the batch sizes that are tried."""
+    return BATCHES if signature.batch is None else (signature.batch, signature.batch)
+
+
+def chunk_lengths(signature: Signature) -> tuple[int, ...]:
+    """Return the lengths of the chunks that are tried, one after another."""
+    return CHUNKS if signature.time is None else (signature.time,) * 3
+
+
+def make_runs(signature: Signature, initial: Arrays | None, seed: int = 0) -> Runs:
+    """Return random inputs: the first run from the initial state, if it is a constant, the others from random states."""
+    rng = np.random.default_rng(seed)
+    runs: Runs = []
+    for batch in batch_sizes(signature):
+        chunks = [
+            {tensor.name: _random(rng, tensor, batch, time) for tensor in signature.inputs}
+            for time in chunk_lengths(signature)
+        ]
+        for name, tensor in signature.state_inputs.items():
+            value = _random(rng, tensor, batch, None)
+            if initial is not None and not runs:
+                value = np.repeat(initial[name], batch, axis=0)
+            chunks[0][tensor.name] = value
+        runs.append(chunks)
+    return runs
+
+
+def live_outputs(model: Any, signature: Signature, runs: Runs) -> Runs:
+    """Return what the live model makes of the same chunks."""
+
+    live = _compiled(lambda inputs: call_step(model, signature, inputs))
+
+    def step(inputs: Arrays) -> dict[str, Any]:
+        outputs = live(inputs)
+        return {name: ops.convert_to_numpy(ops.stop_gradient(value)) for name, value in outputs.items()}
+
+    return run_chunks(step, runs, links_of(signature))
+
+
+def _compiled(step: Step) -> Step:
+    """Compile the step on JAX, where each plain call would compile its loops anew."""
+    if keras.config.backend() != "jax":
+        return step
+    from rnnstate.exporting import on_jax
+
+    compiled: Step = on_jax.compiled(step)
+    return compiled
+
+
+def largest_difference(live: Runs, file: Runs) -> float:
+    """Return how far the file is from the live model, at most.
+
+    Differences are absolute, and relative to the largest value of an output where that is above 1.
+
+    Raises:
+        ExportError: If it is beyond `TOLERANCE`; says which output, in which chunk, of which run.
+    """
+    worst, where = 0.0, ""
+    for ours, theirs in zip(live, file, strict=True):
+        for chunk, (one, other) in enumerate(zip(ours, theirs, strict=True)):
+            for name, value in one.items():
+                distance = _distance(value, other.get(name))
+                if distance > worst:
+                    worst, where = distance, f"`{name}` of chunk {chunk + 1} of {len(ours)} (batch={len(value)})"
+    if worst > TOLERANCE:
+        raise ExportError(
+            f"The file must give what the model gives, to within {TOLERANCE:g}. Received: {where}, which differs by "
+            f"{worst:.3g}. The file was deleted. Try another format."
+        )
+    return worst
+
+
+def _distance(ours: np.ndarray, theirs: np.ndarray | None) -> float:
+    if theirs is None or theirs.shape != ours.shape:
+        return float("inf")
+    if not ours.size:
+        return 0.0
+    one, other = ours.astype("float64"), theirs.astype("float64")
+    distance = float(np.abs(one - other).max() / max(1.0, np.abs(one).max()))
+    return distance if np.isfinite(distance) else float("inf")
+
+
+def _random(rng: np.random.Generator, tensor: Tensor, batch: int, time: int | None) -> np.ndarray:
+    shape = tensor.sizes(batch, time)
+    if tensor.dtype.startswith(("int", "uint", "bool")):
+        return rng.integers(0, 2, size=shape).astype(tensor.dtype)
+    dtype = "float32" if tensor.dtype == "bfloat16" else tensor.dtype
+    return rng.uniform(-1, 1, size=shape).astype(dtype)

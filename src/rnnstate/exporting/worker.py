@@ -1,0 +1,88 @@
+"""Writes a file of a job and runs it, in this process or, for a format that wants another backend, in one of its own.
+
+A job is a folder: `job.json` (format, signature, the user's own classes), `net.keras` (the network with its weights),
+`inputs.npz` (the chunks to run); the worker adds the artifact and `outputs.npz`. The network is always loaded from its
+file, so the live model is never touched, and `python -m rnnstate.exporting.worker FOLDER` does exactly what a call does.
+"""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import keras
+
+from rnnstate.exporting.chunks import load_runs, run_chunks, save_runs
+from rnnstate.exporting.signature import Signature
+from rnnstate.model import StatefulModel
+from rnnstate.network import walk
+from rnnstate.ports import Port, is_recurrent
+
+_ENGINES = {"tensorflow": "on_tensorflow", "jax": "on_jax"}
+
+
+def work(folder: Path, custom_objects: dict[str, Any] | None = None) -> None:
+    """Write the artifact of a job and what it makes of the chunks."""
+    job = json.loads((folder / "job.json").read_text())
+    net = keras.saving.load_model(
+        folder / "net.keras", custom_objects=custom_objects or _custom_objects(job), compile=False, safe_mode=False
+    )
+    signature = Signature.from_json(job["signature"])
+    model = StatefulModel(net)
+    _make_portable(model, unroll=job["format"] == "litert")
+    step = _engine().write(job["format"], folder / job["artifact"], model, signature)
+    save_runs(folder / "outputs.npz", run_chunks(step, load_runs(folder / "inputs.npz"), job["links"]))
+
+
+def _engine() -> ModuleType:
+    return importlib.import_module(f"rnnstate.exporting.{_ENGINES[keras.config.backend()]}")
+
+
+def _custom_objects(job: dict[str, Any]) -> dict[str, Any]:
+    """Import the user's own layers, and the modules that register anything for them."""
+    for module in job["modules"]:
+        importlib.import_module(module)
+    found = {}
+    for name, (module, qualified) in job["custom"].items():
+        value: Any = importlib.import_module(module)
+        for part in qualified.split("."):
+            value = getattr(value, part)
+        found[name] = value
+    return found
+
+
+def _make_portable(model: Any, unroll: bool) -> None:
+    """Keep operations out of the file that run on one kind of device alone, or that the format does not have."""
+    for layer in _loops(model):
+        layer.unroll = unroll or layer.unroll
+        if hasattr(layer, "use_cudnn"):
+            layer.use_cudnn = False
+
+
+def _loops(model: Any) -> list[Any]:
+    found = [layer for _, layer in walk(model.net) if is_recurrent(layer)]
+    found += [layer for port in model._parts.owners.values() for layer in _loops_of(port)]
+    inner = [
+        side
+        for layer in found
+        if hasattr(layer, "forward_layer")
+        for side in (layer.forward_layer, layer.backward_layer)
+    ]
+    return [layer for layer in [*found, *inner] if hasattr(layer, "unroll")]
+
+
+def _loops_of(port: Any) -> list[Any]:
+    """Return the recurrent layers that a port keeps."""
+    found = []
+    for value in vars(port).values():
+        if isinstance(value, Port):
+            found += _loops_of(value)
+        elif is_recurrent(value):
+            found.append(value)
+    return found
+
+
+if __name__ == "__main__":
+    work(Path(sys.argv[1]))

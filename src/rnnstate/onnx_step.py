@@ -1,0 +1,130 @@
+"""Step an exported ONNX file, chunk by chunk, where there is neither Keras nor a backend: NumPy and onnxruntime alone.
+
+Copy this file to a device, if you like: it imports nothing else of rnnstate.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class OnnxStep:
+    """The step model of an ONNX file that `rnnstate.export` wrote.
+
+    Args:
+        path: The file; its manifest lies beside it, with `.json` added to its name.
+
+    Raises:
+        ImportError: If onnxruntime is missing.
+        ValueError: If there is no manifest, or it is that of another file.
+
+    Example:
+
+        step = rnnstate.onnx_step.load("model.onnx")
+        state = step.initial_state(batch_size=3)
+        y, state = step.step(np.ones((3, 5, 2), "float32"), state)
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.manifest = _read_manifest(self.path)
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ImportError("`onnx_step` needs onnxruntime. Install it with: pip install onnxruntime") from error
+        self._session = onnxruntime.InferenceSession(os.fspath(self.path), providers=["CPUExecutionProvider"])
+
+    def initial_state(self, batch_size: int) -> dict[str, np.ndarray]:
+        """Return the state in which every sequence starts, `{leaf: (batch_size, *shape)}`.
+
+        Raises:
+            ValueError: If the initial state depends on observed values, which the file does not know.
+        """
+        return {leaf["leaf"]: _initial(leaf, batch_size) for leaf in self.manifest["state"]}
+
+    def step(self, x: Any, state: Mapping[str, np.ndarray]) -> tuple[Any, dict[str, np.ndarray]]:
+        """Run a chunk from a given state.
+
+        Args:
+            x: Input `(batch, time, features)`; a mapping of input name to array for networks with several inputs.
+            state: The state to start from, by leaf.
+
+        Returns:
+            The output, or a mapping of output name to array if there are several; and the state after the chunk.
+
+        Raises:
+            ValueError: If an input or a leaf is missing, unknown, or has the wrong shape.
+        """
+        feeds = {**self._inputs(x), **self._leaves(state)}
+        _check_batch(feeds)
+        names = [output["name"] for output in self.manifest["outputs"]]
+        names += [leaf["output"] for leaf in self.manifest["state"]]
+        results = dict(zip(names, self._session.run(names, feeds), strict=True))
+        after = {leaf["leaf"]: results.pop(leaf["output"]) for leaf in self.manifest["state"]}
+        return (results.popitem()[1] if len(results) == 1 else results), after
+
+    def _inputs(self, x: Any) -> dict[str, np.ndarray]:
+        expected = self.manifest["inputs"]
+        given = x if isinstance(x, Mapping) else {expected[0]["name"]: x}
+        _check_names("inputs", [tensor["name"] for tensor in expected], list(given))
+        return {t["name"]: _fitted(f"Input `{t['name']}`", given[t["name"]], t) for t in expected}
+
+    def _leaves(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        expected = self.manifest["state"]
+        _check_names("leaves", [leaf["leaf"] for leaf in expected], list(state))
+        return {leaf["input"]: _fitted(f"State leaf `{leaf['leaf']}`", state[leaf["leaf"]], leaf) for leaf in expected}
+
+
+def load(path: str | os.PathLike[str]) -> OnnxStep:
+    """Return the step model of an ONNX file that `rnnstate.export` wrote; see `OnnxStep`."""
+    return OnnxStep(path)
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    place = path.with_name(f"{path.name}.json")
+    try:
+        manifest: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
+        whole = manifest["format"] == "rnnstate-export" and manifest["kind"] == "onnx"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"The manifest of `{path}` must lie beside it. Received: `{place}` ({error}).") from error
+    if not whole or manifest["format_version"] > 1:
+        raise ValueError(f"`{place}` must be the manifest of an ONNX file, of format 1. Received: another one.")
+    if manifest["sha256"] != hashlib.sha256(path.read_bytes()).hexdigest():
+        raise ValueError(
+            f"`{path}` must be the file that its manifest describes. Received: another file. Export it again."
+        )
+    return manifest
+
+
+def _initial(leaf: Mapping[str, Any], batch_size: int) -> np.ndarray:
+    if leaf["initial"] is None:
+        raise ValueError(
+            f"The initial state of `{leaf['leaf']}` is computed from observed values, which this file does not know. "
+            "Give the state to `step` yourself."
+        )
+    shape = (batch_size, *leaf["shape"][1:])
+    return np.broadcast_to(np.asarray(leaf["initial"], dtype=leaf["dtype"]), shape).copy()
+
+
+def _check_names(kind: str, expected: list[str], given: list[str]) -> None:
+    if set(expected) != set(given):
+        raise ValueError(f"The {kind} must be {expected}. Received: {given}.")
+
+
+def _fitted(what: str, value: Any, tensor: Mapping[str, Any]) -> np.ndarray:
+    array = np.asarray(value)
+    pairs = list(zip(tensor["shape"], array.shape, strict=False))
+    if len(pairs) != len(tensor["shape"]) or any(isinstance(size, int) and size != got for size, got in pairs):
+        raise ValueError(f"{what} must have shape {tuple(tensor['shape'])}. Received: shape={array.shape}.")
+    return array.astype(tensor["dtype"], copy=False)
+
+
+def _check_batch(feeds: Mapping[str, np.ndarray]) -> None:
+    sizes = {name: len(value) for name, value in feeds.items()}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"All inputs and leaves must have the same number of rows. Received: {sizes}.")

@@ -1,0 +1,98 @@
+"""The runtime for devices: NumPy and onnxruntime step an exported file as the live model steps."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import nets
+import rnnstate as rs
+from rnnstate import onnx_step
+from rnnstate.initial import Learned
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Return a model whose initial state is learned, and the path of its ONNX file."""
+    keras.utils.set_random_seed(1729)
+    net = keras.Sequential([nets.series_input(), layers.LSTM(3, return_sequences=True, name="lstm"), layers.Dense(2)])
+    model = nets.randomized(rs.StatefulModel(net, initial_state=Learned()))
+    path = tmp_path_factory.mktemp("onnx") / "model.onnx"
+    rs.export(model, path)
+    return model, path
+
+
+def test_steps_as_the_model(exported):
+    """Chunk by chunk, from the learned initial state, the file gives outputs and states of the model."""
+    model, path = exported
+    step = onnx_step.load(path)
+    theirs, ours = step.initial_state(3), model.initial_state(3)
+    assert nets.difference(ours, rs.State(theirs)) == 0.0
+    assert np.abs(theirs["lstm/h"]).max() > 0.1
+    for seed, length in enumerate((5, 1, 2)):
+        x = nets.values(3, length, 2, seed=seed)
+        y, theirs = step.step(x, theirs)
+        expected, ours = model.step(x, ours)
+        assert nets.difference(expected, y) < 1e-5
+        assert nets.difference(ours, rs.State(theirs)) < 1e-5
+
+
+def test_runs_without_keras(exported):
+    """A program that steps the file imports neither Keras nor a backend."""
+    program = (
+        "import sys, numpy as np; from rnnstate import onnx_step\n"
+        f"step = onnx_step.load({str(exported[1])!r})\n"
+        "y, state = step.step(np.ones((2, 5, 2)), step.initial_state(2))\n"
+        "print(y.shape, sorted(state), sorted({'keras', 'jax', 'torch', 'tensorflow'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "(2, 5, 2) ['lstm/c', 'lstm/h'] []"
+
+
+def test_wrong_inputs_are_refused(exported):
+    """A wrong shape, leaf or number of rows is an error that names it."""
+    step = onnx_step.load(exported[1])
+    x, state = np.ones((2, 5, 2)), step.initial_state(2)
+    with pytest.raises(
+        ValueError, match=r"Input `x` must have shape \('batch', 'time', 2\). Received: shape=\(2, 5, 3\)"
+    ):
+        step.step(np.ones((2, 5, 3)), state)
+    with pytest.raises(ValueError, match=r"leaves must be \['lstm/h', 'lstm/c'\]. Received: \['lstm/h'\]"):
+        step.step(x, {"lstm/h": state["lstm/h"]})
+    with pytest.raises(
+        ValueError, match=r"State leaf `lstm/c` must have shape \('batch', 3\). Received: shape=\(2, 7\)"
+    ):
+        step.step(x, {**state, "lstm/c": np.ones((2, 7))})
+    with pytest.raises(ValueError, match="same number of rows"):
+        step.step(x, step.initial_state(3))
+
+
+def test_a_manifest_of_another_file_is_refused(exported, tmp_path):
+    """Without its manifest, or beside that of another file, a file is not run."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(exported[1].read_bytes())
+    with pytest.raises(ValueError, match=r"manifest of .* must lie beside it"):
+        onnx_step.load(path)
+    manifest = json.loads(exported[1].with_name("model.onnx.json").read_text())
+    place = tmp_path / "model.onnx.json"
+    place.write_text(json.dumps({**manifest, "sha256": "0"}))
+    with pytest.raises(ValueError, match="must be the file that its manifest describes"):
+        onnx_step.load(path)
+    place.write_text(json.dumps({**manifest, "format_version": 2}))
+    with pytest.raises(ValueError, match="of format 1"):
+        onnx_step.load(path)
+
+
+def test_an_initial_state_from_observed_values_is_not_known(exported, tmp_path):
+    """Where the initial state is computed from observed values, it must be given."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(exported[1].read_bytes())
+    manifest = json.loads(exported[1].with_name("model.onnx.json").read_text())
+    manifest["state"][0]["initial"] = None
+    (tmp_path / "model.onnx.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="`lstm/h` is computed from observed values"):
+        onnx_step.load(path).initial_state(2)
