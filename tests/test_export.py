@@ -15,7 +15,9 @@ from rnnstate.errors import ExportError
 from rnnstate.exporting import chunks, exporter, verification
 from rnnstate.exporting.formats import FORMATS
 from rnnstate.exporting.plain import plain_step_model
+from rnnstate.exporting.programs import call_step, links_of, programs_of
 from rnnstate.exporting.signature import signature_of
+from rnnstate.initial import Bridge, Given, Learned, Observed
 
 
 def small():
@@ -35,6 +37,11 @@ def masking():
     return keras.Sequential(
         [nets.series_input(), layers.Masking(0.5), layers.LSTM(3, return_sequences=True, name="lstm")]
     )
+
+
+def step_of(model, signature):
+    """Return the first of a model's programs, its step."""
+    return programs_of(model, signature)[0]
 
 
 def trained():
@@ -88,6 +95,67 @@ def test_formats(model, tmp_path, form):
     assert manifest["verified"]["largest_difference"] == done.largest_difference
 
 
+def run_initial(form, path, observed):
+    """Run the second file of an export in its own runtime, and return its outputs by name."""
+    if form == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path)
+        return dict(
+            zip([o.name for o in session.get_outputs()], session.run(None, {"observed": observed}), strict=True)
+        )
+    return keras.saving.load_model(path).predict({"observed": observed}, verbose=0)
+
+
+@pytest.mark.parametrize(("kind", "form"), [*((Observed, form) for form in FORMATS), (Bridge, "keras")])
+def test_a_computed_initial_state_is_a_second_file(tmp_path, kind, form):
+    """An initial state that is computed from known values is exported too, verified, and named in the manifest."""
+    model = nets.randomized(rs.StatefulModel(small(), initial_state=kind(units=5, size=2)))
+    path = tmp_path / f"small{FORMATS[form].suffix}"
+    done = rs.export(model, path, format=form)
+    second = tmp_path / f"small.initial{FORMATS[form].suffix}"
+    assert done.manifest["initial"]["file"] == second.name
+    assert done.manifest["initial"]["inputs"] == [{"name": "observed", "shape": ["batch", 2], "dtype": "float32"}]
+    assert second.exists()
+    if form in ("onnx", "keras"):
+        observed = nets.values(5, 2, seed=7)
+        theirs, ours = run_initial(form, second, observed), model.initial_state(5, observed=observed)
+        assert max(np.abs(theirs[f"state.{n.replace('/', '.')}"] - nets.host(v)).max() for n, v in ours.items()) < 1e-6
+    assert sorted(place.name for place in tmp_path.iterdir()) == sorted([path.name, second.name, f"{path.name}.json"])
+
+
+def test_other_initial_states():
+    """A learned state is a constant row, a whole state is given by the caller, and an unused map has no size yet."""
+    assert signature_of(nets.make(small), None).observed is None
+    assert signature_of(rs.StatefulModel(small(), initial_state=Given()), None).observed is None
+    assert signature_of(rs.StatefulModel(small(), initial_state=Learned()), None).observed is None
+    with pytest.raises(ExportError, match=r"must know how many values it takes. Received: `Observed` before"):
+        signature_of(rs.StatefulModel(small(), initial_state=Observed()), None)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_is_written_in_float32(tmp_path, policy):
+    """A network of mixed precision is exported as it is in float32, from the same weights, and stays as it was."""
+    keras.config.set_dtype_policy(policy)
+    try:
+        net = small()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model = nets.randomized(rs.StatefulModel(net, initial_state=Learned()))
+    whole = rs.StatefulModel(small(), initial_state=Learned())
+    whole.net.set_weights(model.net.get_weights())
+    whole.start.set_weights(model.start.get_weights())
+    done = rs.export(model, tmp_path / "m.keras")
+    assert model.net.layers[0].compute_dtype == policy.removeprefix("mixed_")
+    x, initial = nets.values(3, 5, 2), whole.initial_state(3)
+    file = keras.saving.load_model(done.path)
+    given = {f"state.{name.replace('/', '.')}": nets.host(value) for name, value in initial.items()}
+    y, _ = whole.step(x, initial)
+    assert nets.difference(y, file.predict({"x": x, **given}, verbose=0)["y"]) < 1e-5
+    half, _ = model.step(x, model.initial_state(3))
+    assert nets.difference(nets.host(half).astype("float32"), y) > 1e-4
+
+
 PLAIN = [
     nets.conv_lstm,
     nets.nested_model,
@@ -103,18 +171,18 @@ PLAIN = [
 def test_plain_networks(tmp_path, build):
     """The step model of stock layers, saved and loaded, is the step model, for every composition."""
     model = nets.make(build)
-    signature = signature_of(model.net, model.state_spec, None)
+    signature = signature_of(model, None)
     runs = verification.make_runs(signature, None)
     plain_step_model(model.net, signature).save(tmp_path / "plain.keras")
     loaded = keras.saving.load_model(tmp_path / "plain.keras")
-    file = chunks.run_chunks(loaded.predict_on_batch, runs, verification.links_of(signature))
-    assert verification.largest_difference(verification.live_outputs(model, signature, runs), file) <= 1e-6
+    file = chunks.run_chunks(loaded.predict_on_batch, runs, links_of(signature))
+    assert verification.largest_difference(verification.live_outputs(step_of(model, signature), runs), file) <= 1e-6
 
 
 def test_names_of_several_inputs():
     """Inputs and outputs with names of their own keep them, after `x` and `y`."""
     model = nets.make(nets.several_inputs)
-    signature = signature_of(model.net, model.state_spec, 4)
+    signature = signature_of(model, 4)
     assert [tensor.name for tensor in signature.inputs] == ["x.kind", "x.place", "x.series"]
     assert [tensor.name for tensor in signature.outputs] == ["y.mean", "y.spread"]
     assert [tensor.shape for tensor in signature.inputs] == [("batch", 4), ("batch", 3), ("batch", 4, 2)]
@@ -123,7 +191,7 @@ def test_names_of_several_inputs():
 
 def unrolled_at_one_step(model, signature):
     """Return the known trap: a step that knows the first step alone, whatever the length."""
-    live = verification.call_step
+    live = call_step
 
     def step(inputs):
         outputs = live(model, signature, {**inputs, "x": inputs["x"][:, :1]})
@@ -135,10 +203,10 @@ def unrolled_at_one_step(model, signature):
 def test_a_file_that_unrolled_its_time_is_caught():
     """A file that is right at the traced length alone is refused, and the error says where it differs."""
     model = nets.make(small)
-    signature = signature_of(model.net, model.state_spec, None)
+    signature = signature_of(model, None)
     runs = verification.make_runs(signature, None)
-    live = verification.live_outputs(model, signature, runs)
-    links = verification.links_of(signature)
+    live = verification.live_outputs(step_of(model, signature), runs)
+    links = links_of(signature)
     file = chunks.run_chunks(unrolled_at_one_step(model, signature), runs, links)
     with pytest.raises(
         ExportError, match=r"within 1e-05. Received: `.*` of chunk \d of 3 \(batch=\d\), which differs by"
@@ -150,21 +218,19 @@ def test_a_file_that_unrolled_its_time_is_caught():
 def test_a_file_that_forgets_is_caught():
     """A file that starts every chunk from its first state is refused."""
     model = nets.make(small)
-    signature = signature_of(model.net, model.state_spec, None)
+    signature = signature_of(model, None)
     runs = verification.make_runs(signature, None)
-    live = verification.live_outputs(model, signature, runs)
+    live = verification.live_outputs(step_of(model, signature), runs)
     first = runs[0][0]
     frozen = {tensor.name: first[tensor.name] for tensor in signature.state_inputs.values()}
 
     def step(inputs):
         rows = len(inputs["x"])
-        outputs = verification.call_step(
-            model, signature, {**inputs, **{k: np.repeat(v, rows, 0) for k, v in frozen.items()}}
-        )
+        outputs = call_step(model, signature, {**inputs, **{k: np.repeat(v, rows, 0) for k, v in frozen.items()}})
         return {name: nets.host(value) for name, value in outputs.items()}
 
     with pytest.raises(ExportError, match="must give what the model gives"):
-        verification.largest_difference(live, chunks.run_chunks(step, runs, verification.links_of(signature)))
+        verification.largest_difference(live, chunks.run_chunks(step, runs, links_of(signature)))
 
 
 @pytest.mark.parametrize("wrong", [np.nan, 1.0])
@@ -172,10 +238,10 @@ def test_nothing_is_kept_of_a_file_that_differs(monkeypatch, tmp_path, wrong):
     """A file beyond the tolerance is deleted, with its manifest; NaN is beyond it."""
 
     def work(self):
-        self.artifact.write_text("wrong")
-        outputs = verification.live_outputs(self.model, self.signature, chunks.load_runs(self.folder / "inputs.npz"))
+        self.artifact("step").write_text("wrong")
+        outputs = verification.live_outputs(self.programs[0], chunks.load_runs(self.folder / "step.inputs.npz"))
         outputs[-1][-1]["y"][0, 0] += wrong
-        chunks.save_runs(self.folder / "outputs.npz", outputs)
+        chunks.save_runs(self.folder / "step.outputs.npz", outputs)
 
     monkeypatch.setattr(exporter._Job, "_work", work)
     with pytest.raises(ExportError, match=r"Received: `y` of chunk 3 of 3 \(batch=3\), which differs by .*was deleted"):
@@ -208,7 +274,7 @@ def test_wrong_uses_are_refused(monkeypatch, tmp_path):
 def test_networks_that_no_format_holds_are_refused(tmp_path):
     """A fixed time is kept, and axes that stay open are an error."""
     fixed = rs.StatefulModel(keras.Sequential([keras.Input((4, 2)), layers.GRU(3)]))
-    assert signature_of(fixed.net, fixed.state_spec, None).time == 4
+    assert signature_of(fixed, None).time == 4
     with pytest.raises(ExportError, match=r"`time` must be 4, .*Received: time=5"):
         rs.export(fixed, tmp_path / "m.onnx", time=5)
     x = keras.Input((None, 2), name="x")

@@ -12,7 +12,7 @@ from keras import layers
 import nets
 import rnnstate as rs
 from rnnstate import onnx_step
-from rnnstate.initial import Learned
+from rnnstate.initial import Learned, Observed
 
 
 @pytest.fixture(scope="module")
@@ -87,12 +87,38 @@ def test_a_manifest_of_another_file_is_refused(exported, tmp_path):
         onnx_step.load(path)
 
 
-def test_an_initial_state_from_observed_values_is_not_known(exported, tmp_path):
-    """Where the initial state is computed from observed values, it must be given."""
+def test_an_initial_state_from_observed_values(tmp_path):
+    """Where the initial state is computed from known values, the second file computes it; without them it is refused."""
+    net = keras.Sequential([nets.series_input(), layers.LSTM(3, return_sequences=True, name="lstm"), layers.Dense(2)])
+    model = nets.randomized(rs.StatefulModel(net, initial_state=Observed(size=5)))
+    rs.export(model, tmp_path / "model.onnx")
+    step, observed = onnx_step.load(tmp_path / "model.onnx"), nets.values(3, 5, seed=11)
+    ours = model.initial_state(3, observed=observed)
+    assert nets.difference(ours, rs.State(step.initial_state(3, observed))) < 1e-6
+    assert np.abs(nets.host(ours["lstm/h"])).max() > 0.1
+    with pytest.raises(ValueError, match=r"computed from observed values, \('batch', 5\). Received: none"):
+        step.initial_state(3)
+    with pytest.raises(ValueError, match=r"Observed values must have shape \('batch', 5\). Received: shape=\(3, 2\)"):
+        step.initial_state(3, np.ones((3, 2)))
+    with pytest.raises(ValueError, match=r"must have 2 rows. Received: shape=\(3, 5\)"):
+        step.initial_state(2, observed)
+    (tmp_path / "model.initial.onnx").write_bytes(b"other")
+    with pytest.raises(ValueError, match=r"model.initial.onnx` must be the file that its manifest describes"):
+        onnx_step.load(tmp_path / "model.onnx")
+
+
+def test_observed_values_that_nothing_takes_are_refused(exported):
+    """A constant initial state takes no known values."""
+    with pytest.raises(ValueError, match="takes no observed values"):
+        onnx_step.load(exported[1]).initial_state(2, np.ones((2, 5)))
+
+
+def test_a_whole_initial_state_must_be_given(exported, tmp_path):
+    """Where the whole state comes with the data, the file has none."""
     path = tmp_path / "model.onnx"
     path.write_bytes(exported[1].read_bytes())
     manifest = json.loads(exported[1].with_name("model.onnx.json").read_text())
     manifest["state"][0]["initial"] = None
     (tmp_path / "model.onnx.json").write_text(json.dumps(manifest))
-    with pytest.raises(ValueError, match="`lstm/h` is computed from observed values"):
+    with pytest.raises(ValueError, match="`lstm/h` must be given whole"):
         onnx_step.load(path).initial_state(2)

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -60,6 +61,39 @@ def test_kept_states_are_where_the_keys_stand(trained) -> None:
             assert standing.places[row].open
             for name, leaf in state.numpy().items():
                 np.testing.assert_allclose(standing.state[name][row : row + 1], leaf, atol=1e-6)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_exporting_a_run(trained, tmp_path, scaled) -> None:
+    """An exported RUN predicts what its model predicts; with its scaling inside, from the data as they are."""
+    run = load_run(trained / "RUN")
+    assert main(["export", str(trained / "RUN"), str(tmp_path / "m.keras"), *["--scaled"] * scaled]) == 0
+    manifest = json.loads((tmp_path / "m.keras.json").read_text())
+    assert manifest["metadata"]["inputs"] == ["load", "warmth"]
+    assert (manifest["metadata"]["targets"], manifest["metadata"]["horizon"]) == (["load"], run.settings.horizon)
+    assert manifest["metadata"]["scaling"] == {
+        "included": scaled,
+        "mean": run.scaling.mean.tolist(),
+        "std": run.scaling.std.tolist(),
+    }
+    assert [leaf["leaf"] for leaf in manifest["state"]] == list(run.model.state_spec)
+    assert manifest["fingerprint"] == run.model.state_spec.fingerprint
+    raw = read_series(read_table(str(trained / "data.csv")), run.settings.columns)[0].values[GAP + 1 :]
+    state = {leaf["input"]: run.end.state[leaf["leaf"]][:1] for leaf in manifest["state"]}
+    expected, _ = run.model.step(run.scaling.scale(raw)[None].astype("float32"), run.end.state.rows([0]))
+    expected = keras.ops.convert_to_numpy(expected)
+    given = raw if scaled else run.scaling.scale(raw)
+    found = keras.saving.load_model(tmp_path / "m.keras").predict({"x": given[None], **state}, verbose=0)["y"]
+    wanted = run.scaling.unscale_targets(expected) if scaled else expected
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
+    assert np.abs(run.scaling.unscale_targets(expected) - expected).max() > 1
+
+
+def test_scaling_needs_a_run(trained, tmp_path, capsys) -> None:
+    """A `.keras` file alone does not know the scaling."""
+    assert main(["export", str(trained / "RUN" / "model.keras"), str(tmp_path / "m.keras"), "--scaled"]) == 1
+    assert "`--scaled` needs a RUN, which knows its scaling. Received: " in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", FILES[1:])

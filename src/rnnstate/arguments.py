@@ -166,9 +166,14 @@ def _add_export(commands: Commands) -> None:
         commands,
         "export",
         "Write the step model of a model for another runtime, verified there, with a manifest beside it.",
-        "rnnstate export power.run/model.keras power.stablehlo",
+        "rnnstate export power.run power.stablehlo --scaled",
     )
-    parser.add_argument("path", type=Path, metavar="MODEL.keras", help="any Keras model that can be carried")
+    parser.add_argument(
+        "path",
+        type=Path,
+        metavar="RUN|MODEL.keras",
+        help="folder of a training, or any Keras model that can be carried",
+    )
     parser.add_argument(
         "out", type=Path, metavar="FILE", help="file to write: .onnx, .tflite, .stablehlo, .keras, a folder"
     )
@@ -176,6 +181,11 @@ def _add_export(commands: Commands) -> None:
         "--format", choices=("onnx", "saved_model", "litert", "stablehlo", "keras"), help="by the suffix if left out"
     )
     parser.add_argument("--time", type=int, metavar="N", help="steps of each call; any number if left out, LiteRT one")
+    parser.add_argument(
+        "--scaled",
+        action="store_true",
+        help="take and give the units of the data: the scaling of RUN goes into the file",
+    )
     parser.add_argument("--force", action="store_true", help="replace FILE")
 
 

@@ -123,7 +123,7 @@ def _diff(options: argparse.Namespace) -> int:
 def _export(options: argparse.Namespace) -> int:
     from rnnstate.inspecting import export_model
 
-    done = export_model(options.path, options.out, options.format, options.time, options.force)
+    done = export_model(options.path, options.out, options.format, options.time, options.force, options.scaled)
     say(f"Wrote {done.path} and {done.manifest_path}: at most {done.largest_difference:.1e} from the model.")
     return 0
 

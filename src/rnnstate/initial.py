@@ -220,6 +220,11 @@ class Observed(InitialState):
         leaves = zip(own.values(), self._maps, self._model.spec.values(), strict=True)
         return State.unchecked(own, [o + ops.reshape(dense(values), (-1, *leaf.shape)) for o, dense, leaf in leaves])
 
+    @property
+    def maps(self) -> tuple[Any, list[Any]]:
+        """The hidden layer, or `None`, and one layer for each leaf."""
+        return self._hidden, self._maps
+
     def _values_of(self, observed: Any) -> Any:
         return observed
 

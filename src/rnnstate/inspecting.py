@@ -6,6 +6,7 @@ from typing import Any
 
 from rnnstate.errors import DataError
 from rnnstate.runs import load_model, load_run
+from rnnstate.scaled import about_columns, with_scaling
 from rnnstate.scores import text_table
 from rnnstate.spec import LeafSpec
 from rnnstate.tables import counted
@@ -43,11 +44,17 @@ def findings(path: Path) -> tuple[list[str], bool]:
     return [str(finding) for finding in found] or ["Nothing to report."], any(f.level == "error" for f in found)
 
 
-def export_model(path: Path, out: Path, form: str | None, time: int | None, force: bool) -> Any:
-    """Export a `.keras` file, a plain Keras model too."""
+def export_model(path: Path, out: Path, form: str | None, time: int | None, force: bool, scaled: bool) -> Any:
+    """Export the model of a RUN, with its scaling if asked to, or a `.keras` file, a plain Keras model too."""
     from rnnstate.exporting import export
     from rnnstate.model import StatefulModel
 
+    if path.is_dir():
+        run = load_run(path)
+        model, metadata = (with_scaling(run) if scaled else run.model), about_columns(run, included=scaled)
+        return export(model, out, form, time=time, force=force, metadata=metadata)
+    if scaled:
+        raise DataError(f"`--scaled` needs a RUN, which knows its scaling. Received: {path}, which is no folder.")
     model = load_model(path)
     stateful = model if isinstance(model, StatefulModel) else StatefulModel(model)
     return export(stateful, out, form, time=time, force=force)

@@ -33,19 +33,30 @@ class OnnxStep:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.manifest = _read_manifest(self.path)
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ImportError("`onnx_step` needs onnxruntime. Install it with: pip install onnxruntime") from error
-        self._session = onnxruntime.InferenceSession(os.fspath(self.path), providers=["CPUExecutionProvider"])
+        self._session = _session(self.path)
+        initial = self.manifest["initial"]
+        self._initial = initial and _session(self.path.with_name(initial["file"]))
 
-    def initial_state(self, batch_size: int) -> dict[str, np.ndarray]:
+    def initial_state(self, batch_size: int, observed: Any = None) -> dict[str, np.ndarray]:
         """Return the state in which every sequence starts, `{leaf: (batch_size, *shape)}`.
 
+        Args:
+            batch_size: Number of rows.
+            observed: Known values `(batch_size, values)`, for an initial state that is computed from them.
+
         Raises:
-            ValueError: If the initial state depends on observed values, which the file does not know.
+            ValueError: If observed values are missing, not taken, or of the wrong shape; or if the initial state is
+                one that must be given whole.
         """
-        return {leaf["leaf"]: _initial(leaf, batch_size) for leaf in self.manifest["state"]}
+        _check_observed(self.manifest["initial"], observed)
+        if self._initial is None:
+            return {leaf["leaf"]: _initial(leaf, batch_size) for leaf in self.manifest["state"]}
+        (tensor,) = self.manifest["initial"]["inputs"]
+        values = _fitted("Observed values", observed, tensor)
+        if len(values) != batch_size:
+            raise ValueError(f"Observed values must have {batch_size} rows. Received: shape={values.shape}.")
+        results = self._initial.run([leaf["input"] for leaf in self.manifest["state"]], {tensor["name"]: values})
+        return dict(zip((leaf["leaf"] for leaf in self.manifest["state"]), results, strict=True))
 
     def step(self, x: Any, state: Mapping[str, np.ndarray]) -> tuple[Any, dict[str, np.ndarray]]:
         """Run a chunk from a given state.
@@ -94,17 +105,40 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise ValueError(f"The manifest of `{path}` must lie beside it. Received: `{place}` ({error}).") from error
     if not whole or manifest["format_version"] > 1:
         raise ValueError(f"`{place}` must be the manifest of an ONNX file, of format 1. Received: another one.")
-    if manifest["sha256"] != hashlib.sha256(path.read_bytes()).hexdigest():
+    for file in filter(None, (manifest, manifest["initial"])):
+        _check_hash(path.with_name(file["file"]) if file is not manifest else path, file["sha256"])
+    return manifest
+
+
+def _check_hash(path: Path, expected: str) -> None:
+    if not path.is_file() or expected != hashlib.sha256(path.read_bytes()).hexdigest():
         raise ValueError(
             f"`{path}` must be the file that its manifest describes. Received: another file. Export it again."
         )
-    return manifest
+
+
+def _session(path: Path) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError("`onnx_step` needs onnxruntime. Install it with: pip install onnxruntime") from error
+    return onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
+
+
+def _check_observed(initial: Any, observed: Any) -> None:
+    if initial and observed is None:
+        raise ValueError(
+            f"The initial state is computed from observed values, {tuple(initial['inputs'][0]['shape'])}. Received: none. "
+            "Give `observed=`."
+        )
+    if observed is not None and not initial:
+        raise ValueError("The initial state takes no observed values. Received: some. Leave `observed` out.")
 
 
 def _initial(leaf: Mapping[str, Any], batch_size: int) -> np.ndarray:
     if leaf["initial"] is None:
         raise ValueError(
-            f"The initial state of `{leaf['leaf']}` is computed from observed values, which this file does not know. "
+            f"The initial state of `{leaf['leaf']}` must be given whole. Received: a manifest without it. "
             "Give the state to `step` yourself."
         )
     shape = (batch_size, *leaf["shape"][1:])

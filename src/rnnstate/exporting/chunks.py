@@ -59,6 +59,11 @@ def load_runs(path: Path) -> list[list[Arrays]]:
     return runs
 
 
+def run_job(folder: Path, name: str, step: Step, links: Mapping[str, str]) -> None:
+    """Run one program of a job on its inputs, and leave its outputs beside them."""
+    save_runs(folder / f"{name}.outputs.npz", run_chunks(step, load_runs(folder / f"{name}.inputs.npz"), links))
+
+
 def main(folder: Path) -> None:
     """Run the plain `.keras` file of a job."""
     import importlib
@@ -68,15 +73,11 @@ def main(folder: Path) -> None:
     job = json.loads((folder / "job.json").read_text())
     for module in job["modules"]:
         importlib.import_module(module)
-    model = keras.saving.load_model(folder / job["artifact"], safe_mode=False)
-    if "rnnstate" in sys.modules:
-        raise RuntimeError("The plain model must load without rnnstate, which one of its modules imports.")
-
-    def step(inputs: Arrays) -> dict[str, Any]:
-        outputs: dict[str, Any] = model.predict_on_batch(inputs)
-        return outputs
-
-    save_runs(folder / "outputs.npz", run_chunks(step, load_runs(folder / "inputs.npz"), job["links"]))
+    for name, links in job["programs"].items():
+        model = keras.saving.load_model(folder / f"{name}.keras", safe_mode=False)
+        if "rnnstate" in sys.modules:
+            raise RuntimeError("The plain model must load without rnnstate, which one of its modules imports.")
+        run_job(folder, name, model.predict_on_batch, links)
 
 
 if __name__ == "__main__":

@@ -54,6 +54,7 @@ def _classes(model: Any) -> Iterator[type]:
             yield type(part)
     for port in model._parts.owners.values():
         yield type(port)
+    yield type(model.start)
 
 
 def _importable(module: str) -> bool:

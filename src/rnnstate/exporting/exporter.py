@@ -3,25 +3,29 @@
 import json
 import os
 import random
+import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from rnnstate.errors import ExportError
 from rnnstate.exporting import chunks, verification, worker
 from rnnstate.exporting.custom import Custom, custom_of
 from rnnstate.exporting.formats import Format, find_format
-from rnnstate.exporting.manifest import manifest_of, manifest_path, write_manifest
-from rnnstate.exporting.plain import plain_step_model
+from rnnstate.exporting.manifest import initial_path, manifest_of, manifest_path, write_manifest
+from rnnstate.exporting.plain import plain_initial_model, plain_step_model
+from rnnstate.exporting.programs import programs_of
+from rnnstate.exporting.rebuilding import in_float32
 from rnnstate.exporting.signature import Signature, signature_of
 
 
@@ -49,19 +53,23 @@ def export(
     *,
     time: int | None = None,
     force: bool = False,
+    metadata: Mapping[str, Any] | None = None,
 ) -> Export:
     """Write the step model `(x, state) -> (y, state)` for another runtime, and verify it there.
 
     The file is run in its own runtime, at several batch sizes and lengths, in chunks that carry the state, and compared
-    with the live model. It is kept only if it gives the same. The model and its states are never changed.
+    with the live model. It is kept only if it gives the same. The model and its states are never changed. A network of
+    mixed precision is written and compared in float32.
 
     Args:
         model: A `StatefulModel`, trained or not.
-        path: The file to write; a manifest is written beside it, at `path` with `.json` added.
+        path: The file to write; a manifest is written beside it, at `path` with `.json` added. An initial state that is
+            computed from observed values is a second file, `model.initial.onnx` beside `model.onnx`.
         format: `"onnx"`, `"saved_model"`, `"litert"`, `"stablehlo"` or `"keras"`; by the suffix of `path` if left out.
         time: Number of steps of each call. Any number if left out, where the format allows; LiteRT does not, and takes
             one step at a time.
         force: Whether to replace what is at `path`.
+        metadata: What else the manifest is to say, as JSON can hold it.
 
     Returns:
         An `Export` with the manifest and the largest difference.
@@ -80,11 +88,15 @@ def export(
     place = Path(path)
     form = find_format(place, format)
     _check_model(model, place, time, force)
-    signature = signature_of(model.net, model.state_spec, time if time or form.dynamic_time else 1)
+    _check_metadata(metadata)
     with tempfile.TemporaryDirectory() as folder, _random_numbers_kept():
-        job = _Job(model, form, signature, Path(folder))
+        custom = custom_of(model)
+        model = in_float32(model, custom.objects)
+        signature = signature_of(model, time if time or form.dynamic_time else 1)
+        job = _Job(model, form, signature, Path(folder), custom)
         difference = job.run()
-        _move(job.artifact, place)
+        for name, target in _places(place, signature).items():
+            _move(job.artifact(name), target)
     manifest = manifest_of(
         place,
         form.name,
@@ -98,25 +110,32 @@ def export(
             "batch_sizes": list(verification.batch_sizes(signature)),
             "chunks": list(verification.chunk_lengths(signature)),
         },
+        metadata=dict(metadata or {}),
     )
     write_manifest(manifest_path(place), manifest)
     return Export(place, manifest_path(place), manifest, difference)
 
 
 class _Job:
-    """One file, made and run in a folder that goes away."""
+    """The files of one export, made and run in a folder that goes away."""
 
-    def __init__(self, model: Any, form: Format, signature: Signature, folder: Path) -> None:
+    def __init__(self, model: Any, form: Format, signature: Signature, folder: Path, custom: Custom) -> None:
         self.model, self.form, self.signature, self.folder = model, form, signature, folder
-        self.artifact = folder / f"artifact{form.suffix}"
+        self.programs = programs_of(model, signature)
         self.initial = _initial_row(model)
-        self.custom = custom_of(model)
+        self.custom = custom
+
+    def artifact(self, name: str) -> Path:
+        """Return the place of one program's file."""
+        return self.folder / f"{name}{self.form.suffix}"
 
     def run(self) -> float:
-        """Write the file and return how far it is from the model, at most."""
-        runs = verification.make_runs(self.signature, self.initial)
-        live = verification.live_outputs(self.model, self.signature, runs)
-        chunks.save_runs(self.folder / "inputs.npz", runs)
+        """Write the files and return how far they are from the model, at most."""
+        live = {}
+        for program in self.programs:
+            runs = verification.runs_of(program, self.signature, self.initial)
+            live[program.name] = verification.live_outputs(program, runs)
+            chunks.save_runs(self.folder / f"{program.name}.inputs.npz", runs)
         self._write_job()
         try:
             self._work()
@@ -124,14 +143,18 @@ class _Job:
             raise
         except Exception as error:
             raise self._failure(f"{type(error).__name__}: {error}") from error
-        return verification.largest_difference(live, chunks.load_runs(self.folder / "outputs.npz"))
+        return max(
+            verification.largest_difference(runs, chunks.load_runs(self.folder / f"{name}.outputs.npz"))
+            for name, runs in live.items()
+        )
 
     def _write_job(self) -> None:
         job = {
             "format": self.form.name,
-            "artifact": self.artifact.name,
+            "suffix": self.form.suffix,
             "signature": self.signature.to_json(),
-            "links": verification.links_of(self.signature),
+            "programs": {program.name: program.links for program in self.programs},
+            "start": keras.saving.serialize_keras_object(self.model.start),
             "custom": self.custom.classes,
             "modules": self.custom.modules,
         }
@@ -139,14 +162,20 @@ class _Job:
 
     def _work(self) -> None:
         if self.form.backend is None:
-            plain_step_model(self.model.net, self.signature).save(self.artifact)
+            self._save_plain()
             self._start([sys.executable, "-P", chunks.__file__], keras.config.backend())
             return
         self.model.net.save(self.folder / "net.keras")
+        np.savez(self.folder / "start.npz", *self.model.start.get_weights())
         if self.form.backend == keras.config.backend():
             worker.work(self.folder, self.custom.objects)
         else:
             self._start([sys.executable, "-P", "-m", worker.__name__], self.form.backend)
+
+    def _save_plain(self) -> None:
+        plain_step_model(self.model.net, self.signature).save(self.artifact("step"))
+        if self.signature.observed is not None:
+            plain_initial_model(self.model.start, self.signature).save(self.artifact("initial"))
 
     def _start(self, command: list[str], backend: str) -> None:
         """Run a program on the job, under a backend of its own."""
@@ -179,8 +208,17 @@ def _check_model(model: Any, path: Path, time: int | None, force: bool) -> None:
         )
     if time is not None and time < 1:
         raise ExportError(f"`time` must be at least 1. Received: time={time}.")
-    if path.exists() and not force:
-        raise ExportError(f"`path` must not exist yet. Received: path={str(path)!r}. Use `force=True` to replace it.")
+    places = [path, initial_path(path)] if model.start.needs_observed else [path]
+    taken = [str(place) for place in places if place.exists()]
+    if taken and not force:
+        raise ExportError(f"`path` must not exist yet. Received: path={taken[0]!r}. Use `force=True` to replace it.")
+
+
+def _check_metadata(metadata: Mapping[str, Any] | None) -> None:
+    try:
+        json.dumps(metadata, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ExportError(f"`metadata` must be what JSON can hold. Received: {metadata!r:.80} ({error}).") from error
 
 
 def _check_reachable(custom: Custom, form: Format) -> None:
@@ -209,8 +247,16 @@ def _random_numbers_kept() -> Iterator[None]:
         random.setstate(kept)
 
 
+def _places(path: Path, signature: Signature) -> dict[str, Path]:
+    """Return where the file of each program goes."""
+    return {"step": path} | ({} if signature.observed is None else {"initial": initial_path(path)})
+
+
 def _move(artifact: Path, place: Path) -> None:
+    """Put a file or folder in its place, which holds a whole one at any moment."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    near = place.with_name(f".{secrets.token_hex(4)}{place.name}")
+    shutil.move(artifact, near)
     if place.is_dir():
         shutil.rmtree(place)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(artifact, place)
+    os.replace(near, place)

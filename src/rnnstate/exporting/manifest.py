@@ -31,11 +31,16 @@ def manifest_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.json")
 
 
+def initial_path(path: Path) -> Path:
+    """Return the place of the second file, for an initial state that is computed: `model.initial.onnx`."""
+    return path.with_name(f"{path.stem}.initial{path.suffix}")
+
+
 def manifest_of(path: Path, form: str, signature: Signature, initial: Arrays | None, **fields: Any) -> dict[str, Any]:
     """Return the manifest of an exported file.
 
     Args:
-        path: The file.
+        path: The file; that of the initial state lies beside it.
         form: Its format.
         signature: Its inputs and outputs.
         initial: One row of the initial state, or `None` if it depends on observed values.
@@ -47,12 +52,13 @@ def manifest_of(path: Path, form: str, signature: Signature, initial: Arrays | N
         "rnnstate_version": __version__,
         "kind": form,
         "file": path.name,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None,
+        "sha256": _hash(path),
         "batch": signature.batch or "any",
         "time": signature.time or "any",
         "inputs": [tensor_json(tensor) for tensor in signature.inputs],
         "outputs": [tensor_json(tensor) for tensor in signature.outputs],
         "state": [_leaf_json(name, signature, initial) for name in signature.leaves],
+        "initial": _initial_json(initial_path(path), signature),
         "versions": _versions(),
         **fields,
     }
@@ -66,6 +72,16 @@ def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
 def tensor_json(tensor: Any) -> dict[str, Any]:
     """Return name, shape and dtype of an input or output."""
     return {"name": tensor.name, "shape": list(tensor.shape), "dtype": tensor.dtype}
+
+
+def _initial_json(path: Path, signature: Signature) -> dict[str, Any] | None:
+    if signature.observed is None:
+        return None
+    return {"file": path.name, "sha256": _hash(path), "inputs": [tensor_json(signature.observed)]}
+
+
+def _hash(path: Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def _leaf_json(name: str, signature: Signature, initial: Arrays | None) -> dict[str, Any]:

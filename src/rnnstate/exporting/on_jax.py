@@ -6,21 +6,17 @@ from typing import Any
 import jax
 from jax import export
 
-from rnnstate.exporting.chunks import Arrays, Step
-from rnnstate.exporting.signature import Signature, call_step
+from rnnstate.exporting.chunks import Step
+from rnnstate.exporting.programs import Program
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def write(form: str, path: Path, model: Any, signature: Signature) -> Step:
+def write(form: str, path: Path, model: Any, program: Program) -> Step:
     """Write a file, and return a function that runs it in its own runtime."""
     batch, time = export.symbolic_shape("batch, time")
-    inputs = {t.name: jax.ShapeDtypeStruct(t.sizes(batch, time), t.dtype) for t in signature.all_inputs}
-
-    def step(arrays: Arrays) -> dict[str, Any]:
-        return call_step(model, signature, arrays)
-
-    exported = export.export(jax.jit(step), platforms=PLATFORMS)(inputs)
+    inputs = {t.name: jax.ShapeDtypeStruct(t.sizes(batch, time), t.dtype) for t in program.inputs}
+    exported = export.export(jax.jit(program.call), platforms=PLATFORMS)(inputs)
     path.write_bytes(exported.serialize())
     return _runner(path)
 

@@ -9,33 +9,38 @@ import numpy as np
 import tensorflow as tf
 
 from rnnstate.exporting.chunks import Arrays, Step
-from rnnstate.exporting.signature import Signature, Tensor, call_step
+from rnnstate.exporting.programs import Program
+from rnnstate.exporting.signature import Tensor
 
 OPSET = 17
 
 
-def write(form: str, path: Path, model: Any, signature: Signature) -> Step:
+def write(form: str, path: Path, model: Any, program: Program) -> Step:
     """Write a file, and return a function that runs it in its own runtime."""
-    function = tf.function(lambda inputs: call_step(model, signature, inputs), autograph=False)
-    return _WRITERS[form](path, model, signature, function)
+    function = tf.function(program.call, autograph=False)
+    return _WRITERS[form](path, model, program, function)
 
 
-def _saved_model(path: Path, model: Any, signature: Signature, function: Any) -> Step:
-    _save(path, model, signature, function)
+def _saved_model(path: Path, model: Any, program: Program, function: Any) -> Step:
+    _save(path, model, program, function)
     loaded = tf.saved_model.load(str(path))  # keeps its variables alive
-    return lambda inputs: dict(loaded.step({name: tf.constant(value) for name, value in inputs.items()}))
+
+    def run(inputs: Arrays) -> dict[str, Any]:
+        return dict(getattr(loaded, program.name)({name: tf.constant(value) for name, value in inputs.items()}))
+
+    return run
 
 
-def _save(path: Path, model: Any, signature: Signature, function: Any) -> None:
+def _save(path: Path, model: Any, program: Program, function: Any) -> None:
     module = tf.Module()
-    module.step = function
-    module.weights = [variable.value for variable in model.net.variables]
-    tf.saved_model.save(module, str(path), signatures=function.get_concrete_function(_specs(signature)))
+    setattr(module, program.name, function)
+    module.weights = [variable.value for variable in [*model.net.variables, *model.start.variables]]
+    tf.saved_model.save(module, str(path), signatures=function.get_concrete_function(_specs(program)))
 
 
-def _litert(path: Path, model: Any, signature: Signature, function: Any) -> Step:
+def _litert(path: Path, model: Any, program: Program, function: Any) -> Step:
     with tempfile.TemporaryDirectory() as folder:
-        _save(Path(folder), model, signature, function)
+        _save(Path(folder), model, program, function)
         path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())
     from ai_edge_litert.interpreter import Interpreter
 
@@ -47,22 +52,22 @@ def _litert(path: Path, model: Any, signature: Signature, function: Any) -> Step
     return step
 
 
-def _onnx(path: Path, model: Any, signature: Signature, function: Any) -> Step:
+def _onnx(path: Path, model: Any, program: Program, function: Any) -> Step:
     import onnx
     import tf2onnx
 
-    names = [tensor.name for tensor in signature.all_inputs]
+    names = [tensor.name for tensor in program.inputs]
 
     # The converter knows Keras' loops only where they are not inside the call of another function.
     def positional(*arrays: Any) -> tuple[Any, ...]:
-        outputs = call_step(model, signature, dict(zip(names, arrays, strict=True)))
-        return tuple(outputs[tensor.name] for tensor in signature.all_outputs)
+        outputs = program.call(dict(zip(names, arrays, strict=True)))
+        return tuple(outputs[tensor.name] for tensor in program.outputs)
 
-    specs = [_specs(signature)[name] for name in names]
+    specs = [_specs(program)[name] for name in names]
     graph, _ = tf2onnx.convert.from_function(
         tf.function(positional, autograph=False), input_signature=specs, opset=OPSET
     )
-    onnx.save(_named(graph, signature), os.fspath(path))
+    onnx.save(_named(graph, program), os.fspath(path))
     return run_onnx(path)
 
 
@@ -75,20 +80,20 @@ def run_onnx(path: Path) -> Step:
     return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
 
 
-def _named(graph: Any, signature: Signature) -> Any:
+def _named(graph: Any, program: Program) -> Any:
     """Give outputs and open axes their names; the converter numbers them."""
     from onnx import helper
 
     nodes = [
         helper.make_node("Identity", [old.name], [tensor.name])
-        for old, tensor in zip(graph.graph.output, signature.all_outputs, strict=True)
+        for old, tensor in zip(graph.graph.output, program.outputs, strict=True)
     ]
     types = {info.name: info.type.tensor_type.elem_type for info in graph.graph.input}
     kinds = [info.type.tensor_type.elem_type for info in graph.graph.output]
-    inputs = [helper.make_tensor_value_info(t.name, types[t.name], t.shape) for t in signature.all_inputs]
+    inputs = [helper.make_tensor_value_info(t.name, types[t.name], t.shape) for t in program.inputs]
     outputs = [
         helper.make_tensor_value_info(tensor.name, kind, tensor.shape)
-        for tensor, kind in zip(signature.all_outputs, kinds, strict=True)
+        for tensor, kind in zip(program.outputs, kinds, strict=True)
     ]
     graph.graph.node.extend(nodes)
     for fields, values in ((graph.graph.input, inputs), (graph.graph.output, outputs)):
@@ -97,8 +102,8 @@ def _named(graph: Any, signature: Signature) -> Any:
     return graph
 
 
-def _specs(signature: Signature) -> dict[str, Any]:
-    return {tensor.name: _spec(tensor) for tensor in signature.all_inputs}
+def _specs(program: Program) -> dict[str, Any]:
+    return {tensor.name: _spec(tensor) for tensor in program.inputs}
 
 
 def _spec(tensor: Tensor) -> Any:

@@ -5,13 +5,14 @@ the network, and its final state is an output.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import keras
 from keras import layers, tree
 
 from rnnstate.errors import ExportError
 from rnnstate.exporting.signature import Signature, Tensor
+from rnnstate.initial import Bridge, Observed
 from rnnstate.network import inputs_of, is_container
 from rnnstate.ports import BidirectionalPort, RecurrentPort, find_port, leaf_names, runs_backward
 
@@ -39,6 +40,38 @@ def plain_step_model(net: Any, signature: Signature) -> Any:
     for original, copy in graph.copies:
         copy.set_weights(original.get_weights())
     return model
+
+
+def plain_initial_model(start: Any, signature: Signature) -> Any:
+    """Return a Functional model of an initial state that is computed: known values in, one output for each leaf.
+
+    Raises:
+        ExportError: If it is no map of stock layers.
+    """
+    observed = cast(Tensor, signature.observed)
+    if type(start) not in (Observed, Bridge):
+        raise ExportError(
+            f'format="keras" is made of stock layers. Received: the initial state `{type(start).__name__}`. '
+            "Use another format."
+        )
+    shape = observed.sizes(None, None)
+    x = keras.Input(shape[1:], batch_size=shape[0], dtype=observed.dtype, name=observed.name)
+    hidden, maps = start.maps
+    value = x if hidden is None else _twin(hidden)(x)
+    outputs = {
+        tensor.name: layers.Reshape(leaf.shape, name=f"{dense.name}_leaf")(_twin(dense)(value))
+        for dense, (tensor, leaf) in zip(
+            maps, zip(signature.state_inputs.values(), signature.leaves.values(), strict=True), strict=True
+        )
+    }
+    model = keras.Model({observed.name: x}, outputs, name="initial_state")
+    for layer in filter(None, (hidden, *maps)):
+        model.get_layer(layer.name).set_weights(layer.get_weights())
+    return model
+
+
+def _twin(layer: Any) -> Any:
+    return type(layer).from_config(layer.get_config())
 
 
 class _Slot(keras.Layer):

@@ -12,6 +12,7 @@ import keras
 from keras import tree
 
 from rnnstate.errors import ExportError
+from rnnstate.initial import Given
 from rnnstate.network import inputs_of
 from rnnstate.spec import LeafSpec, StateSpec
 
@@ -41,6 +42,7 @@ class Signature:
         leaves: Leaf name to shape and dtype of the state.
         batch: The number of rows, if it is fixed.
         time: The number of steps of each call, if it is fixed.
+        observed: The known values that the initial state is computed from, if it is.
     """
 
     inputs: tuple[Tensor, ...]
@@ -48,6 +50,7 @@ class Signature:
     leaves: dict[str, LeafSpec]
     batch: int | None
     time: int | None
+    observed: Tensor | None = None
 
     @property
     def state_inputs(self) -> dict[str, Tensor]:
@@ -84,20 +87,23 @@ class Signature:
             for key in ("inputs", "outputs")
         }
         leaves = {name: LeafSpec(tuple(leaf["shape"]), leaf["dtype"]) for name, leaf in fields["leaves"].items()}
-        return cls(**tensors, leaves=leaves, batch=fields["batch"], time=fields["time"])
+        known = fields["observed"]
+        observed = known and Tensor(known["name"], tuple(known["shape"]), known["dtype"])
+        return cls(**tensors, leaves=leaves, batch=fields["batch"], time=fields["time"], observed=observed)
 
 
-def signature_of(net: Any, spec: StateSpec, time: int | None) -> Signature:
-    """Return the signature of a network's step model.
+def signature_of(model: Any, time: int | None) -> Signature:
+    """Return the signature of a model's step.
 
     Args:
-        net: The network.
-        spec: Its leaves.
+        model: A `StatefulModel`.
         time: Steps of each call, or `None` for any number.
 
     Raises:
-        ExportError: If the network fixes another time, or leaves more open than batch and time.
+        ExportError: If the network fixes another time, or leaves more open than batch and time; or if it is not known
+            how many values the initial state is computed from.
     """
+    net, spec = model.net, model.state_spec
     given = tree.flatten(inputs_of(net))
     batch = next((tensor.shape[0] for tensor in given if tensor.shape[0] is not None), None)
     steps = {tensor.shape[1] for tensor in given if len(tensor.shape) > 1}
@@ -111,16 +117,20 @@ def signature_of(net: Any, spec: StateSpec, time: int | None) -> Signature:
         leaves=dict(spec),
         batch=batch,
         time=time,
+        observed=_observed(model.start, spec, batch),
     )
 
 
-def call_step(model: Any, signature: Signature, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Run `model.step` on named inputs and return its named outputs: the function that every format holds."""
-    x = tree.pack_sequence_as(inputs_of(model.net), [arrays[tensor.name] for tensor in signature.inputs])
-    state = {name: arrays[tensor.name] for name, tensor in signature.state_inputs.items()}
-    y, state = model.step(x, state)
-    outputs = {tensor.name: value for tensor, value in zip(signature.outputs, tree.flatten(y), strict=True)}
-    return outputs | {tensor.name: state[name] for name, tensor in signature.state_outputs.items()}
+def _observed(start: Any, spec: StateSpec, batch: int | None) -> Tensor | None:
+    # A state that is given whole is put together from nothing.
+    if not start.needs_observed or isinstance(start, Given):
+        return None
+    if getattr(start, "size", None) is None:
+        raise ExportError(
+            f"An initial state that is computed must know how many values it takes. Received: `{type(start).__name__}` "
+            "before its first use. Train the model, or give `size=`."
+        )
+    return Tensor("observed", ("batch" if batch is None else batch, start.size), next(iter(spec.values())).dtype)
 
 
 def dotted(leaf: str) -> str:

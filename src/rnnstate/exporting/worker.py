@@ -1,8 +1,9 @@
 """Writes a file of a job and runs it, in this process or, for a format that wants another backend, in one of its own.
 
-A job is a folder: `job.json` (format, signature, the user's own classes), `net.keras` (the network with its weights),
-`inputs.npz` (the chunks to run); the worker adds the artifact and `outputs.npz`. The network is always loaded from its
-file, so the live model is never touched, and `python -m rnnstate.exporting.worker FOLDER` does exactly what a call does.
+A job is a folder: `job.json` (format, signature, initial state, the user's own classes), `net.keras` (the network with its
+weights), `start.npz` (weights of the initial state), `step.inputs.npz` (the chunks to run); the worker adds the artifact and
+`step.outputs.npz`, and the same for `initial` if that is computed. The network is always loaded from its file, so the live
+model is never touched, and `python -m rnnstate.exporting.worker FOLDER` does exactly what a call does.
 """
 
 import importlib
@@ -13,10 +14,12 @@ from types import ModuleType
 from typing import Any
 
 import keras
+import numpy as np
 
-from rnnstate.exporting.chunks import load_runs, run_chunks, save_runs
+from rnnstate.exporting.chunks import run_job
+from rnnstate.exporting.programs import programs_of
+from rnnstate.exporting.rebuilding import rebuilt
 from rnnstate.exporting.signature import Signature
-from rnnstate.model import StatefulModel
 from rnnstate.network import walk
 from rnnstate.ports import Port, is_recurrent
 
@@ -24,16 +27,16 @@ _ENGINES = {"tensorflow": "on_tensorflow", "jax": "on_jax"}
 
 
 def work(folder: Path, custom_objects: dict[str, Any] | None = None) -> None:
-    """Write the artifact of a job and what it makes of the chunks."""
+    """Write the artifacts of a job and what they make of the chunks."""
     job = json.loads((folder / "job.json").read_text())
-    net = keras.saving.load_model(
-        folder / "net.keras", custom_objects=custom_objects or _custom_objects(job), compile=False, safe_mode=False
-    )
-    signature = Signature.from_json(job["signature"])
-    model = StatefulModel(net)
+    own = custom_objects or _custom_objects(job)
+    net = keras.saving.load_model(folder / "net.keras", custom_objects=own, compile=False, safe_mode=False)
+    with np.load(folder / "start.npz") as start_weights:
+        model = rebuilt(net, job["start"], list(start_weights.values()), own)
     _make_portable(model, unroll=job["format"] == "litert")
-    step = _engine().write(job["format"], folder / job["artifact"], model, signature)
-    save_runs(folder / "outputs.npz", run_chunks(step, load_runs(folder / "inputs.npz"), job["links"]))
+    for program in programs_of(model, Signature.from_json(job["signature"])):
+        step = _engine().write(job["format"], folder / f"{program.name}{job['suffix']}", model, program)
+        run_job(folder, program.name, step, program.links)
 
 
 def _engine() -> ModuleType:
