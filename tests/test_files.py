@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -145,6 +146,44 @@ def tampered(path, **changes):
     header["__metadata__"] = {name: value for name, value in signature.items() if value is not None}
     raw = json.dumps(header).encode()
     path.write_bytes(len(raw).to_bytes(8, "little") + raw + content[8 + size :])
+
+
+@given(st.floats(0, 1, exclude_max=True), st.integers(1, 255))
+@settings(deadline=None, max_examples=60)
+def test_a_changed_value_is_refused(tmp_path_factory, share, change):
+    """A single byte of the values that is another one is noticed, wherever it stands."""
+    path = tmp_path_factory.getbasetemp() / "changed"
+    rs.save_state(path, some_state())
+    content = bytearray(path.read_bytes())
+    begin = 8 + int.from_bytes(content[:8], "little")
+    content[begin + int(share * (len(content) - begin))] ^= change
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="was changed since"):
+        rs.load_state(path)
+
+
+def test_changed_metadata_are_refused(saved):
+    """What the user added is part of the hash too."""
+    tampered(saved, metadata='{"keys": ["a", "c", "b"], "step": 11}')
+    with pytest.raises(DataError, match="was changed since"):
+        rs.load_state(saved)
+
+
+def test_an_oversized_file_is_refused(saved):
+    """Bytes after the data, or a header that claims more than there is, are refused without being read."""
+    content = saved.read_bytes()
+    for changed in (content + b"\0", content + content, (2**62).to_bytes(8, "little") + content[8:]):
+        saved.write_bytes(changed)
+        with pytest.raises(DataError, match="must be complete"):
+            rs.load_state(saved)
+
+
+def test_versions(saved):
+    """A file says with which libraries it was written."""
+    versions = files.load_versions(saved)
+    assert versions["rnnstate"] == rs.__version__
+    assert versions["keras"] == keras.__version__
+    assert keras.config.backend() in versions
 
 
 def test_a_newer_format_is_refused(saved):

@@ -19,8 +19,14 @@ FILES = {
     "state_v1": {"lstm/h": (3, 5), "lstm/c": (3, 5), "encoder/conv/h": (3, 7, 2)},
     "state_v1_halves": {"gru/h": (2, 3)},
     "state_v1_no_rows": {"gru/h": (0, 3)},
+    "state_v1_hashed": {"rnn/0/h": (2, 3), "bidirectional/forward/c": (2, 5)},
 }
-DTYPES = {"state_v1": "float32", "state_v1_halves": "float16", "state_v1_no_rows": "float64"}
+DTYPES = {
+    "state_v1": "float32",
+    "state_v1_halves": "float16",
+    "state_v1_no_rows": "float64",
+    "state_v1_hashed": "float32",
+}
 
 
 def golden(name):
@@ -46,6 +52,13 @@ def test_golden_files_load(name):
 def test_golden_metadata():
     """What the user had added is still there."""
     assert files.load_metadata(golden("state_v1")) == {"keys": ["a", "b", "c"], "note": "Grüße", "step": 11}
+    assert files.load_metadata(golden("state_v1_hashed")) == {"keys": [7, "b"]}
+
+
+def test_golden_versions():
+    """A file names the libraries that it was written with; the first ones name this package alone."""
+    assert list(files.load_versions(golden("state_v1"))) == ["rnnstate"]
+    assert files.load_versions(golden("state_v1_hashed"))["keras"] == "3.15.1"
 
 
 def test_golden_signature():

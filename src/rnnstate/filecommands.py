@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from rnnstate.errors import DataError
-from rnnstate.files import load_metadata, load_state, save_state
+from rnnstate.files import load_metadata, load_state, load_versions, save_state
 from rnnstate.state import State, quoted
 
 SUFFIXES = (".safetensors", ".npz", ".h5")
@@ -33,6 +33,8 @@ def describe_state(path: Path) -> list[str]:
     state, metadata = read_any(path)
     rows = [(name, str(tuple(value.shape)), str(value.dtype), _range(value)) for name, value in state.items()]
     lines = [f"State of {state.batch_size} rows, spec {state.spec.fingerprint}.", *(_line(row) for row in rows)]
+    if path.suffix == ".safetensors":
+        lines.append(f"Written by {', '.join(f'{name} {version}' for name, version in load_versions(path).items())}.")
     return [*lines, *(f"{name}: {json.dumps(value)}" for name, value in metadata.items())]
 
 

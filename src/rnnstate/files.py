@@ -2,12 +2,15 @@
 
 Every leaf is one tensor under its name, with one row per sample. The file's metadata hold `format` ("rnnstate"),
 `format_version`, `fingerprint` of the spec, `leaves` (their names in order, as JSON), `rnnstate_version`, and `metadata`
-(what the user added, as JSON).
+(what the user added, as JSON). `versions` of the libraries, and the `sha256` of all values, were added later.
 """
 
+import hashlib
+import importlib.metadata
 import json
 import os
 import secrets
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,9 +64,11 @@ def save_state(
         "leaves": json.dumps(list(rows)),
         "rnnstate_version": __version__,
         "metadata": json.dumps(dict(metadata or {})),
+        "versions": json.dumps(_versions()),
     }
     # safetensors writes the memory of an array, which for a transposed one is not the order of its values.
     leaves = {name: np.ascontiguousarray(value) for name, value in rows.items()}
+    header["sha256"] = _hash(header, leaves)
     _replace(Path(path), save(leaves, metadata=header))
 
 
@@ -102,6 +107,31 @@ def load_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
     return dict(json.loads(_read(Path(path))[0]["metadata"]))
 
 
+def load_versions(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Return the versions of the libraries that a file was written with; older files name that of rnnstate alone.
+
+    Raises:
+        DataError: If the file is no state file, truncated, changed, or of a newer format.
+    """
+    header, _ = _read(Path(path))
+    return {"rnnstate": header["rnnstate_version"], **json.loads(header.get("versions", "{}"))}
+
+
+def _versions() -> dict[str, str]:
+    """Return the versions of the libraries at work, without starting any."""
+    found = {name: importlib.metadata.version(name) for name in ("keras", "numpy", "safetensors")}
+    running = (sys.modules.get(name) for name in ("jax", "torch", "tensorflow"))
+    return found | {module.__name__: str(getattr(module, "__version__", "?")) for module in running if module}
+
+
+def _hash(header: Mapping[str, str], leaves: Mapping[str, np.ndarray]) -> str:
+    """Return the SHA-256 of the names, the user's metadata, and the values of all leaves in order."""
+    digest = hashlib.sha256(f"{header['leaves']}\n{header['metadata']}\n".encode())
+    for name in json.loads(header["leaves"]):
+        digest.update(leaves[name].tobytes())
+    return digest.hexdigest()
+
+
 def _read(path: Path) -> tuple[dict[str, str], State]:
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
@@ -115,7 +145,7 @@ def _read(path: Path) -> tuple[dict[str, str], State]:
     names = json.loads(header["leaves"])
     if sorted(names, key=str) == sorted(leaves):
         state = State({name: leaves[name] for name in names})
-        if state.spec.fingerprint == header["fingerprint"]:
+        if state.spec.fingerprint == header["fingerprint"] and header.get("sha256") in (None, _hash(header, leaves)):
             return header, state
     raise DataError(
         f"A state file must hold the leaves that it was written with, {names}. "
