@@ -6,7 +6,9 @@ import random
 
 import keras
 import numpy as np
+import onnxruntime
 import pytest
+import torch  # noqa: TID251 - its exporter is what must be caught
 from keras import layers
 
 import nets
@@ -98,8 +100,6 @@ def test_formats(model, tmp_path, form):
 def run_initial(form, path, observed):
     """Run the second file of an export in its own runtime, and return its outputs by name."""
     if form == "onnx":
-        import onnxruntime
-
         session = onnxruntime.InferenceSession(path)
         return dict(
             zip([o.name for o in session.get_outputs()], session.run(None, {"observed": observed}), strict=True)
@@ -213,6 +213,57 @@ def test_a_file_that_unrolled_its_time_is_caught():
     ):
         verification.largest_difference(live, file)
     assert verification.largest_difference(live, live) == 0.0
+
+
+class Unrolled(torch.nn.Module):
+    """An LSTM written as a loop, as Keras' on PyTorch is: what traces it sees the steps that there are."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.cell = torch.nn.LSTMCell(nets.FEATURES, 3)
+        arrays = rs.weights.to_torch(layer)
+        self.load_state_dict({f"cell.{n.removesuffix('_l0')}": torch.tensor(a) for n, a in arrays.items()})
+
+    def forward(self, x, h, c):
+        """Return the outputs and the final state."""
+        outputs = []
+        for step in range(x.shape[1]):
+            h, c = self.cell(x[:, step], (h, c))
+            outputs.append(h)
+        return torch.stack(outputs, 1), h, c
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize(("length", "right"), [(1, False), (4, True)])
+def test_the_exporter_of_pytorch_is_caught(tmp_path, length, right):
+    """The file that PyTorch's own exporter writes is right at the length that it traced, and refused for any other."""
+    lstm = layers.LSTM(3, return_sequences=True, name="lstm")
+    model = nets.make(lambda: keras.Sequential([nets.series_input(), lstm]))
+    signature = signature_of(model, 4 if right else None)
+    names = [tensor.name for tensor in signature.all_inputs]
+    path, outputs = str(tmp_path / "traced.onnx"), [tensor.name for tensor in signature.all_outputs]
+    rows = {name: {0: "batch"} for name in (*names, *outputs)}
+    torch.onnx.export(
+        Unrolled(lstm),
+        (torch.zeros(1, length, nets.FEATURES), torch.zeros(1, 3), torch.zeros(1, 3)),
+        path,
+        input_names=names,
+        output_names=outputs,
+        dynamic_axes={**rows, "x": {0: "batch", 1: "time"}},
+        dynamo=False,
+    )
+    session = onnxruntime.InferenceSession(path)
+    program = step_of(model, signature)
+    runs = verification.make_runs(signature, None)
+    file = chunks.run_chunks(
+        lambda inputs: dict(zip(outputs, session.run(outputs, inputs), strict=True)), runs, program.links
+    )
+    live = verification.live_outputs(program, runs)
+    if right:
+        assert verification.largest_difference(live, file) < 1e-6
+        return
+    with pytest.raises(ExportError, match=r"Received: `y` of chunk 2 of 3 \(batch=1\), which differs by inf"):
+        verification.largest_difference(live, file)
 
 
 def test_a_file_that_forgets_is_caught():
