@@ -156,6 +156,21 @@ def test_mixed_precision_is_written_in_float32(tmp_path, policy):
     assert nets.difference(nets.host(half).astype("float32"), y) > 1e-4
 
 
+@pytest.mark.parametrize("form", ["onnx", "litert", "stablehlo"])
+def test_constants_of_layers(tmp_path, form):
+    """What a layer keeps beside its weights, such as the mean of a `Normalization`, is in the file."""
+    net = keras.Sequential(
+        [
+            nets.series_input(),
+            layers.Normalization(mean=[11.0, -7.0], variance=[5.0, 0.3]),
+            layers.GRU(3, return_sequences=True, name="gru"),
+            layers.Normalization(mean=[0.1, 0.2, 0.3], variance=[2.0, 3.0, 5.0], invert=True),
+        ]
+    )
+    done = rs.export(nets.randomized(rs.StatefulModel(net)), tmp_path / f"m{FORMATS[form].suffix}", form)
+    assert done.largest_difference <= 1e-5
+
+
 PLAIN = [
     nets.conv_lstm,
     nets.nested_model,

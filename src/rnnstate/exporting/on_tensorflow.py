@@ -64,9 +64,9 @@ def _onnx(path: Path, model: Any, program: Program, function: Any) -> Step:
         return tuple(outputs[tensor.name] for tensor in program.outputs)
 
     specs = [_specs(program)[name] for name in names]
-    graph, _ = tf2onnx.convert.from_function(
-        tf.function(positional, autograph=False), input_signature=specs, opset=OPSET
-    )
+    function = tf.function(positional, autograph=False)
+    graph, _ = tf2onnx.convert.from_function(function, input_signature=specs, opset=OPSET)
+    _add_constants(graph, function.get_concrete_function(*specs))
     onnx.save(_named(graph, program), os.fspath(path))
     return run_onnx(path)
 
@@ -78,6 +78,26 @@ def run_onnx(path: Path) -> Step:
     session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return lambda inputs: dict(zip(names, session.run(names, inputs), strict=True))
+
+
+def _add_constants(graph: Any, concrete: Any) -> None:
+    """Put in the tensors that a layer keeps beside its weights, such as the mean of a `Normalization`.
+
+    The converter takes them for inputs.
+    """
+    from onnx import numpy_helper
+
+    wanted = _used(graph.graph)
+    kept = concrete.inputs[len(concrete.inputs) - len(concrete.captured_inputs) :]
+    for placeholder, value in zip(kept, concrete.captured_inputs, strict=True):
+        if placeholder.name in wanted and value.dtype != tf.resource:
+            graph.graph.initializer.append(numpy_helper.from_array(value.numpy(), placeholder.name))
+
+
+def _used(graph: Any) -> set[str]:
+    """Return the names that the nodes of a graph take, loops included."""
+    inner = (attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g"))
+    return {name for node in graph.node for name in node.input}.union(*map(_used, inner))
 
 
 def _named(graph: Any, program: Program) -> Any:
