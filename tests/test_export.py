@@ -99,10 +99,19 @@ PLAIN = [
 ]
 
 
-@pytest.mark.parametrize("build", PLAIN, ids=lambda build: build.__name__)
-def test_plain_networks(tmp_path, build):
+def runs_backward():
+    """A layer that runs backward by itself, after one that runs both ways."""
+    net = [layers.Bidirectional(layers.GRU(3, return_sequences=True), name="both")]
+    return keras.Sequential([nets.series_input(), *net, layers.LSTM(5, go_backwards=True, return_sequences=True)])
+
+
+CASES = [*((build, False) for build in [*PLAIN, runs_backward]), (bidirectional, True), (runs_backward, True)]
+
+
+@pytest.mark.parametrize(("build", "carry"), CASES, ids=lambda case: getattr(case, "__name__", f"carry={case}"))
+def test_plain_networks(tmp_path, build, carry):
     """The step model of stock layers, saved and loaded, is the step model, for every composition."""
-    model = nets.make(build)
+    model = rs.StatefulModel(nets.randomized(build()), carry_backward=carry)
     signature = signature_of(model.net, model.state_spec, None)
     runs = verification.make_runs(signature, None)
     plain_step_model(model.net, signature).save(tmp_path / "plain.keras")
