@@ -46,6 +46,11 @@ def observed() -> Any:
     return rs.StatefulModel(series(layers.LSTM(3, return_sequences=True)), initial_state=rs.initial.Observed(size=2))
 
 
+def both_carried() -> Any:
+    """Return a model that carries the backward direction too."""
+    return rs.StatefulModel(series(layers.Bidirectional(layers.LSTM(3, return_sequences=True))), carry_backward=True)
+
+
 def mixed() -> Any:
     """Return a network of mixed precision."""
     return series(layers.LSTM(3, return_sequences=True, dtype="mixed_bfloat16"))
@@ -61,6 +66,7 @@ NETS: dict[str, Callable[[], Any]] = {
     "ConvLSTM2D": lambda: series(layers.ConvLSTM2D(2, 2, padding="same", return_sequences=True), (5, 3, 2)),
     "RNN of a cell of one's own": lambda: series(layers.RNN(LeakyCell(3), return_sequences=True)),
     "Bidirectional LSTM": lambda: series(layers.Bidirectional(layers.LSTM(3, return_sequences=True))),
+    "Bidirectional LSTM, both carried": both_carried,
     "nested, shared": nested,
     "Masking, LSTM": masked,
     "LSTM, observed start": observed,

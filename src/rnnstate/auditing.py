@@ -73,7 +73,7 @@ def audit(model: Any) -> list[Finding]:
 def _of_stateful_model(model: Any) -> Iterator[Finding]:
     for path, layer in recurrent_layers(model.net):
         if runs_backward(layer) or isinstance(layer, keras.layers.Bidirectional):
-            yield _backward_fresh(path)
+            yield _backward_carried(path) if model.carry_backward else _backward_fresh(path)
         reason = _reference_because(model, layer)
         if reason is not None:
             message = f"It runs in Keras' own loop, which is slower than a fast one: {reason}."
@@ -85,8 +85,9 @@ def _reference_because(model: Any, layer: Any) -> str | None:
         return 'the model was made with `kernels="reference"`'
     if isinstance(layer, keras.layers.Bidirectional):
         return slow_because(layer.forward_layer)
-    # A layer that runs backward on its own is the network's: no state is carried into it.
-    return "it runs backward on its own" if runs_backward(layer) else slow_because(layer)
+    # A layer that runs backward on its own is the network's, unless its state is carried.
+    own = runs_backward(layer) and not model.carry_backward
+    return "it runs backward on its own" if own else slow_because(layer)
 
 
 def _of_stateful_layer(model: Any, found: StatefulLayer) -> Iterator[Finding]:
@@ -144,6 +145,14 @@ def stateful_training_crashes() -> bool:
 def _backward_fresh(path: str) -> Finding:
     message = "The backward direction starts fresh in each window; only a forward direction can be carried."
     return Finding("backward-fresh", "note", path, message)
+
+
+def _backward_carried(path: str) -> Finding:
+    message = (
+        "The backward direction is carried as asked, from a window's first step to the next window's last one: outputs "
+        "are not those of a pass over the whole sequence, and depend on where windows are cut."
+    )
+    return Finding("backward-carried", "note", path, message, "Leave out `carry_backward` to start it fresh.")
 
 
 def _fresh(path: str) -> Finding:

@@ -34,11 +34,11 @@ class BoundWindows(keras.utils.PyDataset):
         return ({**inputs, "slot": self._slots[inputs["slot"]]}, *rest)
 
 
-def check_windows(net: Any, windows: Any, *, argument: str, targets: bool) -> Any:
-    """Return windows that the network can be run on, or raise.
+def check_windows(model: Any, windows: Any, *, argument: str, targets: bool) -> Any:
+    """Return windows that the model can be run on, or raise.
 
     Args:
-        net: The network.
+        model: The `StatefulModel`.
         windows: What the user gave.
         argument: Its name, for the message.
         targets: Whether targets are needed.
@@ -47,7 +47,8 @@ def check_windows(net: Any, windows: Any, *, argument: str, targets: bool) -> An
         The `Windows`, or a checked dataset of the user's own.
 
     Raises:
-        DataError: If they are no windows, out of order, have no targets, or do not fit the network's time axis.
+        DataError: If they are no windows, out of order, have no targets, do not fit the network's time axis, or are led to
+            by steps that a backward direction cannot be carried through.
         UnsupportedModelError: Inside a distribution strategy whose replicas would keep states of their own.
     """
     windows = as_windows(windows, argument)
@@ -56,9 +57,10 @@ def check_windows(net: Any, windows: Any, *, argument: str, targets: bool) -> An
             "Carried state needs one copy of its bank. Received: a distribution strategy with several replicas, each of "
             "which would keep its own. Train without `MirroredStrategy`, or on JAX with `keras.distribution`."
         )
-    _check_time(net, windows)
+    _check_time(model.net, windows)
+    _check_prefix(model, windows, argument)
     if targets:
-        _check_targets(net, windows, argument)
+        _check_targets(model.net, windows, argument)
     return windows
 
 
@@ -70,6 +72,15 @@ def _check_time(net: Any, windows: Any) -> None:
                 f"Received: length={windows.length}. Use `length={tensor.shape[1]}`, or build the network with "
                 "`keras.Input((None, features))`."
             )
+
+
+def _check_prefix(model: Any, windows: Any, argument: str) -> None:
+    if model.carry_backward and windows.prefix:
+        raise DataError(
+            "With `carry_backward`, a window's backward pass starts from where that over the previous window ended, so the "
+            f"steps before a window cannot be run again. Received: `{argument}` with `burn_in` or `back`, which put "
+            f"{windows.prefix} steps before each window. Leave out one of them."
+        )
 
 
 def _check_targets(net: Any, windows: Any, argument: str) -> None:

@@ -316,3 +316,19 @@ def pack(state: Mapping[str, Array]) -> Array:
     if all(isinstance(value, np.ndarray) for value in state.values()):
         return np.concatenate([np.reshape(value, (len(value), -1)) for value in state.values()], axis=1)
     return ops.concatenate(values, axis=1)
+
+
+def read_initial(initial_state: Any) -> InitialState:
+    """Return the argument `initial_state` of `StatefulModel` as a layer.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if isinstance(initial_state, InitialState):
+        return initial_state
+    if isinstance(initial_state, str) and initial_state == "zeros":
+        return Zeros()
+    raise ValueError(
+        '`initial_state` must be "zeros" or a layer of `rnnstate.initial`, such as `rnnstate.initial.Learned()`. '
+        f"Received: initial_state={initial_state!r}."
+    )

@@ -19,7 +19,7 @@ from rnnstate.carrying import Carried, is_batch, masked_outputs
 from rnnstate.checking import checked, checked_flags
 from rnnstate.errors import DataError, UnsupportedModelError
 from rnnstate.guard import variables_kept
-from rnnstate.initial import InitialState, Zeros
+from rnnstate.initial import read_initial
 from rnnstate.kernels import kernels as backend_kernels
 from rnnstate.masking import honouring_masks
 from rnnstate.network import carrying_clone, trace
@@ -56,6 +56,9 @@ class StatefulModel(Unrolling, keras.Model):
         initial_state: A layer of `rnnstate.initial` that says where a sequence starts. `"zeros"` is `initial.Zeros()`:
             each layer's own `get_initial_state`, which is zeros for Keras' layers.
         kernels: `"auto"` runs recurrent layers in faster loops wherever they compute the same, `"reference"` in Keras'.
+        carry_backward: Whether to carry layers that run backward, those in `Bidirectional` included, as Keras' stateful
+            layers do: the backward pass over a window starts from where that over the previous window ended. The outputs
+            are then not those of a pass over the whole sequence. By default they start fresh in each window.
 
     Raises:
         UnsupportedModelError: If the network is subclassed, not built, or has recurrent layers out of reach.
@@ -74,11 +77,13 @@ class StatefulModel(Unrolling, keras.Model):
 
     train_function: Any  # what `fit` calls; Keras' own attribute
 
-    def __init__(self, net: Any, initial_state: Any = "zeros", kernels: str = "auto", **kwargs: Any) -> None:
+    def __init__(
+        self, net: Any, initial_state: Any = "zeros", kernels: str = "auto", carry_backward: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
-        self.kernels = kernels
-        self.start = _initial_layer(initial_state)
-        self._carrier, ports = carrying_clone(net)
+        self.kernels, self.carry_backward = kernels, carry_backward
+        self.start = read_initial(initial_state)
+        self._carrier, ports = carrying_clone(net, carry_backward=carry_backward)
         if not ports:
             raise UnsupportedModelError(
                 f"The network must have at least one layer with a memory. Received: `{net.name}` without any. "
@@ -239,9 +244,9 @@ class StatefulModel(Unrolling, keras.Model):
             SpecMismatchError: If the checkpoints in the folder are those of another run.
         """
         refuse_extras("fit", {**kwargs, "y": y})
-        x = check_windows(self.net, x, argument="x", targets=True)
+        x = check_windows(self, x, argument="x", targets=True)
         if validation_data is not None:
-            validation_data = check_windows(self.net, validation_data, argument="validation_data", targets=True)
+            validation_data = check_windows(self, validation_data, argument="validation_data", targets=True)
             validation_data = self._bound_inference(validation_data, None)
         self._observe(x)
         self._keep_length_static(x, "train_function")
@@ -269,7 +274,7 @@ class StatefulModel(Unrolling, keras.Model):
         """
         if not isinstance(x, BoundWindows):  # Keras evaluates within `fit` on windows that are bound already
             refuse_extras("evaluate", {name: value for name, value in {**kwargs, "y": y}.items() if name != "steps"})
-            x = check_windows(self.net, x, argument="x", targets=True)
+            x = check_windows(self, x, argument="x", targets=True)
             x = self._bound_inference(x, initial_state)
         with variables_kept(self):
             return super().evaluate(x, **kwargs)
@@ -293,7 +298,7 @@ class StatefulModel(Unrolling, keras.Model):
             DataError: If the data are no `Windows`, or do not fit the network.
         """
         refuse_extras("predict", kwargs)
-        x = check_windows(self.net, x, argument="x", targets=False)
+        x = check_windows(self, x, argument="x", targets=False)
         if not hasattr(x, "assemble"):
             raise DataError(
                 "`predict` puts outputs back in time order, so it needs `rnnstate.Windows`. "
@@ -365,7 +370,7 @@ class StatefulModel(Unrolling, keras.Model):
 
     def get_config(self) -> dict[str, Any]:
         parts = {"net": self.net, "initial_state": self.start}
-        own = {"name": self.name, "kernels": self.kernels}
+        own = {"name": self.name, "kernels": self.kernels, "carry_backward": self.carry_backward}
         return {**own, **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}}
 
     @classmethod
@@ -383,14 +388,3 @@ class StatefulModel(Unrolling, keras.Model):
     def load_own_variables(self, store: Any) -> None:
         """Load the states of all keys along with the weights."""
         self.states.load(store)
-
-
-def _initial_layer(initial_state: Any) -> InitialState:
-    if isinstance(initial_state, InitialState):
-        return initial_state
-    if isinstance(initial_state, str) and initial_state == "zeros":
-        return Zeros()
-    raise ValueError(
-        '`initial_state` must be "zeros" or a layer of `rnnstate.initial`, such as `rnnstate.initial.Learned()`. '
-        f"Received: initial_state={initial_state!r}."
-    )

@@ -80,12 +80,15 @@ def _both(one: Array | None, other: Array | None) -> Array | None:
     return ops.logical_and(one, other)
 
 
-def carrying_clone(net: Any, stand_in: Callable[[Any, Any], Any] = PortLayer) -> tuple[Any, list[Any]]:
+def carrying_clone(
+    net: Any, stand_in: Callable[[Any, Any], Any] = PortLayer, carry_backward: bool = False
+) -> tuple[Any, list[Any]]:
     """Clone a network with a stand-in for every layer with a memory.
 
     Args:
         net: A built Functional or Sequential network, nested ones included.
         stand_in: Makes the stand-in from the layer and its port.
+        carry_backward: Whether layers that run backward are carried too.
 
     Returns:
         The clone, which shares all layers and weights, and its stand-ins.
@@ -98,7 +101,7 @@ def carrying_clone(net: Any, stand_in: Callable[[Any, Any], Any] = PortLayer) ->
     def replace(layer: Any) -> Any:
         if isinstance(layer, PortLayer):  # the network is itself such a clone
             layer = layer.layer
-        port = find_port(layer)
+        port = find_port(layer, carry_backward)
         if port is not None:
             return stand_in(layer, port)
         return _fresh_backward(layer) if runs_backward(layer) else layer
@@ -118,7 +121,8 @@ def _fresh_backward(layer: Any) -> Any:
         return layer
     raise UnsupportedModelError(
         f"Layer `{layer.name}` runs backward, so its state cannot be carried from window to window. "
-        "Received: stateful=True. Set `stateful=False` for this layer: it then starts fresh in each window."
+        "Received: stateful=True. Set `stateful=False` for this layer: it then starts fresh in each window. "
+        "`StatefulModel(..., carry_backward=True)` carries it as Keras does."
     )
 
 

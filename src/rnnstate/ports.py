@@ -107,15 +107,19 @@ class RecurrentPort(Port):
             None if leaves is None else tree.pack_sequence_as(structure, [leaves[name] for name in names])
             for leaves in (state, initial)
         )
-        fast = run_fast(self.layer, x, given, mask, training, reset, start) if self.kernels == "auto" else None
-        if fast is not None:
-            y, final = fast
-        elif reset is None and (mask is None or _masks_itself(self.layer)):
-            y, *final = self._twin(x, initial_state=given, mask=_aligned(mask, given), training=training)
-        else:
-            y, final = scan_cell(self.layer, x, given, mask, training, reset, start)
+        y, final = self._run(x, given, mask, training, reset, start)
         result = (y, *final) if self.layer.return_state else y
         return result, dict(zip(names, tree.flatten(final), strict=True))
+
+    def _run(self, x: Array, given: Any, mask: Any, training: bool, reset: Any, start: Any) -> tuple[Array, Any]:
+        """Run the layer in the fastest loop that can do what is asked, on leaves in the nesting of its cell."""
+        fast = run_fast(self.layer, x, given, mask, training, reset, start) if self.kernels == "auto" else None
+        if fast is not None:
+            return fast
+        if reset is None and (mask is None or _masks_itself(self.layer)):
+            y, *final = self._twin(x, initial_state=given, mask=_aligned(mask, given), training=training)
+            return y, final
+        return scan_cell(self.layer, x, given, mask, training, reset, start)
 
 
 _CONVOLUTIONS = (layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)
@@ -134,28 +138,66 @@ def _aligned(mask: Array | None, state: Any) -> Array | None:
     return mask if mask is None or rank == 2 else ops.reshape(mask, (*ops.shape(mask), *[1] * (rank - 1)))
 
 
+class BackwardPort(RecurrentPort):
+    """Port of a recurrent layer that runs backward, for models that carry such layers too.
+
+    A window starts from the state in which the backward pass over the previous window ended. Nothing crosses a reset:
+    steps before and after it run as if they were in windows of their own, and those after the last one lead on.
+    """
+
+    def _run(self, x: Array, given: Any, mask: Any, training: bool, reset: Any, start: Any) -> tuple[Array, Any]:
+        if reset is None and (mask is None or _masks_itself(self.layer)):
+            return super()._run(x, given, mask, training, None, None)
+        x, mask = (None if part is None else ops.flip(part, axis=1) for part in (x, mask))
+        if reset is None:
+            return scan_cell(self.layer, x, given, mask, training)
+        any_reset = ops.any(reset, axis=1, keepdims=True)
+        # Backward, a step is met after the one that follows it; what is carried is of an episode before the last one.
+        fresh = ops.flip(ops.concatenate([reset[:, 1:], any_reset], axis=1), axis=1)
+        y, _ = scan_cell(self.layer, x, given, mask, training, fresh, start)
+        last = ops.flip(_after_last(reset), axis=1)
+        valid = last if mask is None else ops.logical_and(mask, last)
+        fresh = ops.concatenate([any_reset, ops.zeros_like(fresh[:, 1:])], axis=1)
+        return y, scan_cell(self.layer, x, given, valid, training, fresh, start)[1]
+
+
+def _after_last(reset: Array) -> Array:
+    """Return which steps belong to the last episode of each row."""
+    count = ops.cumsum(ops.cast(reset, "int32"), axis=1)
+    return ops.equal(count, count[:, -1:])
+
+
 class BidirectionalPort(Port):
     """Port of `keras.layers.Bidirectional`: the forward layer is carried, the backward layer starts fresh.
 
     A backward layer meets a window's last step first; the state it ends in belongs to the window's first step, and the
-    next window has no use for it.
+    next window has no use for it. `carry_backward` carries it all the same, as Keras' own stateful layer does.
     """
+
+    carry_backward = False
 
     def __init__(self, layer: Any) -> None:
         super().__init__(layer)
         if layer.return_state:
             raise UnsupportedModelError(
-                f"Layer `{layer.name}` must have `return_state=False`: only its forward state can be carried. "
+                f"Layer `{layer.name}` must have `return_state=False`: its states are those of the model. "
                 "Received: return_state=True. Use two recurrent layers and `Concatenate` instead."
             )
-        self._forward = RecurrentPort(layer.forward_layer)
-        self._backward = _twin(layer.backward_layer)
+        self._forward, self._backward = RecurrentPort(layer.forward_layer), BackwardPort(layer.backward_layer)
+
+    def _carried(self) -> dict[str, RecurrentPort]:
+        return {"forward": self._forward} | ({"backward": self._backward} if self.carry_backward else {})
 
     def spec(self, layer: Any) -> Mapping[str, LeafSpec]:
-        return {f"forward/{name}": leaf for name, leaf in self._forward.spec(layer.forward_layer).items()}
+        return {
+            f"{side}/{name}": leaf
+            for side, port in self._carried().items()
+            for name, leaf in port.spec(port.layer).items()
+        }
 
     def initial(self, batch_size: Any) -> LocalState:
-        return {f"forward/{name}": leaf for name, leaf in self._forward.initial(batch_size).items()}
+        sides = {side: port.initial(batch_size) for side, port in self._carried().items()}
+        return {f"{side}/{name}": leaf for side, leaves in sides.items() for name, leaf in leaves.items()}
 
     def call(
         self,
@@ -166,29 +208,21 @@ class BidirectionalPort(Port):
         reset: Array | None = None,
         initial: LocalState | None = None,
     ) -> tuple[Array, LocalState]:
-        local, start = _without("forward/", state), _without("forward/", initial or {})
-        forward, final = self._forward.call(x, local, mask=mask, training=training, reset=reset, initial=start or None)
-        backward = self._run_backward(x, mask, training, reset)
+        outputs: list[Array] = []
+        final: LocalState = {}
+        for side, port in (("forward", self._forward), ("backward", self._backward)):
+            fresh = port.initial(ops.shape(x)[0])
+            local, start = _below(side, state) or fresh, _below(side, initial or {}) or fresh
+            y, leaves = port.call(x, local, mask=mask, training=training, reset=reset, initial=start)
+            outputs.append(y)
+            final |= {f"{side}/{name}": leaf for name, leaf in leaves.items()}
         if self.layer.return_sequences:
-            backward = ops.flip(backward, axis=1)
-        merged = _merge(self.layer.merge_mode, forward, backward)
-        return merged, {f"forward/{name}": leaf for name, leaf in final.items()}
-
-    def _run_backward(self, x: Array, mask: Array | None, training: bool, reset: Array | None) -> Array:
-        """Run the backward layer over a window, afresh, and afresh again before each step that another reset follows."""
-        layer = self.layer.backward_layer
-        if reset is None:
-            fresh = layer.get_initial_state(batch_size=ops.shape(x)[0])
-            fast = run_fast(layer, x, fresh, mask, training) if self._forward.kernels == "auto" else None
-            return self._backward(x, mask=mask, training=training)[0] if fast is None else fast[0]
-        following = ops.concatenate([reset[:, 1:], ops.zeros_like(reset[:, :1])], axis=1)
-        x, mask, flags = (None if part is None else ops.flip(part, axis=1) for part in (x, mask, following))
-        fresh = layer.get_initial_state(batch_size=ops.shape(x)[0])
-        return scan_cell(layer, x, fresh, mask, training, flags, fresh)[0]
+            outputs[1] = ops.flip(outputs[1], axis=1)
+        return _merge(self.layer.merge_mode, *outputs), {name: final[name] for name in self.spec(self.layer)}
 
 
-def _without(prefix: str, leaves: Mapping[str, Array]) -> LocalState:
-    return {name.removeprefix(prefix): leaf for name, leaf in leaves.items()}
+def _below(side: str, leaves: Mapping[str, Array]) -> LocalState:
+    return {name.removeprefix(f"{side}/"): leaf for name, leaf in leaves.items() if name.startswith(f"{side}/")}
 
 
 def _merge(mode: str | None, forward: Array, backward: Array) -> Array:
@@ -275,10 +309,20 @@ def register_port(layer_class: type, port_class: type) -> None:
     _REGISTRY[layer_class] = port_class
 
 
-def find_port(layer: Any) -> Any | None:
-    """Return a port for `layer`, or `None` if its class remembers nothing. The nearest class registered wins."""
+def find_port(layer: Any, carry_backward: bool = False) -> Any | None:
+    """Return a port for `layer`, or `None` if nothing of it is carried. The nearest class registered wins.
+
+    Args:
+        layer: Any layer.
+        carry_backward: Whether layers that run backward are carried.
+    """
     port_class = next((_REGISTRY[kind] for kind in type(layer).__mro__ if kind in _REGISTRY), None)
-    return None if port_class is None or runs_backward(layer) else port_class(layer)
+    if port_class is None or (runs_backward(layer) and not carry_backward):
+        return None
+    port = (BackwardPort if port_class is RecurrentPort and runs_backward(layer) else port_class)(layer)
+    if isinstance(port, BidirectionalPort):
+        port.carry_backward = carry_backward
+    return port
 
 
 def choose_kernels(port: Any, kernels: str) -> None:
@@ -295,7 +339,7 @@ def choose_kernels(port: Any, kernels: str) -> None:
 
 
 def runs_backward(layer: Any) -> bool:
-    """True for a recurrent layer that meets a window's last step first, so that nothing can be carried into it."""
+    """True for a recurrent layer that meets a window's last step first, into which nothing is carried unless asked."""
     return isinstance(layer, layers.RNN) and bool(layer.go_backwards)
 
 

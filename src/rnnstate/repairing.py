@@ -90,7 +90,7 @@ def repair(model: Any) -> Any:
         model: A built Functional or Sequential model with `stateful=True` layers. It is not changed.
 
     Returns:
-        A new model, not compiled. A backward direction starts fresh in each call.
+        A new model, not compiled. A backward direction starts fresh in each call; `StatefulModel` can carry it.
 
     Raises:
         StateStructureError: If no layer is stateful.

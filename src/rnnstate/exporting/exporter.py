@@ -25,7 +25,7 @@ from rnnstate.exporting.formats import Format, find_format
 from rnnstate.exporting.manifest import initial_path, manifest_of, manifest_path, write_manifest
 from rnnstate.exporting.plain import plain_initial_model, plain_step_model
 from rnnstate.exporting.programs import programs_of
-from rnnstate.exporting.rebuilding import in_float32
+from rnnstate.exporting.rebuilding import in_float32, settings_of
 from rnnstate.exporting.signature import Signature, signature_of
 
 
@@ -154,7 +154,7 @@ class _Job:
             "suffix": self.form.suffix,
             "signature": self.signature.to_json(),
             "programs": {program.name: program.links for program in self.programs},
-            "start": keras.saving.serialize_keras_object(self.model.start),
+            "model": settings_of(self.model),
             "custom": self.custom.classes,
             "modules": self.custom.modules,
         }

@@ -14,7 +14,7 @@ from rnnstate.errors import ExportError
 from rnnstate.exporting.signature import Signature, Tensor
 from rnnstate.initial import Bridge, Observed
 from rnnstate.network import inputs_of, is_container
-from rnnstate.ports import BidirectionalPort, RecurrentPort, find_port, leaf_names, runs_backward
+from rnnstate.ports import BackwardPort, BidirectionalPort, RecurrentPort, find_port, leaf_names, runs_backward
 
 _MERGES: dict[str, Callable[..., Any]] = {
     "concat": layers.Concatenate,
@@ -126,19 +126,23 @@ class _Graph:
         path = f"{prefix}{layer.name}"
         if is_container(layer):
             return self.lay(layer, f"{path}/", *args)
-        port = find_port(layer)
+        port = find_port(layer, self._carries(path, layer))
         if port is None:
             changes = {"stateful": False} if runs_backward(layer) else {}
             return self._copy(path, layer, **changes)(*args, **kwargs)
         if isinstance(port, BidirectionalPort):
             return self._call_bidirectional(path, layer, *args)
-        if type(port) is not RecurrentPort:
+        if type(port) not in (RecurrentPort, BackwardPort):
             raise ExportError(
                 f'format="keras" is made of stock layers. Received: layer `{layer.name}`, whose memory is carried by '
                 f"{type(port).__name__}. Use another format."
             )
         y, *final = self._call_recurrent(path, self._entered(path), layer, *args)
         return (y, *final) if layer.return_state else y
+
+    def _carries(self, path: str, layer: Any) -> bool:
+        """Whether a layer that runs backward is carried: the model then has leaves of it."""
+        return runs_backward(layer) and any(name.startswith(f"{path}/") for name in self.signature.leaves)
 
     def _copy(self, path: str, layer: Any, **changes: Any) -> Any:
         """Return the copy of a layer, the same one for each of its uses."""
@@ -165,7 +169,10 @@ class _Graph:
     def _call_bidirectional(self, path: str, layer: Any, x: Any) -> Any:
         prefix = self._entered(path)
         y = self._call_recurrent(f"{path}/forward", f"{prefix}/forward", layer.forward_layer, x)[0]
-        other = self._copy(f"{path}/backward", layer.backward_layer, stateful=False)(x)
+        if self._carries(f"{prefix}/backward", layer.backward_layer):
+            other = self._call_recurrent(f"{path}/backward", f"{prefix}/backward", layer.backward_layer, x)[0]
+        else:
+            other = self._copy(f"{path}/backward", layer.backward_layer, stateful=False)(x)
         if layer.return_sequences:
             other = keras.ops.flip(other, axis=1)
         if layer.merge_mode is None:

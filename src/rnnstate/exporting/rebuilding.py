@@ -10,13 +10,18 @@ from rnnstate.model import StatefulModel
 from rnnstate.network import walk
 
 
+def settings_of(model: Any) -> dict[str, Any]:
+    """Return what makes a model of a network, its initial state among it, as JSON can hold it."""
+    return {"start": keras.saving.serialize_keras_object(model.start), "carry_backward": model.carry_backward}
+
+
 def rebuilt(
-    net: Any, start: Mapping[str, Any], start_weights: Sequence[np.ndarray], custom_objects: Mapping[str, Any]
+    net: Any, settings: Mapping[str, Any], start_weights: Sequence[np.ndarray], custom_objects: Mapping[str, Any]
 ) -> StatefulModel:
-    """Return a model of a network and of the configuration and weights of an initial state."""
-    layer = keras.saving.deserialize_keras_object(start, custom_objects=custom_objects)
+    """Return a model of a network, of the settings of another, and of the weights of its initial state."""
+    layer = keras.saving.deserialize_keras_object(settings["start"], custom_objects=custom_objects)
     # A file should hold operations that every runtime knows, not the loops that are fastest on one backend.
-    model = StatefulModel(net, initial_state=layer, kernels="reference")
+    model = StatefulModel(net, initial_state=layer, kernels="reference", carry_backward=settings["carry_backward"])
     layer.set_weights(start_weights)
     return model
 
@@ -31,8 +36,7 @@ def in_float32(model: Any, custom_objects: Mapping[str, Any]) -> Any:
     config = _whole_precision(keras.saving.serialize_keras_object(model.net))
     net = keras.saving.deserialize_keras_object(config, custom_objects=custom_objects)
     net.set_weights(model.net.get_weights())
-    start = keras.saving.serialize_keras_object(model.start)
-    return rebuilt(net, start, model.start.get_weights(), custom_objects)
+    return rebuilt(net, settings_of(model), model.start.get_weights(), custom_objects)
 
 
 def _whole_precision(config: Any) -> Any:

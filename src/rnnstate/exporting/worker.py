@@ -32,7 +32,7 @@ def work(folder: Path, custom_objects: dict[str, Any] | None = None) -> None:
     own = custom_objects or _custom_objects(job)
     net = keras.saving.load_model(folder / "net.keras", custom_objects=own, compile=False, safe_mode=False)
     with np.load(folder / "start.npz") as start_weights:
-        model = rebuilt(net, job["start"], list(start_weights.values()), own)
+        model = rebuilt(net, job["model"], list(start_weights.values()), own)
     _make_portable(model, unroll=job["format"] == "litert")
     for program in programs_of(model, Signature.from_json(job["signature"])):
         step = _engine().write(job["format"], folder / f"{program.name}{job['suffix']}", model, program)
