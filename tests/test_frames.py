@@ -214,3 +214,53 @@ def test_frames_import_nothing():
     """polars is not imported for users who have no frame (Keras itself imports pandas)."""
     code = "import sys, rnnstate.frames; sys.exit('polars' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@MAKERS
+def test_observed_and_resets_are_columns(make):
+    """Columns by name are what the same arrays by key are; they are no inputs, and values may be missing elsewhere."""
+    known = [0.5, 1.5, 2.5, None, 4.5, 5.5, 6.5, 7.5, None, 9.5, None]
+    flags = [row in (6, 8) for row in range(11)]
+    frame = make({**DATA, "known": known, "start": flags})
+    wanted = {"key": "site", "time": "hour", "targets": "count", "sample_weight": "weight", **SIZES}
+    windows = Windows.from_frame(frame, observed=["temp", "known"], resets="start", **wanted)
+    table = np.stack([DATA["temp"], np.array(known, dtype="float64")], axis=1)
+    groups = {site: np.array(SITES) == site for site in ("m", "k")}
+    arrays = {
+        "observed": {site: table[rows] for site, rows in groups.items()},
+        "resets": {site: np.array(flags)[rows] for site, rows in groups.items()},
+    }
+    weights = {site: rows[:, 0] for site, rows in by_site("weight").items()}
+    counts = {site: rows.astype(int) for site, rows in by_site("count").items()}
+    check_equal(windows, Windows(by_site("load"), counts, sample_weight=weights, **arrays, **SIZES))
+    plain = make({name: values for name, values in DATA.items() if name != "temp"})
+    check_equal(windows, Windows.from_frame(plain, **arrays, **wanted))
+
+
+@MAKERS
+def test_an_observed_value_that_a_window_needs_is_named(make):
+    """A missing value, as NaN or null, is an error with key and step where a window begins after it."""
+    known = [0.5] * 11
+    for missing in (None, float("nan")):
+        known[6] = missing  # step 3 of k: a window begins at step 3 after row 2, and at step 0 with row 0
+        Windows.from_frame(make({**DATA, "known": known}), key="site", observed="known", **SIZES)
+        known[4] = missing
+        with pytest.raises(DataError, match=r"`observed` must have finite.*\[nan\] at step 2 of sequence 'k'"):
+            Windows.from_frame(make({**DATA, "known": known}), key="site", observed="known", **SIZES)
+        known[4] = 0.5
+
+
+@MAKERS
+def test_wrong_columns_of_facts_are_refused(make):
+    """Unknown names, text, flags that are none or missing, and no column at all."""
+    frame = make({**DATA, "flag": [0, 2] + [0] * 9, "hole": [True, None] + [False] * 9})
+    for arguments, message in (
+        ({"observed": "knwon"}, "Unknown columns: 'knwon'"),
+        ({"observed": ["temp", "site"]}, "Column `site` must hold numbers"),
+        ({"observed": []}, "`observed` must name at least one column. Received: none."),
+        ({"resets": "falg"}, "Unknown columns: 'falg'. Did you mean 'flag'"),
+        ({"resets": "flag"}, "`resets` must be flags.*Received: 2 in sequence 'm', step 1"),
+        ({"resets": "hole"}, "Column `hole` must have a finite value in each row.*sequence 'm', step 1"),
+    ):
+        with pytest.raises(DataError, match=message):
+            Windows.from_frame(frame, key="site", features=["load"], **arguments, **SIZES)

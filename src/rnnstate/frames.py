@@ -97,6 +97,17 @@ class Groups:
         """Return numeric columns as `(rows, columns)`, with the rows of each key together."""
         return np.stack([self.numbers(frame, column, where) for column in columns], axis=1)
 
+    def measured(self, frame: Any, columns: Sequence[str]) -> Array:
+        """Return columns as `(rows, columns)`, ordered, with NaN where a value is missing: not each row needs one."""
+        parts = []
+        for column in columns:
+            values = _values(frame, column)
+            null = _nulls(frame, column, values)
+            known = self._checked(frame, column, _plain(values[~null]))
+            parts.append(np.full(len(values), np.nan))
+            parts[-1][~null] = known
+        return self.ordered(np.stack(parts, axis=1))
+
     def numbers(self, frame: Any, column: Any, where: str | None = None) -> Array:
         """Return one numeric column, ordered; refuse what is no number, missing or not finite."""
         values = _values(frame, column)
@@ -107,16 +118,18 @@ class Groups:
                 f"Column `{column}` must have a finite value in each row. Received: no value (null or NaN) "
                 f"{self._at(position, where)}. {REPAIR}"
             )
-        values = _plain(values)
-        if values.dtype.kind not in "fiub":
+        values = self.ordered(self._checked(frame, column, _plain(values)))
+        bad = first_bad(values)
+        if bad is not None:
+            raise DataError(f"Column `{column}` {explain(values[bad])} {self._at(bad[0], where)}. {REPAIR}")
+        return values
+
+    def _checked(self, frame: Any, column: Any, values: Array) -> Array:
+        if len(values) and values.dtype.kind not in "fiub":
             raise DataError(
                 f"Column `{column}` must hold numbers. Received: dtype={frame[column].dtype}. "
                 "Name the columns to use with `Windows.from_frame(frame, features=[...])`."
             )
-        values = self.ordered(values)
-        bad = first_bad(values)
-        if bad is not None:
-            raise DataError(f"Column `{column}` {explain(values[bad])} {self._at(bad[0], where)}. {REPAIR}")
         return values
 
     def _at(self, position: int, where: str | None) -> str:
@@ -156,27 +169,43 @@ def split_frame(
     time: str | None,
     features: Columns | None,
     targets: Columns | None,
-    sample_weight: str | None,
-) -> tuple[Any, Any, Any]:
-    """Return x, y and sample weight of a frame, as mappings by key (as arrays without `key`)."""
+    sample_weight: str | None = None,
+    observed: str | Sequence[str] | None = None,
+    resets: str | None = None,
+) -> dict[str, Any]:
+    """Return the arguments of `Windows` that a frame holds, as mappings by key (as arrays without `key`)."""
     if not _is(frame, "DataFrame"):
         raise DataError(
             f"`frame` must be a pandas or polars DataFrame. Received: {type(frame).__name__}."
             + (" Call `.collect()` on it." if _is(frame, "LazyFrame") else "")
         )
-    named = [*_flat(features), *_flat(targets), *(name for name in (key, time, sample_weight) if name is not None)]
-    check_columns(frame, named)
+    single = [name for name in (key, time, sample_weight, resets) if name is not None]
+    others = [*_flat(targets), *_flat(observed), *single]
+    check_columns(frame, [*_flat(features), *others])
     if features is None:
-        others = {*_flat(targets), key, time, sample_weight}
         features = [name for name in frame.columns if name not in others]
     rows = Groups.of(frame, key)
     if time is not None:
         rows.check_times(frame, time)
-    weight = None if sample_weight is None else rows.split(rows.numbers(frame, sample_weight))
-    parts = _take(rows, frame, features, "features"), _take(rows, frame, targets, "targets"), weight
-    if key is None:
-        return tuple(None if part is None else part[0] for part in parts)  # type: ignore[return-value]
-    return parts
+    parts = {
+        "x": _take(rows, frame, features, "features"),
+        "y": _take(rows, frame, targets, "targets"),
+        "sample_weight": None if sample_weight is None else rows.split(rows.numbers(frame, sample_weight)),
+        "observed": None if observed is None else rows.split(rows.measured(frame, _named(observed))),
+        "resets": None if resets is None else rows.split(rows.numbers(frame, resets)),
+    }
+    return {name: part if part is None or key is not None else part[0] for name, part in parts.items()}
+
+
+def names_columns(data: Any) -> bool:
+    """Return whether `data` is the name of a column, or a list of names, and no data themselves."""
+    return isinstance(data, str) or (isinstance(data, list | tuple) and all(isinstance(name, str) for name in data))
+
+
+def _named(columns: str | Sequence[str]) -> list[str]:
+    if not _flat(columns):
+        raise DataError("`observed` must name at least one column. Received: none.")
+    return _flat(columns)
 
 
 def frame_times(frame: Any, key: str | None, time: str | None) -> Any:
@@ -226,12 +255,15 @@ def _values(frame: Any, column: Any) -> Array:
 
 def _missing(frame: Any, column: Any, values: Array) -> int | None:
     """Return the first row that holds no value: null, NA, NaT or NaN."""
+    null = _nulls(frame, column, values)
+    return int(null.argmax()) if null.any() else None
+
+
+def _nulls(frame: Any, column: Any, values: Array) -> Array:
     series = frame[column]
     # polars tells NaN from null, pandas does not.
     null = np.asarray(series.is_null() if hasattr(series, "is_null") else series.isna(), dtype=bool)
-    if values.dtype.kind == "f":
-        null = null | np.isnan(values)
-    return int(null.argmax()) if null.any() else None
+    return null | np.isnan(values) if values.dtype.kind == "f" else null
 
 
 def _plain(values: Array) -> Array:

@@ -15,7 +15,7 @@ from rnnstate.assemble import assemble
 from rnnstate.cutting import cut_pieces, piece_cuts
 from rnnstate.errors import DataError
 from rnnstate.facts import Facts
-from rnnstate.frames import Columns, frame_times, split_frame
+from rnnstate.frames import Columns, frame_times, names_columns, split_frame
 from rnnstate.loading import OrderedDataset
 from rnnstate.plan import check_order_name
 from rnnstate.prefixes import Prefix
@@ -152,6 +152,8 @@ class Windows(OrderedDataset):
         key: str | None = None,
         time: str | None = None,
         sample_weight: str | None = None,
+        observed: Any = None,
+        resets: Any = None,
         length: int,
         batch_size: int,
         target_kind: str = "auto",
@@ -169,6 +171,9 @@ class Windows(OrderedDataset):
                 may be interleaved.
             time: Column of dates or numbers, which must increase within each sequence.
             sample_weight: Column with the weight of each step.
+            observed: Columns of known values, from which the state before a window is computed: those of the row before
+                it. Values may be missing where no window needs them. Arrays are taken as `Windows` takes them.
+            resets: Column of flags, true where the state is to begin anew before the step; or arrays.
             length: Steps of a window.
             batch_size: Rows of a batch.
             target_kind: The argument `targets` of `Windows`, such as `"last"`.
@@ -189,12 +194,15 @@ class Windows(OrderedDataset):
         >>> rs.Windows.from_frame(frame, time="day", features=["load"], targets=["price"], length=2, batch_size=1)
         Windows(1 sequence, 4 steps, 2 batches of 1 x 2, order='lanes')
         """
-        x, y, weight = split_frame(frame, key, time, features, targets, sample_weight)
+        named = {name: data for name, data in (("observed", observed), ("resets", resets)) if names_columns(data)}
+        kwargs |= {"observed": observed, "resets": resets}
+        parts = split_frame(frame, key, time, features, targets, sample_weight, **named)
+        kwargs |= {name: part for name, part in parts.items() if part is not None}
         if gap is not None:
             kwargs |= {"gap": gap, "times": frame_times(frame, key, time)}
         # An input mapping of one frame is by name; everything else that `split_frame` makes is by key.
         kwargs.setdefault("by", "input" if key is None else "key")
-        return cls(x, y, sample_weight=weight, targets=target_kind, length=length, batch_size=batch_size, **kwargs)
+        return cls(targets=target_kind, length=length, batch_size=batch_size, **kwargs)
 
     @property
     def keys(self) -> tuple[Hashable, ...]:
