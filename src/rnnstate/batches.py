@@ -9,6 +9,7 @@ from keras import tree
 from rnnstate.errors import DataError, UnsupportedModelError
 from rnnstate.kernels import kernels
 from rnnstate.network import inputs_of
+from rnnstate.prefixes import run_lengths
 from rnnstate.userdata import as_windows
 
 
@@ -34,7 +35,7 @@ class BoundWindows(keras.utils.PyDataset):
         return ({**inputs, "slot": self._slots[inputs["slot"]]}, *rest)
 
 
-def check_windows(model: Any, windows: Any, *, argument: str, targets: bool) -> Any:
+def check_windows(model: Any, windows: Any, *, argument: str, targets: bool, training: bool = False) -> Any:
     """Return windows that the model can be run on, or raise.
 
     Args:
@@ -42,6 +43,7 @@ def check_windows(model: Any, windows: Any, *, argument: str, targets: bool) -> 
         windows: What the user gave.
         argument: Its name, for the message.
         targets: Whether targets are needed.
+        training: Whether they are to be trained on.
 
     Returns:
         The `Windows`, or a checked dataset of the user's own.
@@ -57,29 +59,41 @@ def check_windows(model: Any, windows: Any, *, argument: str, targets: bool) -> 
             "Carried state needs one copy of its bank. Received: a distribution strategy with several replicas, each of "
             "which would keep its own. Train without `MirroredStrategy`, or on JAX with `keras.distribution`."
         )
-    _check_time(model.net, windows)
-    _check_prefix(model, windows, argument)
+    # Inference carries exact states and leaves these steps out, unless each window starts from an initial state.
+    lead = windows.prefix if training or model.start.at == "window" else 0
+    _check_time(model.net, windows, lead)
+    if model.carry_backward:
+        _check_backward(argument, lead)
     if targets:
         _check_targets(model.net, windows, argument)
     return windows
 
 
-def _check_time(net: Any, windows: Any) -> None:
+def _check_time(net: Any, windows: Any, lead: int) -> None:
+    received = f"length={windows.length}" + (
+        f" with `vary`, up to {windows.max_length} steps" if windows.varies else ""
+    )
     for tensor in tree.flatten(inputs_of(net)):
-        if len(tensor.shape) > 2 and tensor.shape[1] not in (None, windows.length):
+        steps = tensor.shape[1] if len(tensor.shape) > 2 else None
+        if steps not in (None, windows.max_length):
             raise DataError(
-                f"Windows must be {tensor.shape[1]} steps long for input `{tensor.name}` of this network. "
-                f"Received: length={windows.length}. Use `length={tensor.shape[1]}`, or build the network with "
-                "`keras.Input((None, features))`."
+                f"Windows must be {steps} steps long for input `{tensor.name}` of this network. Received: {received}. "
+                f"Use `length={steps}`, or build the network with `keras.Input((None, features))`."
+            )
+        if steps is not None and (parts := run_lengths(steps, lead)) != {steps}:
+            raise DataError(
+                f"Input `{tensor.name}` of this network takes {steps} steps, so {steps} or {2 * steps} can come before a "
+                f"window. Received: `burn_in` or `back` with {lead}, which are run in parts of "
+                f"{', '.join(map(str, sorted(parts - {steps})))}. Build the network with `keras.Input((None, features))`."
             )
 
 
-def _check_prefix(model: Any, windows: Any, argument: str) -> None:
-    if model.carry_backward and windows.prefix:
+def _check_backward(argument: str, lead: int) -> None:
+    if lead:
         raise DataError(
             "With `carry_backward`, a window's backward pass starts from where that over the previous window ended, so the "
             f"steps before a window cannot be run again. Received: `{argument}` with `burn_in` or `back`, which put "
-            f"{windows.prefix} steps before each window. Leave out one of them."
+            f"{lead} steps before each window. Leave out one of them."
         )
 
 

@@ -244,7 +244,7 @@ class StatefulModel(Unrolling, keras.Model):
             SpecMismatchError: If the checkpoints in the folder are those of another run.
         """
         refuse_extras("fit", {**kwargs, "y": y})
-        x = check_windows(self, x, argument="x", targets=True)
+        x = check_windows(self, x, argument="x", targets=True, training=True)
         if validation_data is not None:
             validation_data = check_windows(self, validation_data, argument="validation_data", targets=True)
             validation_data = self._bound_inference(validation_data, None)

@@ -63,3 +63,17 @@ class Prefix:
             facts[self.name] = exist
             facts["last"] = plan.last[index].copy()
         return facts
+
+
+def run_lengths(length: int, lead: int) -> set[int]:
+    """Return the numbers of steps in which a training step runs windows of `length` with `lead` steps before them.
+
+    The steps before a window are run up to where those before the next window begin, where the state is kept.
+
+    Example:
+
+    >>> sorted(run_lengths(12, 5)), run_lengths(12, 24)
+    ([5, 7, 12], {12})
+    """
+    cut = min(lead, length)
+    return {length, *({cut, lead - cut, length - cut} if lead else ())} - {0}
