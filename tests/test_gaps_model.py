@@ -84,3 +84,50 @@ def test_times_and_gaps_agree():
     assert difference(states[0], states[2]) < TOLERANCE
     policies.trained(model, rs.Windows(x, y, length=2, batch_size=1), rate=0.0)
     assert difference(states[0], model.states.read("k0")) > 1e-2
+
+
+def learning():
+    """Return a model with a learned initial state."""
+    return rs.StatefulModel(nets.randomized(nets.gru()), initial_state=rs.initial.Learned())
+
+
+@pytest.mark.parametrize("way", [{}, {"back": 5}, {"back": 6}, {"burn_in": 2}], ids=str)
+def test_what_follows_a_gap_that_resets_trains_as_a_sequence_of_its_own(way):
+    """A series with a gap gives the weights, learned initial state included, of its two parts as two sequences."""
+    model, other = learning(), learning()
+    x, y = policies.data_of(model, (13,))
+    gaps = {"k0": np.arange(13) == 6}
+    cut = {"length": 3, "batch_size": 1, **way}
+    policies.trained(model, rs.Windows(x, y, gaps={"k0": gaps["k0"].astype(int)}, gap="reset", **cut), rate=0.5)
+    parts = [
+        {name: data["k0"][part] for name, part in zip("ab", (slice(6), slice(6, 13)), strict=True)} for data in (x, y)
+    ]
+    policies.trained(other, rs.Windows(*parts, **cut), rate=0.5)
+    assert difference(policies.weights_of(model), policies.weights_of(other)) < TOLERANCE
+    assert difference(model.states.read("k0"), other.states.read("b")) < TOLERANCE
+
+
+def accumulated(back):
+    """Return the weights after one step with the mean gradient of the four windows before and after a gap."""
+    model = learning()
+    x, y = policies.data_of(model, (12,))
+    model.compile(keras.optimizers.SGD(0.5, gradient_accumulation_steps=4), "mse")
+    gaps = {"k0": (np.arange(12) == 6).astype(int)}
+    model.fit(rs.Windows(x, y, gaps=gaps, length=3, batch_size=1, back=back), verbose=0)
+    return policies.weights_of(model)
+
+
+def test_gradient_reaches_the_initial_state_that_a_gap_resets_to():
+    """Where `back` covers all steps since the gap, it is that of full BPTT before the gap and after."""
+    other = learning()
+    x, y = (policies.stacked(data).reshape(2, 6, 2) for data in policies.data_of(other, (12,)))
+
+    def forward(x, y):
+        return by_hand.mse(y, other.step(x, other.initial_state(2), training=True)[0]), keras.ops.zeros(())
+
+    variables = other.trainable_variables
+    _, gradients = by_hand.gradients_of(forward, variables)(x, y)
+    by_hand.apply(keras.optimizers.SGD(0.5), gradients, variables)
+    expected = policies.weights_of(other)
+    assert difference(accumulated(6), expected) < TOLERANCE
+    assert difference(accumulated(3), expected) > 1e-5

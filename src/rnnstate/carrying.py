@@ -60,6 +60,8 @@ class Carried:
         first = first if self._start.at == "start" else ops.ones_like(first)
         initial = self._start.state(ops.shape(slots)[0], inputs.get("observed"), self._training)
         fresh = self._bank.starts_fresh(slots, first)
+        if "keep" in inputs:  # what a gap leaves nothing of is fresh: with `back`, gradient flows into it later too
+            fresh = ops.logical_or(fresh, ops.equal(inputs["keep"], 0))
         state = _faded(inputs, where_rows(fresh, initial, self._bank.take(slots)), initial)
         y, final = self._windows(inputs, state, initial)
         self._bank.put(slots, final, _still_fresh(inputs, fresh) if self._training else None)
