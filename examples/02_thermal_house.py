@@ -10,8 +10,9 @@ temperature and the heating, in windows of one day, trained in four ways:
 - observed: each window starts from the true air and wall temperatures of the step before, through a learned map from
   these 2 values to the 32 units.
 
-Each network is then served on later weeks, twice: with its state carried on from day to day, and started afresh each day
-in its own way. Run it: `python examples/02_thermal_house.py` (two to three minutes on JAX; `--quick` for a small one).
+Each network is then served on later weeks: with its state carried on from day to day, from zeros each day, and each day
+from the start that it was trained with. Run it: `python examples/02_thermal_house.py` (two to three minutes on JAX for each
+of `--seeds`, which draw houses, weeks and weights anew; `--quick` for a small one).
 """
 
 import argparse
@@ -98,40 +99,60 @@ def rmse(model: rs.StatefulModel, data: rs.Windows, truth: np.ndarray, skip: int
     return float(np.sqrt(np.mean(errors**2)) * scale)
 
 
-def run(arguments: argparse.Namespace) -> list[tuple[str, float, float]]:
-    """Train in each way, and serve each network carried and started afresh each day."""
-    x, states = make_houses(arguments.houses, arguments.days, arguments.seed)
+def serve(net: keras.Model, trained: rs.StatefulModel, way: str, served: str) -> rs.StatefulModel | None:
+    """Return a network to serve in one way, or `None` if it has learned no such start."""
+    if served not in ("carried", "reset", way):
+        return None
+    start = initial_state(way, "start") if served == "carried" else initial_state(served, "window")
+    model = rs.StatefulModel(net, initial_state=start)
+    if type(start) is type(trained.start):
+        start.set_weights(trained.start.get_weights())
+    return model
+
+
+def run(arguments: argparse.Namespace, seed: int) -> np.ndarray:
+    """Train in each way, and serve each network in each way it can be; return the errors, `(trained, served)`."""
+    x, states = make_houses(arguments.houses, arguments.days, seed)
     cut = int(arguments.days * 0.75) * DAY
     mean, std = x[:, :cut].mean((0, 1)), x[:, :cut].std((0, 1))
     centre, scale = states[:, :cut].mean((0, 1)), states[:, :cut, 0].std()
     x, states = ((x - mean) / std).astype("float32"), ((states - centre) / scale).astype("float32")
-    rows = []
-    for way in WAYS:
-        keras.utils.set_random_seed(arguments.seed)
+    errors = np.full((len(WAYS), len(WAYS)), np.nan)
+    for row, way in enumerate(WAYS):
+        keras.utils.set_random_seed(seed)
         net = build(arguments.units)
         model = rs.StatefulModel(net, initial_state=initial_state(way, "start" if way == "carried" else "window"))
         model.compile(keras.optimizers.Adam(3e-3), "mse")
         model.fit(windows(x[:, :cut], states[:, :cut], way, warm_up=7), epochs=arguments.epochs, verbose=0)
-        errors = []
-        for at in ("start", "window"):
-            served = rs.StatefulModel(net, initial_state=initial_state(way, at))
-            served.start.set_weights(model.start.get_weights())
-            errors.append(rmse(served, windows(x, states, way), states, cut, scale))
-        rows.append((way, *errors))
-        print(f"{way:>9}: served carried {errors[0]:.2f} K, started afresh each day {errors[1]:.2f} K", flush=True)
-    return rows
+        for column, served in enumerate(WAYS):
+            server = serve(net, model, way, served)
+            if server is not None:
+                data = windows(x, states, "observed" if server.start.needs_observed else "")
+                errors[row, column] = rmse(server, data, states, cut, scale)
+        pairs = zip(errors[row], WAYS, strict=True)
+        shown = ", ".join(f"{error:.2f} K {served}" for error, served in pairs if not np.isnan(error))
+        print(f"seed {seed}, trained {way:>8}, served: {shown}", flush=True)
+    return errors
 
 
-def table(rows: list[tuple[str, float, float]], arguments: argparse.Namespace) -> str:
-    """Return the table of the docs."""
+def table(errors: np.ndarray, arguments: argparse.Namespace) -> str:
+    """Return the table of the docs: mean and range over seeds of `errors`, `(seeds, trained, served)`."""
     lines = [
         f"RMSE of the air temperature in K on the last quarter of {arguments.days} days, {arguments.houses} simulated "
-        f"houses, real weather, GRU({arguments.units}), {arguments.epochs} epochs, seed {arguments.seed}:",
+        f"houses, real weather, GRU({arguments.units}), {arguments.epochs} epochs: mean of {len(errors)} "
+        f"{'seed' if len(errors) == 1 else 'seeds'} (lowest to highest).",
         "",
-        "| trained | served with carried state | served afresh each day, in the way it was trained |",
-        "|---|---|---|",
+        "| trained \\ served | carried | reset each day | learned start each day | observed start each day |",
+        "|---|---|---|---|---|",
     ]
-    return "\n".join(lines + [f"| {way} | {carried:.2f} | {afresh:.2f} |" for way, carried, afresh in rows]) + "\n"
+    for way, cells in zip(WAYS, errors.transpose(1, 2, 0), strict=True):
+        lines.append(f"| {way} | {' | '.join(map(cell, cells))} |")
+    return "\n".join(lines) + "\n"
+
+
+def cell(errors: np.ndarray) -> str:
+    """Return mean and range of the errors of all seeds, or a dash for a start that was not learned."""
+    return "-" if np.isnan(errors).any() else f"{errors.mean():.2f} ({errors.min():.2f} to {errors.max():.2f})"
 
 
 def main() -> None:
@@ -139,12 +160,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("houses", 24), ("days", 56), ("epochs", 40), ("units", 32), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--seeds", type=int, default=1, help="how many seeds to run, from --seed on")
     parser.add_argument("--quick", action="store_true", help="3 houses, 12 days, 1 epoch: to see it run")
     parser.add_argument("--docs", type=Path, help="write the table between the marks of this page")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.houses, arguments.days, arguments.epochs, arguments.units = 3, 12, 1, 5
-    result = table(run(arguments), arguments)
+    seeds = range(arguments.seed, arguments.seed + arguments.seeds)
+    result = table(np.stack([run(arguments, seed) for seed in seeds]), arguments)
     print(f"\n{result}")
     if arguments.docs:
         page = arguments.docs.read_text()
