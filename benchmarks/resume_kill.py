@@ -2,9 +2,10 @@
 
     python benchmarks/resume_kill.py --backend jax --points 50
 
-Every start is a process of its own. A run is killed a few times, then left to finish; weights, optimizer, states and history
-must then be those of the uninterrupted run, bit for bit. Time is counted from the end of the first batch that a process
-trains, or most kills would hit the compiler. The exit status is 1 if a run differs.
+Every start is a process of its own. A run is killed a few times, then left to finish; weights, optimizer, states and
+history must then be those of the uninterrupted run, bit for bit. The moments are spread over the batches of the whole run,
+each with a random delay; one in ten follows the last batch of an epoch, when validation runs. The exit status is 1 if a run
+differs.
 """
 
 import argparse
@@ -20,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-EPOCHS, BATCHES, WINDOW = 3, 80, 6
-READY = "first batch trained"
+EPOCHS, BATCHES, WINDOW = 3, 200, 6
+BLINK = 0.02  # seconds: the longest delay after a batch
 
 
 def main():
@@ -50,26 +51,22 @@ def judge(options, scratch):
     """Compare killed runs with one that is not, and return the exit status."""
     draw = random.Random(options.seed)
     began = time.monotonic()
-    whole = start(options.backend, scratch / "whole", scratch / "whole.npz")
-    seconds = finish(whole)
+    finish(start(options.backend, scratch / "whole", scratch / "whole.npz"))
     expected = dict(np.load(scratch / "whole.npz"))
-    print(
-        f"{options.backend}: {EPOCHS} epochs of {BATCHES} batches train for {seconds:.1f} s uninterrupted.\n",
-        flush=True,
-    )
-    print("run  killed after s (epoch, batch)                                              half files  end")
+    print(f"{options.backend}: {EPOCHS} epochs of {BATCHES} batches, a checkpoint after every tenth.\n")
+    print("run  killed after batch (checkpoint: epoch, batch)                                          half files  end")
     points = run = wrong = halves = 0
     while points < options.points:
         run += 1
         folder, out = scratch / f"run{run}", scratch / f"run{run}.npz"
-        kills = min(options.kills, options.points - points)
-        moments = kill_often(options.backend, folder, out, [draw.uniform(0, seconds / kills) for _ in range(kills)])
+        targets = sorted(draw_target(draw) for _ in range(min(options.kills, options.points - points)))
+        moments = kill_often(options.backend, folder, out, [(target, draw.uniform(0, BLINK)) for target in targets])
         points += len(moments)
         halves += sum(moment.half for moment in moments)
         differ = differences(dict(np.load(out)), expected)
         wrong += bool(differ)
         print(
-            f"{run:3}  {', '.join(map(str, moments)):74} {sum(m.half for m in moments):10}  {differ or 'equal'}",
+            f"{run:3}  {', '.join(map(str, moments)):86} {sum(m.half for m in moments):10}  {differ or 'equal'}",
             flush=True,
         )
     print(f"\n{points} kills in {run} runs, {halves} of them while a checkpoint was written; {wrong} runs differ.")
@@ -77,57 +74,53 @@ def judge(options, scratch):
     return int(wrong > 0)
 
 
+def draw_target(draw):
+    """Draw the batch of the whole run after which to kill."""
+    if draw.random() < 0.1:
+        return BATCHES * draw.randint(1, EPOCHS) - 1
+    return draw.randrange(EPOCHS * BATCHES)
+
+
 @dataclass(frozen=True)
 class Moment:
-    """When a process was killed, and what it left."""
+    """After which batch of the whole run a process was killed, and what it left."""
 
-    seconds: float
+    target: int
     position: tuple[int, int] | None
     half: int
 
     def __str__(self):
-        return f"{self.seconds:.2f} {self.position or '(none)'}"
+        return f"{self.target} {self.position or '(none)'}"
 
 
-def kill_often(backend, folder, out, waits):
-    """Start a run and kill it after each wait, then let it finish; return the moments of killing."""
+def kill_often(backend, folder, out, points):
+    """Start a run and kill it at each point, then let it finish; return the moments of killing."""
     moments = []
-    for wait in waits:
+    for target, delay in points:
         child = start(backend, folder, out)
-        if child is None:  # the kill before hit after the last batch
-            break
-        time.sleep(wait)
-        if child.poll() is not None:
-            break
+        reached = any(int(line) >= target for line in child.stdout)
+        time.sleep(delay)
         child.send_signal(signal.SIGKILL)
-        if child.wait() == 0:  # it ended by itself in that moment
+        if child.wait() == 0 or not reached:  # it ended by itself in that moment
             break
-        moments.append(Moment(wait, position(folder), len(list(folder.glob(".unfinished-*")))))
-    last = start(backend, folder, out)
-    if last is not None:
-        finish(last)
+        moments.append(Moment(target, position(folder), len(list(folder.glob(".unfinished-*")))))
+    finish(start(backend, folder, out))
     return moments
 
 
 def start(backend, folder, out):
-    """Start a training process, and return it when it trains, or `None` if nothing was left to train and it has ended."""
+    """Start a training process, which prints the number of each batch it has trained."""
     one = {"OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}  # threads only wait for each other in nets this small
     environment = {**os.environ, **one, "KERAS_BACKEND": backend}
     command = [sys.executable, __file__, "--child", str(folder), str(out)]
-    child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    if READY in (child.stdout.readline() or ""):
-        return child
-    finish(child)
-    return None
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def finish(child):
-    """Wait for a process, and return the seconds of its training."""
-    began = time.monotonic()
+    """Wait for a process to end its training."""
     _, errors = child.communicate()
     if child.returncode:
         raise RuntimeError(f"The training failed: {errors}")
-    return time.monotonic() - began
 
 
 def position(folder):
@@ -156,7 +149,7 @@ def train(folder, out):
         validation_data=validation,
         epochs=EPOCHS,
         verbose=0,
-        callbacks=[ready(keras)],
+        callbacks=[telling(keras)],
         checkpoint=rs.Checkpoint(folder, every_batches=10),
     )
     variables = [*model.weights, *model.optimizer.variables]
@@ -184,16 +177,17 @@ def build(keras, rs):
     return model, windows, rs.Windows(x[:, :30], y[:, :30], length=WINDOW, batch_size=8)
 
 
-def ready(keras):
-    """Return a callback that says when the first batch is trained."""
-    begun = []
+def telling(keras):
+    """Return a callback that says which batches of the whole run are trained."""
 
-    def say(batch, logs):
-        if not begun:
-            begun.append(batch)
-            print(READY, flush=True)
+    class Telling(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.epoch = epoch
 
-    return keras.callbacks.LambdaCallback(on_train_batch_end=say)
+        def on_train_batch_end(self, batch, logs=None):
+            print(self.epoch * BATCHES + batch, flush=True)
+
+    return Telling()
 
 
 if __name__ == "__main__":
