@@ -64,6 +64,45 @@ def test_rows(tensors):
             held.rows([0, row])
 
 
+@pytest.mark.parametrize("tensors", [False, True])
+def test_put_is_undone_by_rows(tensors):
+    """Rows go where they are told, from either end, into a new state; the others stay."""
+    state = example()
+    held = state.map(ops.convert_to_tensor) if tensors else state
+    other = rs.State({"lstm/h": nets.values(2, 5, seed=7), "gru/h": nets.values(2, 7, seed=8)})
+    after = held.put([-1, 0], other)
+    assert after.rows([2, 0]) == other
+    assert after.rows([1]) == state.rows([1])
+    assert held == state
+
+
+def test_put_refuses_what_does_not_fit():
+    """Rows out of range, given twice, or of another number, and other leaves."""
+    state = example()
+    two = state.rows([0, 1])
+    for rows in ([1, 1], [0, -3], [0]):
+        with pytest.raises(rs.StateShapeError, match=r"one distinct row number for each row\. Received: rows"):
+            state.put(rows, two)
+    with pytest.raises(rs.StateShapeError, match=r"Rows must lie in 0 to 2.*Received: row 3"):
+        state.put([0, 3], two)
+    with pytest.raises(rs.StateStructureError, match="The state has the leaves `lstm/h`, `gru/h`"):
+        state.put([0, 1], {"lstm/h": two["lstm/h"]})
+
+
+@pytest.mark.parametrize("tensors", [False, True])
+def test_cast_and_mean(tensors):
+    """The same values in another dtype; and one row with the mean of all."""
+    state = example()
+    held = state.map(ops.convert_to_tensor) if tensors else state
+    half = held.cast("float16")
+    assert {leaf.dtype for leaf in half.spec.values()} == {"float16"}
+    mean = held.mean()
+    assert mean.batch_size == 1
+    for name, value in state.items():
+        np.testing.assert_array_equal(nets.host(half[name]), value.astype("float16"))
+        np.testing.assert_allclose(nets.host(mean[name])[0], value.mean(axis=0), atol=1e-7)
+
+
 def test_replace():
     """Some leaves are replaced in a new state; names and shapes must be those of the old one."""
     state = example()

@@ -136,7 +136,7 @@ class State(Mapping[str, Array]):
             )
         order = np.arange(self.batch_size)
         order[rows] = self.batch_size + np.arange(len(rows))
-        return State({name: _stack(value, other[name])[order] for name, value in self._leaves.items()})
+        return State({name: _rows_of(_stack(value, other[name]), order) for name, value in self._leaves.items()})
 
     def cast(self, dtype: str) -> "State":
         """Return the same values in another floating dtype, such as `"float64"`."""
