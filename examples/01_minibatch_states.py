@@ -2,7 +2,8 @@
 
 Ten series are cut into windows of 96 steps, ten windows to a minibatch. Before each minibatch h and c of both layers are
 set for every sample: (a) to where the model itself left that series, (b) to states that you give, (c) to arrays of a
-wrong size, which is refused. Run it with `python examples/01_minibatch_states.py`.
+wrong size, which is refused, (d) from known values of that size, by a learned map. Run it with
+`python examples/01_minibatch_states.py`.
 """
 
 import keras
@@ -107,3 +108,15 @@ try:
 except rs.StateShapeError as error:
     print(f"  {error}")
 print(f"  every state is as it was: {model.states.read(KEYS) == before}")
+
+# (d) From known values of another size: where the switch stood at the step before, 2 values. `Observed` learns one map from
+# them to each leaf, h and c of both layers, 2 -> 8 and 2 -> 16, along with the network. `at="window"` uses it at every
+# window. `Windows` takes the values as a series, and hands each window those of the step before it.
+known = rs.StatefulModel(keras.models.clone_model(net), initial_state=rs.initial.Observed(at="window"))
+known.compile(keras.optimizers.Adam(0.02), "mean_squared_error")
+observed = rs.Windows(x, y, observed=y, length=WINDOW, batch_size=SERIES)
+known.fit(observed, epochs=12, verbose=0)
+start = known.initial_state(batch_size=2, observed=np.eye(2))
+print("\n(d) Each minibatch starts from the true values of the step before: 2 values, mapped to each layer.")
+print(f"  {', '.join(f'{leaf} {tuple(value.shape)}' for leaf, value in start.items())} for two samples")
+print(f"  accuracy in the first ten steps of each window: {accuracy(known, observed):.3f}")

@@ -112,7 +112,7 @@ def test_every_example_runs(path):
 
 
 def test_the_first_example_shows_what_it_says():
-    """Carried is better than from zeros, given states are what the step starts from, and a wrong size changes nothing."""
+    """Carried and known starts are better than zeros, given states are started from, a wrong size changes nothing."""
     printed = run_example(ROOT / "examples" / "01_minibatch_states.py")
     carried, alone = (float(re.search(rf"([\d.]+), {words}", printed)[1]) for words in ("state carried", "each window"))
     assert carried > alone + 0.05
@@ -121,6 +121,9 @@ def test_the_first_example_shows_what_it_says():
     assert all(abs(float(loss) - float(expected)) < 2e-4 for loss, expected in losses)
     assert "`lstm_8/h` must have shape (batch=10, units=8). Received: shape=(10, 2)" in printed
     assert "every state is as it was: True" in printed
+    assert "lstm_8/h (2, 8), lstm_8/c (2, 8), lstm_16/h (2, 16), lstm_16/c (2, 16)" in printed
+    (known,) = re.findall(r"\(d\).*?ten steps of each window: ([\d.]+)", printed, re.DOTALL)
+    assert float(known) > alone + 0.05
 
 
 MODULES = sorted(name for _, name, package in pkgutil.iter_modules(rs.__path__) if not package and name[0] != "_")
