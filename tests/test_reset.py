@@ -138,6 +138,24 @@ def test_bidirectional_resets_split_both_directions():
             assert difference(host(y)[row, begin:end], host(model.net(x[row : row + 1, begin:end]))[0]) < TOLERANCE
 
 
+def test_resets_split_a_layer_that_runs_backward():
+    """A backward layer by itself is split by resets too, although nothing of it is carried."""
+    back = layers.GRU(5, return_sequences=True, go_backwards=True, name="back")
+    flip = layers.Lambda(lambda y: keras.ops.flip(y, axis=1))
+    model = nets.make(
+        lambda: keras.Sequential([nets.series_input(), layers.SimpleRNN(3, return_sequences=True), back, flip])
+    )
+    forward = model.net.layers[0]
+    x, resets = nets.values(2, 6, 2, seed=3), np.zeros((2, 6), dtype=bool)
+    resets[0, 2] = resets[0, 5] = resets[1, 3] = True
+    y, state = model.step(x, model.initial_state(2), reset=resets)
+    assert list(state) == [f"{forward.name}/h"]
+    for row, cuts in ((0, [0, 2, 5, 6]), (1, [0, 3, 6])):
+        for begin, end in pairwise(cuts):
+            assert difference(host(y)[row, begin:end], host(model.net(x[row : row + 1, begin:end]))[0]) < TOLERANCE
+    assert difference(y, model.net(x)) > 0.01
+
+
 def test_counts_by_hand():
     """The counting cell starts again at its own initial count, before the step that is flagged."""
     model = policies.counting(start=100)

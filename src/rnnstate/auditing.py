@@ -85,9 +85,7 @@ def _reference_because(model: Any, layer: Any) -> str | None:
         return 'the model was made with `kernels="reference"`'
     if isinstance(layer, keras.layers.Bidirectional):
         return slow_because(layer.forward_layer)
-    # A layer that runs backward on its own is the network's, unless its state is carried.
-    own = runs_backward(layer) and not model.carry_backward
-    return "it runs backward on its own" if own else slow_because(layer)
+    return slow_because(layer)
 
 
 def _of_stateful_layer(model: Any, found: StatefulLayer) -> Iterator[Finding]:

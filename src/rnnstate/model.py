@@ -84,7 +84,7 @@ class StatefulModel(Unrolling, keras.Model):
         self.kernels, self.carry_backward = kernels, carry_backward
         self.start = read_initial(initial_state)
         self._carrier, ports = carrying_clone(net, carry_backward=carry_backward)
-        if not ports:
+        if not any(layer.port.spec(layer.layer) for layer in ports):
             raise UnsupportedModelError(
                 f"The network must have at least one layer with a memory. Received: `{net.name}` without any. "
                 "Recurrent layers have one; `rnnstate.register_port` adds other kinds."

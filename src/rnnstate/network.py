@@ -13,7 +13,7 @@ from keras import ops, tree
 
 from rnnstate.errors import UnsupportedModelError
 from rnnstate.loops import step_by_step
-from rnnstate.ports import find_port, is_recurrent, runs_backward
+from rnnstate.ports import FreshBackwardPort, find_port, is_recurrent, runs_backward
 from rnnstate.scope import StateScope, active_scope
 from rnnstate.state import Array
 
@@ -104,7 +104,7 @@ def carrying_clone(
         port = find_port(layer, carry_backward)
         if port is not None:
             return stand_in(layer, port)
-        return _fresh_backward(layer) if runs_backward(layer) else layer
+        return stand_in(layer, _fresh_backward(layer)) if runs_backward(layer) else layer
 
     clone = keras.models.clone_model(net, clone_function=replace, recursive=True)
     stand_ins = []
@@ -115,10 +115,10 @@ def carrying_clone(
     return clone, stand_ins
 
 
-def _fresh_backward(layer: Any) -> Any:
-    """Return a backward layer that starts fresh in each window, around the same cell."""
+def _fresh_backward(layer: Any) -> FreshBackwardPort:
+    """Return the port of a backward layer that starts fresh in each window."""
     if not layer.stateful:
-        return layer
+        return FreshBackwardPort(layer)
     raise UnsupportedModelError(
         f"Layer `{layer.name}` runs backward, so its state cannot be carried from window to window. "
         "Received: stateful=True. Set `stateful=False` for this layer: it then starts fresh in each window. "
