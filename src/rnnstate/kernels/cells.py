@@ -18,12 +18,14 @@ class Cell(NamedTuple):
     Args:
         forward: `(projected, leaves, recur) -> (leaves, gates)`.
         backward: `(d_leaves, before, after, gates, back) -> (d_projected, d_recurrent_product, d_before)`.
+        parts: For which gates at a time the recurrent kernel is used.
         multiplied: `(h before, gates) -> ` what the recurrent kernel was multiplied by, for all gates or for each.
     """
 
     forward: Callable[..., tuple[Leaves, Leaves]]
     backward: Callable[..., tuple[Array, Array | None, Leaves]]
     multiplied: Callable[[Array, Leaves], Leaves]
+    parts: tuple[slice, ...] = (slice(None),)
 
 
 def _lstm_forward(projected: Array, state: Leaves, recur: Any) -> tuple[Leaves, Leaves]:
@@ -101,6 +103,6 @@ def _only_h(h: Array, gates: Leaves) -> Leaves:
 CELLS = {
     "lstm": Cell(_lstm_forward, _lstm_backward, _only_h),
     "gru": Cell(_gru_forward, _gru_backward, _only_h),
-    "gru_before": Cell(_gru_before_forward, _gru_before_backward, lambda h, gates: (h, h, gates[1] * h)),
+    "gru_before": Cell(_gru_before_forward, _gru_before_backward, lambda h, gates: (h, h, gates[1] * h), (_Z_R, _NEW)),
     "rnn": Cell(_rnn_forward, _rnn_backward, _only_h),
 }

@@ -10,7 +10,6 @@ Against a loop that is differentiated automatically these
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple
 
 from keras import ops
@@ -84,7 +83,7 @@ def _held(outputs: Array, mask: Array, reset: bool) -> Array:
 
 def forward(kind: str, inputs: Inputs, scan: Scan, save: bool) -> Any:
     """Scan the cell over time; return the final leaves, and of each step the leaves and the activated gates."""
-    recur = partial(_recur, inputs)
+    recur = _product(inputs, CELLS[kind].parts)
 
     def step(state: Leaves, given: Any) -> Any:
         projected, mask, reset = given
@@ -107,7 +106,8 @@ def backward(kind: str, saved: Any, gradients: Any, scan: Scan) -> Inputs:
     """
     inputs, states, gates = saved
     d_outputs, d_final = gradients
-    cell, back = CELLS[kind], _transposed(inputs)
+    cell = CELLS[kind]
+    back = _transposed(inputs, cell.parts)
     before = tuple(
         ops.concatenate([start[None], later[:-1]]) for start, later in zip(inputs.state, states, strict=True)
     )
@@ -134,24 +134,25 @@ def backward(kind: str, saved: Any, gradients: Any, scan: Scan) -> Inputs:
     return Inputs(d_x, d_recurrent, d_bias, d_state, d_initial, None, None, zeros(inputs.factors))
 
 
-def _recur(inputs: Inputs, h: Array, gates: slice = slice(None)) -> Array:
-    """Return h through the recurrent kernel, for some gates."""
-    units = h.shape[-1]
-    columns = slice(*(None if end is None else end * units for end in (gates.start, gates.stop)))
-    factors = inputs.factors if len(inputs.factors) < 2 else inputs.factors[gates]
-    kernel = inputs.recurrent[:, columns]
-    z = product(factors, h, kernel, len(factors))
-    return z if inputs.bias is None else z + inputs.bias[columns]
+def _product(inputs: Inputs, parts: tuple[slice, ...]) -> Any:
+    """Return h through the recurrent kernel, for some gates; cut here, once, and not in every step."""
+    kernels = _cut(inputs.recurrent, parts, inputs.recurrent.shape[0], axis=1)
+    biases = None if inputs.bias is None else _cut(inputs.bias, parts, inputs.recurrent.shape[0], axis=0)
+
+    def recur(h: Array, gates: slice = slice(None)) -> Array:
+        factors = inputs.factors if len(inputs.factors) < 2 else inputs.factors[gates]
+        z = product(factors, h, kernels[gates.start], len(factors))
+        return z if biases is None else z + biases[gates.start]
+
+    return recur
 
 
-def _transposed(inputs: Inputs) -> Any:
+def _transposed(inputs: Inputs, parts: tuple[slice, ...]) -> Any:
     """Return the way back through the recurrent kernel, for some gates, with the kernel transposed once."""
-    transposed = ops.transpose(inputs.recurrent)
-    units = inputs.recurrent.shape[0]
+    kernels = _cut(ops.transpose(inputs.recurrent), parts, inputs.recurrent.shape[0], axis=0)
 
     def back(d_z: Array, gates: slice = slice(None)) -> Array:
-        rows = slice(*(None if end is None else end * units for end in (gates.start, gates.stop)))
-        kernel = transposed[rows]
+        kernel = kernels[gates.start]
         if len(inputs.factors) < 2:
             d_h = ops.matmul(d_z, kernel)
             return d_h * inputs.factors[0] if inputs.factors else d_h
@@ -160,6 +161,14 @@ def _transposed(inputs: Inputs) -> Any:
         return sum(ops.matmul(d_gate, part) * factor for d_gate, part, factor in parts)
 
     return back
+
+
+def _cut(array: Array, parts: tuple[slice, ...], units: int, axis: int) -> dict[int | None, Array]:
+    """Return the parts of a kernel or bias that belong to some gates, by the first of them."""
+    if parts == (slice(None),):
+        return {None: array}
+    spans = {part.start: slice(part.start * units, part.stop * units) for part in parts}
+    return {start: array[:, span] if axis else array[span] for start, span in spans.items()}
 
 
 def _kernel_gradient(multiplied: Leaves, d_h: Array, factors: Leaves) -> Array:

@@ -1,4 +1,4 @@
-"""Windows with masked steps and resets, as rows that PyTorch's packed operators can run.
+"""Windows with masked steps and resets, as rows that PyTorch's operators can run.
 
 A reset cuts a row: what follows starts from the initial state, whatever came before, so the segments of a row are rows of
 their own. Without their masked steps and sorted by length, they are packed step by step.
@@ -20,7 +20,7 @@ class Segments(NamedTuple):
         last: Last segment of each row, `(batch,)`.
         order: Segments that have valid steps, the longest first.
         steps: Places in the flattened windows of the valid steps, in the order of packing.
-        batch_sizes: How many segments have a first step, a second, and so on; on the CPU.
+        batch_sizes: How many segments have a first step, a second, and so on.
         held: Packed place of the last valid step up to each step, `(batch, time)`, or -1 if there is none.
     """
 
@@ -29,7 +29,7 @@ class Segments(NamedTuple):
     last: Array
     order: Array
     steps: Array
-    batch_sizes: Array
+    batch_sizes: list[int]
     held: Array
 
 
@@ -52,7 +52,7 @@ def cut(mask: Array, reset: Array | None) -> Segments:
     before = count[:, :1] - mask[:, :1].long()
     places = torch.cat([packed, packed.new_zeros(1)])  # something to pick where there are no valid steps at all
     held = torch.where(count > before, places[(count - 1).clamp(min=0)], -1)
-    return Segments(row, begun, last, order, steps[packed.argsort()], batch_sizes.cpu(), held)
+    return Segments(row, begun, last, order, steps[packed.argsort()], batch_sizes.tolist(), held)
 
 
 def _pack(segment: Array, segments: int) -> tuple[Array, Array, Array]:
