@@ -30,6 +30,8 @@ def checked(spec: StateSpec, given: Any, *, batch_size: int | None = None, parti
         StateShapeError: If a leaf has another shape, or another batch.
         StateValueError: If a leaf is not floating, or an array holds a value that is not finite.
     """
+    if isinstance(given, State) and given.fits is spec and batch_size in (None, given.batch_size):
+        return given
     _check_names(spec, given, partial)
     ordered = {name: _as_array(name, given[name]) for name in spec if name in given}
     for name, value in ordered.items():

@@ -175,9 +175,10 @@ class StatefulModel(Unrolling, keras.Model):
             StateShapeError: If a leaf, `mask` or `reset` has the wrong shape.
             StateValueError: If a leaf is not floating, or an array holds a value that is not finite.
         """
-        x = tree.map_structure(lambda part: part if hasattr(part, "shape") else ops.convert_to_tensor(part), x)
-        shape = tree.flatten(x)[0].shape
-        given = dict(checked(self.state_spec, state, batch_size=shape[0]))
+        if not hasattr(x, "shape"):
+            x = tree.map_structure(lambda part: part if hasattr(part, "shape") else ops.convert_to_tensor(part), x)
+        shape = x.shape if hasattr(x, "shape") else tree.flatten(x)[0].shape
+        given = list(checked(self._parts.spec, state, batch_size=shape[0]).values())
         mask = checked_flags("mask", mask, shape[:2])
         if reset is not None:
             reset = checked_flags("reset", reset, shape[: max(1, min(2, len(np.shape(reset))))])

@@ -80,16 +80,20 @@ class RecurrentPort(Port):
     def __init__(self, layer: Any) -> None:
         super().__init__(layer)
         self._twin = _twin(layer)
+        self._specs: dict[str, LeafSpec] = {}
+        self._structure: Any = None
 
     def spec(self, layer: Any) -> Mapping[str, LeafSpec]:
-        shapes = [tuple(leaf.shape[1:]) for leaf in tree.flatten(layer.get_initial_state(batch_size=1))]
-        return {
-            name: LeafSpec(shape, layer.variable_dtype) for name, shape in zip(leaf_names(layer), shapes, strict=True)
-        }
+        if not self._specs:  # asked for at every call
+            state = layer.get_initial_state(batch_size=1)
+            leaves = zip(leaf_names(layer), tree.flatten(state), strict=True)
+            self._structure = tree.map_structure(lambda leaf: 0, state)
+            self._specs = {name: LeafSpec(leaf.shape[1:], layer.variable_dtype) for name, leaf in leaves}
+        return self._specs
 
     def initial(self, batch_size: Any) -> LocalState:
         leaves = tree.flatten(self.layer.get_initial_state(batch_size=batch_size))
-        return dict(zip(leaf_names(self.layer), leaves, strict=True))
+        return dict(zip(self.spec(self.layer), leaves, strict=True))
 
     def call(
         self,
@@ -100,11 +104,10 @@ class RecurrentPort(Port):
         reset: Array | None = None,
         initial: LocalState | None = None,
     ) -> tuple[Array, LocalState]:
-        names = leaf_names(self.layer)
+        names = list(self.spec(self.layer))
         # JAX' scan wants the plain nested lists that the cells themselves return, in their order.
-        structure = self.layer.get_initial_state(batch_size=1)
         given, start = (
-            None if leaves is None else tree.pack_sequence_as(structure, [leaves[name] for name in names])
+            None if leaves is None else tree.pack_sequence_as(self._structure, [leaves[name] for name in names])
             for leaves in (state, initial)
         )
         y, final = self._run(x, given, mask, training, reset, start)

@@ -39,11 +39,14 @@ class State(Mapping[str, Array]):
         self._leaves = {name: _as_array(value) for name, value in dict(leaves).items()}
         _check_rows(self._leaves)
 
+    fits: StateSpec | None = None  # the spec of the model that made this state: there, it needs no check
+
     @classmethod
-    def unchecked(cls, names: Iterable[str], values: Iterable[Any]) -> "State":
+    def unchecked(cls, names: Iterable[str], values: Iterable[Any], fits: StateSpec | None = None) -> "State":
         """Rebuild a state around anything; for program transformations, which pass placeholders through."""
         state = cls.__new__(cls)
         state._leaves = dict(zip(names, values, strict=True))
+        state.fits = fits
         return state
 
     def __getitem__(self, name: str) -> Array:

@@ -67,34 +67,33 @@ class Stepper:
     """
 
     def __init__(self, carrier: Any, start: Any, spec: StateSpec, variables: list[Any]) -> None:
-        self._carrier, self._start, self._spec = carrier, start, spec
+        self._carrier, self._start, self._spec, self._names = carrier, start, spec, tuple(spec)
         self._compiled = kernels().CompiledStep(self._step, variables)
 
     def __call__(
-        self, x: Any, state: dict[str, Array], mask: Any, reset: Any, training: bool, observed: Any
+        self, x: Any, state: list[Array], mask: Any, reset: Any, training: bool, observed: Any
     ) -> tuple[Any, State]:
-        """Run a step."""
+        """Run a step from leaves in the order of the spec."""
         # In training, losses of layers must stay with the layers, and observed values may still have to make variables.
         if training or (reset is not None and self._start.needs_observed):
             y, final = self._step(x, state, mask, reset, training, observed)
         else:
             y, final = self._compiled(x, state, mask, reset)
-        # A compiled step gives its leaves back in an order of its own.
-        return y, State.unchecked(self._spec, [final[name] for name in self._spec])
+        return y, State.unchecked(self._names, final, fits=self._spec)
 
     def _step(
         self, x: Any, given: Any, mask: Any, reset: Any, training: bool = False, observed: Any = None
-    ) -> tuple[Any, dict[str, Array]]:
-        # States are plain mappings here, which every backend can compile.
+    ) -> tuple[Any, list[Array]]:
+        # States are lists here, which every backend can compile, and gives back in order.
         x, given = tree.map_structure(ops.convert_to_tensor, (x, given))
-        state = State.unchecked(given, given.values())
+        state = State.unchecked(self._names, given)
         if reset is None:
-            return _plain(run(self._carrier, x, state, mask, training))
+            return self._plain(run(self._carrier, x, state, mask, training))
         initial = self._start.state(ops.shape(tree.flatten(x)[0])[0], observed, training)
         if len(reset.shape) == 1:
-            return _plain(run(self._carrier, x, where_rows(reset, initial, state), mask, training))
-        return _plain(run(self._carrier, x, state, mask, training, reset, initial))
+            return self._plain(run(self._carrier, x, where_rows(reset, initial, state), mask, training))
+        return self._plain(run(self._carrier, x, state, mask, training, reset, initial))
 
-
-def _plain(result: tuple[Any, State]) -> tuple[Any, dict[str, Array]]:
-    return result[0], dict(result[1])
+    def _plain(self, result: tuple[Any, State]) -> tuple[Any, list[Array]]:
+        y, state = result
+        return y, [state[name] for name in self._names]

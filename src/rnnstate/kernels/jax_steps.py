@@ -60,11 +60,15 @@ class CompiledStep:
     def __init__(self, function: Callable[..., Any], variables: list[Any]) -> None:
         self._function, self._variables = function, variables
         self._compiled = jax.jit(self._pure)
+        self._concrete: set[type] = set()  # types of arrays that were found to be no tracers
 
     def __call__(self, *args: Any) -> Any:
         values = [variable.value for variable in self._variables]
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((values, args))):
-            return self._function(*args)
+        kinds = set(map(type, jax.tree.leaves((values, args))))
+        if not kinds <= self._concrete:
+            if any(issubclass(kind, jax.core.Tracer) for kind in kinds):
+                return self._function(*args)
+            self._concrete |= kinds
         result, assigned = self._compiled(values, *args)
         for index, value in assigned.items():
             self._variables[index].assign(value)

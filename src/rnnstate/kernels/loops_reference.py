@@ -7,7 +7,7 @@ to its initial leaves before the step. Gates lie side by side in the kernels, in
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from keras import ops
+from keras import config, ops
 
 Array = Any
 Leaves = tuple[Array, ...]
@@ -106,8 +106,7 @@ def recurrent_loop(loop: Loop) -> tuple[Array, Leaves]:
     gates = GATES[loop.kind]
     bias, recurrent_bias = biases(loop)
     state, outputs = loop.state, []
-    # What stands before a row's first valid step is as in the loops of Keras on JAX, and of ours with resets.
-    y = state[0] if loop.reset is None else ops.zeros_like(state[0])
+    y = state[0] if begins_with_h(loop) else ops.zeros_like(state[0])
     for t in range(loop.x.shape[1]):
         x = product(loop.dropout, loop.x[:, t], loop.kernel, gates) + bias
         before = state if loop.reset is None else _where(loop.reset[:, t], loop.initial or loop.state, state)
@@ -118,6 +117,11 @@ def recurrent_loop(loop: Loop) -> tuple[Array, Leaves]:
         state = state if loop.mask is None else _where(loop.mask[:, t], state, before)
         outputs.append(y)
     return ops.stack(outputs, axis=1), state
+
+
+def begins_with_h(loop: Loop) -> bool:
+    """Tell what stands in the output before a row's first valid step: h in Keras' loops on JAX, else zeros."""
+    return loop.reset is None and config.backend() == "jax"
 
 
 def _where(rows: Array, state: Leaves, otherwise: Leaves) -> Leaves:

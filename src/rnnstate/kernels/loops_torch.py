@@ -1,37 +1,84 @@
-"""PyTorch: its native recurrent operators, on the CPU and on CUDA, wherever they compute the same as Keras' cells.
+"""PyTorch: its native recurrent operators, on the CPU and on CUDA; with masks and resets, on segments of the rows.
 
-They know neither masks nor resets nor dropout of h, and no GRU whose reset gate acts before the product; Keras' loop, in
-Python, runs there.
+They know neither dropout of h, nor dropout for each gate, nor a GRU whose reset gate acts before the product: the hoisted
+loop runs there, step by step, differentiated by PyTorch.
 """
 
-import torch
+from itertools import groupby
+from typing import Any
 
+import torch
+from keras import tree
+
+from rnnstate.kernels.hoisted import Inputs, forward, hoisted_loop
 from rnnstate.kernels.loops_reference import Array, Leaves, Loop
+from rnnstate.kernels.segments_torch import cut
+
+_OPERATORS = {"lstm": torch.lstm, "gru": torch.gru, "rnn": torch.rnn_tanh}
 
 
 def has_loop(kind: str, flags: bool, dropout: int, recurrent_dropout: int) -> bool:
-    """Tell whether there is a native operator that computes this loop."""
-    return not flags and dropout < 2 and recurrent_dropout == 0 and no_loop_because(kind) is None
+    """Tell whether this loop is faster than Keras' own, in Python: it always is."""
+    return True
 
 
 def no_loop_because(kind: str) -> str | None:
-    """Say why this backend has no fast loop for a kind of layer, or `None` if it has one."""
-    return "PyTorch has no GRU with `reset_after=False`" if kind == "gru_before" else None
+    """Say why this backend has no fast loop for a kind of layer: it has one for each."""
+    return None
 
 
 def recurrent_loop(loop: Loop) -> tuple[Array, Leaves]:
-    """Run a loop natively."""
-    x = loop.x * loop.dropout[0][:, None] if loop.dropout else loop.x
-    weights = _weights(loop)
-    state = [leaf[None].contiguous() for leaf in loop.state]
-    # has_biases, num_layers, dropout, train, bidirectional, batch_first; without gradients to keep, `train` is slower
-    settings = (len(weights) > 2, 1, 0.0, torch.is_grad_enabled(), False, True)
-    if loop.kind == "lstm":
-        outputs, *final = torch.lstm(x, state, weights, *settings)
-    else:
-        run = torch.gru if loop.kind == "gru" else torch.rnn_tanh
-        outputs, *final = run(x, state[0], weights, *settings)
+    """Run a loop."""
+    if loop.kind not in _OPERATORS or loop.recurrent_dropout or len(loop.dropout) > 1:
+        return hoisted_loop(loop, _step_by_step)
+    if loop.dropout:
+        loop = loop._replace(x=loop.x * loop.dropout[0][:, None], dropout=())
+    if (loop.mask is None or bool(loop.mask.all())) and (loop.reset is None or not bool(loop.reset.any())):
+        return _native(loop.kind, loop.x, loop.state, _weights(loop))
+    return _segmented(loop)
+
+
+def _native(kind: str, x: Array, state: Leaves, weights: list[Array], batch_first: bool = True) -> tuple[Array, Leaves]:
+    """Run the operator on rows of equal length."""
+    leaves = [leaf[None].contiguous() for leaf in state]
+    # has_biases, num_layers, dropout, train, bidirectional; without gradients to keep, `train` is slower
+    settings = (len(weights) > 2, 1, 0.0, torch.is_grad_enabled(), False, batch_first)
+    outputs, *final = _OPERATORS[kind](x, leaves if kind == "lstm" else leaves[0], weights, *settings)
     return outputs, tuple(leaf[0] for leaf in final)
+
+
+def _segmented(loop: Loop) -> tuple[Array, Leaves]:
+    """Run the segments between resets as rows of their own, without the masked steps."""
+    batch, time, features = loop.x.shape
+    mask = torch.ones((batch, time), dtype=torch.bool, device=loop.x.device) if loop.mask is None else loop.mask
+    segments = cut(mask, loop.reset)
+    starts = tuple(
+        torch.where(segments.begun[:, None], leaf[segments.row], start[segments.row])
+        for leaf, start in zip(loop.state, loop.initial or loop.state, strict=True)
+    )
+    if not len(segments.steps):  # the weights still get a gradient, of zeros
+        outputs = torch.where(mask[:, :, None], _native(loop.kind, loop.x, loop.state, _weights(loop))[0], 0.0)
+        return outputs, tuple(start[segments.last] for start in starts)
+    x = loop.x.reshape(batch * time, features)[segments.steps]
+    outputs, ends = _blocks(loop, x, tuple(start[segments.order] for start in starts), segments.batch_sizes)
+    final = [start.index_copy(0, segments.order, end)[segments.last] for start, end in zip(starts, ends, strict=True)]
+    held = outputs[segments.held.clamp(min=0)]
+    return torch.where(segments.held[:, :, None] >= 0, held, 0.0), tuple(final)
+
+
+def _blocks(loop: Loop, steps: Array, state: Leaves, batch_sizes: list[int]) -> tuple[Array, Leaves]:
+    """Run packed steps `(steps, features)`: as long as no row ends, they are a block of rows of equal length.
+
+    The operators' own packed form gives the same and takes two to four times as long.
+    """
+    weights, done, outputs, ended = _weights(loop), 0, [], []
+    for rows, times in [(rows, len(list(same))) for rows, same in groupby(batch_sizes)]:
+        ended.append(tuple(leaf[rows:] for leaf in state))
+        x = steps[done : done + rows * times].reshape(times, rows, -1)
+        y, state = _native(loop.kind, x, tuple(leaf[:rows] for leaf in state), weights, batch_first=False)
+        outputs.append(y.flatten(0, 1))
+        done += rows * times
+    return torch.cat(outputs), tuple(map(torch.cat, zip(state, *ended[::-1], strict=True)))
 
 
 def _weights(loop: Loop) -> list[Array]:
@@ -48,3 +95,18 @@ def _reordered(kind: str, gates: Array) -> Array:
         return gates
     z, r, new = gates.chunk(3)
     return torch.cat([r, z, new])
+
+
+def _step_by_step(kind: str, inputs: Inputs) -> tuple[Array, Leaves]:
+    final, (states, _) = forward(kind, inputs, _scan, save=False)
+    return states[0], final
+
+
+def _scan(step: Any, carry: Any, given: Any, reverse: bool) -> Any:
+    """Scan like `jax.lax.scan`, in Python."""
+    time = range(len(given[0]))
+    steps = []
+    for t in reversed(time) if reverse else time:
+        carry, made = step(carry, tree.map_structure(lambda part, t=t: None if part is None else part[t], given))
+        steps.append(made)
+    return carry, tree.map_structure(lambda *parts: torch.stack(parts), *(steps[::-1] if reverse else steps))

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
+from keras import tree
 
-from rnnstate.kernels.loops_reference import has_loop, no_loop_because, recurrent_loop
+from rnnstate.kernels.loops_tensorflow import has_loop, no_loop_because, recurrent_loop
 from rnnstate.kernels.reference import many_steps, random_state, register_state, set_random_state
 
 __all__ = [
@@ -52,7 +53,24 @@ class CompiledStep:
 
     def __init__(self, function: Callable[..., Any], variables: list[Any]) -> None:
         self._function = function
-        self._compiled = tf.function(function)
+        self._made: dict[Any, Any] = {}
 
     def __call__(self, *args: Any) -> Any:
-        return self._compiled(*args) if tf.executing_eagerly() else self._function(*args)
+        if not tf.executing_eagerly():
+            return self._function(*args)
+        # Finding the function of these shapes takes TensorFlow itself longer than running it.
+        flat = [None if leaf is None else tf.convert_to_tensor(leaf) for leaf in tree.flatten(args)]
+        empty = tree.map_structure(lambda leaf: None, args)
+        key = (repr(empty), *(None if leaf is None else (leaf.shape, leaf.dtype) for leaf in flat))
+        if key not in self._made:
+            self._made[key] = self._make(empty, flat)
+        return self._made[key](*[leaf for leaf in flat if leaf is not None])
+
+    def _make(self, empty: Any, flat: list[Any]) -> Any:
+        def run(*arrays: Any) -> Any:
+            left = iter(arrays)
+            packed = [None if leaf is None else next(left) for leaf in flat]
+            return self._function(*tree.pack_sequence_as(empty, packed))
+
+        specs = [tf.TensorSpec(leaf.shape, leaf.dtype) for leaf in flat if leaf is not None]
+        return tf.function(run, autograph=False).get_concrete_function(*specs)

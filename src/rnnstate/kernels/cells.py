@@ -1,4 +1,4 @@
-"""The cells of the loops of JAX: one step forward, and one step back from the activated gates that were saved.
+"""The cells of the loops of our own: one step forward, and one step back from the activated gates that were saved.
 
 `recur(h, gates)` is h through the recurrent kernel, `back(d_z, gates)` the way back. `backward` returns the gradients of
 the projected input, of the recurrent product (`None` if it is the same one), and of the leaves before the step.
@@ -7,8 +7,7 @@ the projected input, of the recurrent product (`None` if it is the same one), an
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
-from jax.nn import sigmoid
+from keras import ops
 
 from rnnstate.kernels.loops_reference import Array, Leaves
 
@@ -19,20 +18,22 @@ class Cell(NamedTuple):
     Args:
         forward: `(projected, leaves, recur) -> (leaves, gates)`.
         backward: `(d_leaves, before, after, gates, back) -> (d_projected, d_recurrent_product, d_before)`.
+        parts: For which gates at a time the recurrent kernel is used.
         multiplied: `(h before, gates) -> ` what the recurrent kernel was multiplied by, for all gates or for each.
     """
 
     forward: Callable[..., tuple[Leaves, Leaves]]
     backward: Callable[..., tuple[Array, Array | None, Leaves]]
     multiplied: Callable[[Array, Leaves], Leaves]
+    parts: tuple[slice, ...] = (slice(None),)
 
 
 def _lstm_forward(projected: Array, state: Leaves, recur: Any) -> tuple[Leaves, Leaves]:
     h, c = state
-    i, f, g, o = jnp.split(projected + recur(h), 4, axis=-1)
-    i, f, g, o = sigmoid(i), sigmoid(f), jnp.tanh(g), sigmoid(o)
+    i, f, g, o = ops.split(projected + recur(h), 4, axis=-1)
+    i, f, g, o = ops.sigmoid(i), ops.sigmoid(f), ops.tanh(g), ops.sigmoid(o)
     c = f * c + i * g
-    tanh_c = jnp.tanh(c)
+    tanh_c = ops.tanh(c)
     return (o * tanh_c, c), (i, f, g, o, tanh_c)
 
 
@@ -41,15 +42,15 @@ def _lstm_backward(d_state: Leaves, old: Leaves, _: Leaves, gates: Leaves, back:
     i, f, g, o, tanh_c = gates
     d_c = d_c + d_h * o * (1 - tanh_c * tanh_c)
     d_gates = [d_c * g * i * (1 - i), d_c * old[1] * f * (1 - f), d_c * i * (1 - g * g), d_h * tanh_c * o * (1 - o)]
-    d_z = jnp.concatenate(d_gates, axis=-1)
+    d_z = ops.concatenate(d_gates, axis=-1)
     return d_z, None, (back(d_z), d_c * f)
 
 
 def _gru_forward(projected: Array, state: Leaves, recur: Any) -> tuple[Leaves, Leaves]:
     (h,) = state
-    (x_z, x_r, x_h), (h_z, h_r, h_h) = jnp.split(projected, 3, axis=-1), jnp.split(recur(h), 3, axis=-1)
-    z, r = sigmoid(x_z + h_z), sigmoid(x_r + h_r)
-    new = jnp.tanh(x_h + r * h_h)
+    (x_z, x_r, x_h), (h_z, h_r, h_h) = ops.split(projected, 3, axis=-1), ops.split(recur(h), 3, axis=-1)
+    z, r = ops.sigmoid(x_z + h_z), ops.sigmoid(x_r + h_r)
+    new = ops.tanh(x_h + r * h_h)
     return (z * h + (1 - z) * new,), (z, r, new, h_h)
 
 
@@ -58,8 +59,8 @@ def _gru_backward(d_state: Leaves, old: Leaves, _: Leaves, gates: Leaves, back: 
     d_z = d_h * (h - new) * z * (1 - z)
     d_new = d_h * (1 - z) * (1 - new * new)
     d_r = d_new * h_h * r * (1 - r)
-    d_product = jnp.concatenate([d_z, d_r, d_new * r], axis=-1)
-    return jnp.concatenate([d_z, d_r, d_new], axis=-1), d_product, (d_h * z + back(d_product),)
+    d_product = ops.concatenate([d_z, d_r, d_new * r], axis=-1)
+    return ops.concatenate([d_z, d_r, d_new], axis=-1), d_product, (d_h * z + back(d_product),)
 
 
 _Z_R, _NEW = slice(0, 2), slice(2, 3)
@@ -67,9 +68,9 @@ _Z_R, _NEW = slice(0, 2), slice(2, 3)
 
 def _gru_before_forward(projected: Array, state: Leaves, recur: Any) -> tuple[Leaves, Leaves]:
     (h,) = state
-    (x_z, x_r, x_h), (h_z, h_r) = jnp.split(projected, 3, axis=-1), jnp.split(recur(h, _Z_R), 2, axis=-1)
-    z, r = sigmoid(x_z + h_z), sigmoid(x_r + h_r)
-    new = jnp.tanh(x_h + recur(r * h, _NEW))
+    (x_z, x_r, x_h), (h_z, h_r) = ops.split(projected, 3, axis=-1), ops.split(recur(h, _Z_R), 2, axis=-1)
+    z, r = ops.sigmoid(x_z + h_z), ops.sigmoid(x_r + h_r)
+    new = ops.tanh(x_h + recur(r * h, _NEW))
     return (z * h + (1 - z) * new,), (z, r, new)
 
 
@@ -81,12 +82,12 @@ def _gru_before_backward(
     d_new = d_h * (1 - z) * (1 - new * new)
     d_gated = back(d_new, _NEW)
     d_r = d_gated * h * r * (1 - r)
-    d_zr = jnp.concatenate([d_z, d_r], axis=-1)
-    return jnp.concatenate([d_zr, d_new], axis=-1), None, (d_h * z + d_gated * r + back(d_zr, _Z_R),)
+    d_zr = ops.concatenate([d_z, d_r], axis=-1)
+    return ops.concatenate([d_zr, d_new], axis=-1), None, (d_h * z + d_gated * r + back(d_zr, _Z_R),)
 
 
 def _rnn_forward(projected: Array, state: Leaves, recur: Any) -> tuple[Leaves, Leaves]:
-    return (jnp.tanh(projected + recur(state[0])),), ()
+    return (ops.tanh(projected + recur(state[0])),), ()
 
 
 def _rnn_backward(d_state: Leaves, _: Leaves, new: Leaves, gates: Leaves, back: Any) -> tuple[Array, None, Leaves]:
@@ -102,6 +103,6 @@ def _only_h(h: Array, gates: Leaves) -> Leaves:
 CELLS = {
     "lstm": Cell(_lstm_forward, _lstm_backward, _only_h),
     "gru": Cell(_gru_forward, _gru_backward, _only_h),
-    "gru_before": Cell(_gru_before_forward, _gru_before_backward, lambda h, gates: (h, h, gates[1] * h)),
+    "gru_before": Cell(_gru_before_forward, _gru_before_backward, lambda h, gates: (h, h, gates[1] * h), (_Z_R, _NEW)),
     "rnn": Cell(_rnn_forward, _rnn_backward, _only_h),
 }

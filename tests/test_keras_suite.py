@@ -1,0 +1,55 @@
+"""Keras' own tests of its recurrent layers pass with the fast loops in the place of Keras' loops.
+
+They ship with Keras, and are run from where it is installed.
+"""
+
+import importlib
+from pathlib import Path
+
+import keras
+import pytest
+from keras import layers
+
+from rnnstate.fast import run_fast
+
+HOME = Path(keras.__file__).parent.parent
+FOLDER = Path(keras.__file__).parent / "src" / "layers" / "rnn"
+
+
+def load(name):
+    """Return one of Keras' test modules; its cells are found again by the name that it has in Keras."""
+    return importlib.import_module(".".join([*FOLDER.relative_to(HOME).parts, name]))
+
+
+TestLSTM = load("lstm_test").LSTMTest
+TestGRU = load("gru_test").GRUTest
+TestSimpleRNN = load("simple_rnn_test").SimpleRNNTest
+TestRNN = load("rnn_test").RNNTest
+TestBidirectional = load("bidirectional_test").SimpleRNNTest
+CALLS = {"fast": 0, "all": 0}
+
+
+def routed(loop):
+    """Return a loop that takes the fast one where there is one, and else goes on to Keras' `loop`."""
+
+    def inner_loop(layer, sequences, initial_state, mask, training=False):
+        CALLS["all"] += 1
+        mask = mask[0] if isinstance(mask, (list, tuple)) else mask
+        fast = run_fast(layer, sequences, initial_state, mask, training)
+        if fast is None:
+            return loop(layer, sequences, initial_state, mask, training)
+        CALLS["fast"] += 1
+        return fast[0], *fast
+
+    return inner_loop
+
+
+@pytest.fixture(autouse=True)
+def _fast_loops(monkeypatch):
+    for kind in (layers.RNN, layers.LSTM, layers.GRU):
+        monkeypatch.setattr(kind, "inner_loop", routed(kind.inner_loop))
+
+
+def test_fast_loops_ran():
+    """Negative control: what the tests above ran were fast loops."""
+    assert CALLS["fast"] > 20
