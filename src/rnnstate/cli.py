@@ -14,6 +14,7 @@ from rnnstate.arguments import build_parser
 from rnnstate.errors import RnnStateError
 
 say = partial(print, flush=True)
+note = partial(print, file=sys.stderr, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -128,6 +129,30 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
+def _bench(options: argparse.Namespace) -> int:
+    from rnnstate import benchcommand
+
+    if options.list:
+        benchcommand.list_contenders(options.task, say)
+        return 0
+    benchcommand.bench(
+        options.task,
+        options.units,
+        {name: getattr(options, name) for name in ("batch", "features", "window", "layers")},
+        options.contenders,
+        **{name: getattr(options, name) for name in ("rounds", "seconds", "quick", "force")},
+        json_path=options.json,
+        plot_path=options.plot,
+        say=say,
+        note=_silent if options.quiet else note,
+    )
+    return 0
+
+
+def _silent(text: str) -> None:
+    """Say nothing."""
+
+
 def _output(options: argparse.Namespace) -> dict[str, Any]:
     verbose = 0 if options.quiet else 1 if sys.stdout.isatty() else 2
     return {"force": options.force, "verbose": verbose, "command": options.given, "say": say}
@@ -143,6 +168,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "convert": _convert,
     "diff": _diff,
     "export": _export,
+    "bench": _bench,
 }
 
 
