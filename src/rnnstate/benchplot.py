@@ -1,11 +1,11 @@
 """The plot of comparisons: a bar for each contender, a panel for each size, the floor as a line."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rnnstate.benching import Comparison
-from rnnstate.benchtable import UNIT
+from rnnstate.benchtable import UNIT, figures
 from rnnstate.errors import DataError
 
 SUFFIXES = (".svg", ".png", ".pdf")
@@ -51,6 +51,12 @@ def _pyplot() -> Any:
     return pyplot
 
 
+def new_figure(rows: int, columns: int) -> tuple[Any, Any]:
+    """Return a figure and its panels, row by row."""
+    made: tuple[Any, Any] = _pyplot().subplots(rows, columns, figsize=(5.2 * columns, 4.2 * rows), squeeze=False)
+    return made
+
+
 def save(figure: Any, path: Path, suffix: str) -> None:
     """Write a figure; an SVG suits light and dark pages, anything else has a white ground."""
     svg = suffix == ".svg"
@@ -64,23 +70,23 @@ def save(figure: Any, path: Path, suffix: str) -> None:
 
 def draw(results: Sequence[Comparison], path: Path, suffix: str) -> None:
     """Draw comparisons side by side, in the format of the suffix."""
-    figure, panels = _pyplot().subplots(1, len(results), figsize=(5.2 * len(results), 4.2), squeeze=False)
+    figure, panels = new_figure(1, len(results))
     for panel, result in zip(panels[0], results, strict=True):
-        draw_bars(panel, result)
+        draw_bars(panel, {name: result.median(name) for name in result.times}, result)
     figure.tight_layout()
     save(figure, path, suffix)
 
 
-def draw_bars(panel: Any, result: Comparison) -> None:
-    """Draw a comparison, the fastest on top."""
-    names = sorted(result.times, key=result.median, reverse=True)
-    medians = [result.median(name) for name in names]
-    panel.barh(names, medians, color=[OURS if name.startswith("rnnstate") else OTHERS for name in names])
-    for place, median in enumerate(medians):
-        panel.text(median, place, f" {median:.3g}", va="center", fontsize=8)
+def draw_bars(panel: Any, medians: Mapping[str, float], result: Comparison) -> None:
+    """Draw a bar for each contender, the fastest on top, with the floor of a comparison."""
+    names = sorted(medians, key=lambda name: medians[name], reverse=True)
+    colours = [OURS if name.startswith("rnnstate") else OTHERS for name in names]
+    panel.barh(names, [medians[name] for name in names], color=colours)
+    for place, name in enumerate(names):
+        panel.text(medians[name], place, f" {figures(medians[name])}", va="center", fontsize=8)
     panel.axvline(result.floor(result.base), color=FLOOR, linestyle="--", label="floor")
     task = result.tasks[result.base]
-    panel.set(xscale="log", xlabel=UNIT[result.kind], title=f"{task['units']} units, batch {task['batch']}")
+    panel.set(xlabel=UNIT[result.kind], title=f"{task['units']} units, batch {task['batch']}")
     panel.spines[["top", "right"]].set_visible(False)
     panel.margins(x=0.15)
-    panel.legend(frameon=False, loc="lower right")
+    panel.legend(frameon=False, loc="upper right")

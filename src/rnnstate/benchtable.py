@@ -1,7 +1,9 @@
-"""The result of a comparison as text: lines for a terminal, Markdown for a page."""
+"""The result of a comparison as text, and tables for a page."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+import numpy as np
 
 from rnnstate.benching import Comparison
 from rnnstate.scores import text_table
@@ -30,14 +32,38 @@ def text(result: Comparison) -> list[str]:
     return [f"{title(result.tasks[name])}; {rounds}.", "", *table, "", *_left_out(result), *conditions(result)]
 
 
-def markdown(result: Comparison) -> list[str]:
-    """Return the table of a comparison for a page."""
-    header = ("contender", *_header(result))
-    return [_bars(header), _bars(["---"] * len(header)), *map(_bars, rows(result))]
+def markdown(header: Sequence[object], rows: Iterable[Sequence[object]]) -> list[str]:
+    """Return the lines of a Markdown table.
+
+    Example:
+
+    >>> markdown(["units", "ms"], [(8, "1.2")])
+    ['| units | ms |', '| --- | --- |', '| 8 | 1.2 |']
+    """
+    return [f"| {' | '.join(map(str, cells))} |" for cells in (header, ["---"] * len(header), *rows)]
 
 
-def _bars(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def figures(value: float) -> str:
+    """Return a number with three figures, never with an exponent.
+
+    Example:
+
+    >>> figures(0.0123456), figures(12.3456), figures(1234.56)
+    ('0.0123', '12.3', '1230')
+    """
+    return np.format_float_positional(value, precision=3, unique=False, fractional=False, trim="-")
+
+
+def quartiles(values: tuple[float, float, float]) -> str:
+    """Return a ratio with its quartiles.
+
+    Example:
+
+    >>> quartiles((1.9, 2.0, 2.25))
+    '2.00 (1.90 to 2.25)'
+    """
+    low, middle, high = values
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _header(result: Comparison) -> tuple[str, ...]:
@@ -46,15 +72,14 @@ def _header(result: Comparison) -> tuple[str, ...]:
 
 def rows(result: Comparison) -> list[tuple[str, ...]]:
     """Return a line of cells for each contender, the floor last."""
-    lines = [(name, f"{result.median(name):.3g}", _ratio(result, name), *_use(result, name)) for name in result.times]
+    lines = [(name, figures(result.median(name)), _ratio(result, name), *_use(result, name)) for name in result.times]
     floor = result.floor(result.base)
-    ratio = f"{floor / result.median(result.base):.2g}"
-    return [*lines, (f"floor: its products at {result.rate / 1e9:.0f} GF/s", f"{floor:.2g}", ratio, "", "")]
+    share = figures(floor / result.median(result.base))
+    return [*lines, (f"floor: its products at {result.rate / 1e9:.0f} GF/s", figures(floor), share, "", "")]
 
 
 def _ratio(result: Comparison, name: str) -> str:
-    low, middle, high = result.ratio(name)
-    return "1" if name == result.base else f"{middle:.2f} ({low:.2f} to {high:.2f})"
+    return "1" if name == result.base else quartiles(result.ratio(name))
 
 
 def _use(result: Comparison, name: str) -> tuple[str, str]:

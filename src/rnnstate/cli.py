@@ -14,7 +14,6 @@ from rnnstate.arguments import build_parser
 from rnnstate.errors import RnnStateError
 
 say = partial(print, flush=True)
-note = partial(print, file=sys.stderr, flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -144,13 +143,14 @@ def _bench(options: argparse.Namespace) -> int:
         json_path=options.json,
         plot_path=options.plot,
         say=say,
-        note=_silent if options.quiet else note,
+        note=partial(_note, options.quiet),
     )
     return 0
 
 
-def _silent(text: str) -> None:
-    """Say nothing."""
+def _note(quiet: bool, text: str) -> None:
+    if not quiet:
+        print(text, file=sys.stderr, flush=True)
 
 
 def _output(options: argparse.Namespace) -> dict[str, Any]:

@@ -57,7 +57,7 @@ class Process:
         """Find how many runs make up a turn of this length."""
         while (taken := self._time(self._runs)) < seconds / 2:
             # Not all at once: the first runs are the slowest.
-            self._runs = max(self._runs + 1, min(8 * self._runs, round(self._runs * seconds / taken)))
+            self._runs = max(self._runs + 1, int(self._runs * min(8.0, seconds / max(taken, 1e-9))))
 
     def turn(self) -> float:
         """Return the seconds of a run."""
