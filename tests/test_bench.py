@@ -87,19 +87,13 @@ def test_this_project_and_a_peer(backend, capsys, tmp_path) -> None:
     assert {"keras", "torch", "numpy"} <= set(kept["machine"]["versions"])
 
 
-def test_a_state_that_is_lost_is_seen(backend) -> None:
-    """Control of the check: the same model without its state differs by more than is allowed."""
-    ours, other = TRAIN[f"rnnstate-{backend}"], TRAIN[f"rnnstate-{backend}-not-carried"]
-    lying = replace(other, carries=True)
-    with pytest.raises(RnnStateError, match=r"must compute the same before they are timed: .* Received: .* of `lying`"):
-        compare("train", {"ours": Entry(ours, TINY), "lying": Entry(lying, TINY)}, **FAST)
-
-
 def test_peers_train_alike(backend) -> None:
-    """In training peers compute what this project does, or what it does without state."""
+    """In training peers compute what this project does, or what it does without state, which the check can tell apart."""
     names = [f"rnnstate-{backend}", f"rnnstate-{backend}-not-carried", *TRAINING[backend]]
     result = compare("train", {name: Entry(TRAIN[name], TINY) for name in names}, **FAST)
     assert (list(result.times), result.failed) == (names, {})
+    with pytest.raises(RnnStateError, match="must compute the same"):
+        check_equal({name: result.firsts[name] for name in names[:2]})
 
 
 def test_peers_step_alike(backend) -> None:
@@ -211,7 +205,7 @@ def test_ratios_are_taken_within_a_round() -> None:
     assert result.base == "rnnstate-jax"
     assert result.ratio("peer") == (2.0, 2.0, 2.5)
     assert result.ratio("rnnstate-jax") == (1.0, 1.0, 1.0)
-    assert rows(result)[0] == ("peer", "6.00", "2.00 (2.00 to 2.50)", "", "")
+    assert rows(result)[0] == ("peer", "6", "2.00 (2.00 to 2.50)", "", "")
 
 
 def test_the_floor_by_hand() -> None:
@@ -250,10 +244,7 @@ def test_many_sequences_are_the_same_numbers() -> None:
 
 
 def test_a_bank_with_many_sequences(backend) -> None:
-    """A comparison of one contender with itself, at two numbers of sequences."""
-    ours = TRAIN[f"rnnstate-{backend}"]
-    tasks = {
-        str(count): Task(units=3, batch=2, features=2, window=7, windows=4, sequences=count) for count in (4, 1000)
-    }
-    result = compare("train", {name: Entry(ours, task) for name, task in tasks.items()}, **FAST)
-    assert set(result.times) == set(tasks)
+    """With more sequences than an epoch has windows, an epoch is as long as without."""
+    name = f"rnnstate-{backend}"
+    result = compare("train", {name: Entry(TRAIN[name], replace(TINY, sequences=1000))}, **FAST)
+    assert (list(result.times), len(result.firsts[name])) == ([name], 2)

@@ -37,6 +37,7 @@ class Comparison:
         tasks: The size of the work, by entry.
         machine: Versions, Python, cores, system.
         times: Milliseconds per step in each round, by entry.
+        firsts: What the first two runs gave, which is what was found equal.
         peaks: Most memory of each process in bytes.
         threads: Threads of PyTorch in each process that has it.
         missing: Modules that contenders need and that are not installed.
@@ -49,6 +50,7 @@ class Comparison:
     tasks: dict[str, dict[str, Any]]
     machine: dict[str, Any]
     times: dict[str, list[float]] = field(default_factory=dict)
+    firsts: dict[str, list[float]] = field(default_factory=dict)
     peaks: dict[str, int | None] = field(default_factory=dict)
     threads: dict[str, int | None] = field(default_factory=dict)
     missing: dict[str, list[str]] = field(default_factory=dict)
@@ -108,6 +110,7 @@ def compare(
     result.missing = {name: one.contender.missing for name, one in entries.items() if one.contender.missing}
     before = machine.load()
     with _running(result, entries, note) as processes:
+        result.firsts = {name: process.first for name, process in processes.items()}
         for alike in _alike(entries, processes):
             check_equal(alike)
         _take_turns(result, processes, rounds, seconds, note)
