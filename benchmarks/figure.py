@@ -1,21 +1,35 @@
 """The plot of docs/performance.md: training side by side at three sizes, and how a step grows."""
 
+from itertools import zip_longest
+
 from parts import SEQUENCES, SIZES
 
 from rnnstate.benchplot import FLOOR, INK, OTHERS, OURS, draw_bars, new_figure, save
 
+COLUMNS = 3
+
 
 def draw(results, path):
-    """Draw the figure."""
-    figure, panels = new_figure(2, 3)
-    for panel, units in zip(panels[0], SIZES, strict=True):
-        parts = results[f"train-{units}"], results[f"train-{units}-tensorflow"]
-        draw_bars(panel, {name: part.median(name) for part in reversed(parts) for name in part.times}, parts[0])
-    _growth(panels[1][0], results["scaling-units"], "units")
-    _growth(panels[1][1], results["scaling-window"], "steps of a window")
-    _sequences(panels[1][2], results["sequences-jax"])
+    """Draw a panel for each part that was measured."""
+    panels = {
+        **{f"train-{units}": _bars for units in SIZES},
+        "scaling-units": lambda panel, results, name: _growth(panel, results[name], "units"),
+        "scaling-window": lambda panel, results, name: _growth(panel, results[name], "steps of a window"),
+        "sequences-jax": lambda panel, results, name: _sequences(panel, results[name]),
+    }
+    measured = [name for name in panels if name in results]
+    figure, grid = new_figure(-(-len(measured) // COLUMNS), COLUMNS)
+    for panel, name in zip_longest(grid.flat, measured):
+        panel.set_visible(name is not None)
+        if name is not None:
+            panels[name](panel, results, name)
     figure.tight_layout()
     save(figure, path, path.suffix)
+
+
+def _bars(panel, results, name):
+    parts = [results[part] for part in (name, f"{name}-tensorflow") if part in results]
+    draw_bars(panel, {name: part.median(name) for part in reversed(parts) for name in part.times}, parts[0])
 
 
 def _growth(panel, result, label):

@@ -11,10 +11,11 @@ from rnnstate.benchtable import UNIT, conditions, figures, markdown, quartiles, 
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "performance.md"
+SCALED = ("batch", "units", "window", "layers")
 
 
 def write(results, bank):
-    """Write every block for which there is something measured."""
+    """Write every block; one for which a part is missing says so."""
     blocks = {
         **{f"train-{units}": lambda units=units: _merged(results, f"train-{units}") for units in SIZES},
         **{f"step-{units}": lambda units=units: _merged(results, f"step-{units}") for units in SIZES[:2]},
@@ -27,9 +28,16 @@ def write(results, bank):
     }
     text = PAGE.read_text()
     for name, make in blocks.items():
-        text = _put(text, name, "\n".join(make()))
+        text = _put(text, name, "\n".join(_made(make)))
     PAGE.write_text(text)
     figure.draw(results, DOCS / "performance.svg")
+
+
+def _made(make):
+    try:
+        return make()
+    except KeyError as error:
+        return [f"Not measured yet: `python benchmarks/performance.py {error.args[0]}`."]
 
 
 def _put(text, name, block):
@@ -43,7 +51,7 @@ def _put(text, name, block):
 
 def _merged(results, prefix):
     """Return one table of all parts of a size; each ratio is one within its own part, which has the base in it."""
-    parts = [result for name, result in results.items() if name == prefix or name.startswith(f"{prefix}-")]
+    parts = [results[prefix], *(result for name, result in results.items() if name.startswith(f"{prefix}-"))]
     rows = {name: (result, name) for result in reversed(parts) for name in result.times}
     lines = [_row(*row) for row in sorted(rows.values(), key=lambda row: row[0].ratio(row[1])[1])]
     main = parts[0]
@@ -66,7 +74,7 @@ def _megabytes(result, name):
 
 def _scaling(results):
     lines = []
-    for what in ("batch", "units", "window", "layers"):
+    for what in SCALED:
         result = results[f"scaling-{what}"]
         values = dict.fromkeys(name.split()[1] for name in result.times)
         header = (

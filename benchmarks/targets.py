@@ -16,7 +16,9 @@ def table(results):
 
 def _training(results):
     for units in SIZES:
-        fast, keras = results[f"train-{units}"], results[f"train-{units}-tensorflow"]
+        fast, keras = results.get(f"train-{units}"), results.get(f"train-{units}-tensorflow")
+        if not fast or not keras:
+            continue
         peer = _fastest(fast, lambda name: not name.startswith("rnnstate"))
         yield _at_least(f"JAX, {units} units: times faster than `{peer}`", FASTER[units], fast.ratio(peer))
         peer = _fastest(keras, lambda name: name.startswith("keras"))
@@ -44,8 +46,8 @@ def _sequences(results):
 
 
 def _steps(results):
-    for units in SIZES[:2]:
-        result = results[f"step-{units}"]
+    for result in (results[name] for name in results if name.startswith("step-")):
+        units = result.tasks[result.base]["units"]
         ours = _fastest(result, lambda name: name.startswith("rnnstate"))
         peer = _fastest(result, lambda name: name.startswith("keras"))
         what = f"one-row step, {units} units: `{ours}`, times faster than `predict_on_batch` of `{peer}`"
