@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,7 @@ class Process:
         answer = self._answer()
         self.failure = answer.get("failed")
         self.first, self.threads = answer.get("first", []), answer.get("threads")
+        self._stop()
         return self
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
@@ -64,6 +66,7 @@ class Process:
         return self._time(self._runs) / self._runs
 
     def _time(self, runs: int) -> float:
+        self._go_on()
         stdin: Any = self._process.stdin
         # A broken pipe is told as what the process said last.
         with suppress(BrokenPipeError):
@@ -72,8 +75,18 @@ class Process:
         answer = self._answer()
         if "failed" in answer:
             raise RnnStateError(f"A contender must run to the end. Received: `{self._name}` {answer['failed']}.")
+        self._stop()
         self.peak = answer["peak"]
         return float(answer["seconds"])
+
+    def _stop(self) -> None:
+        """Take the processor from it: threads of idle libraries go on waiting for work in busy loops."""
+        if hasattr(signal, "SIGSTOP"):
+            self._process.send_signal(signal.SIGSTOP)
+
+    def _go_on(self) -> None:
+        if hasattr(signal, "SIGCONT"):
+            self._process.send_signal(signal.SIGCONT)
 
     def _answer(self) -> dict[str, Any]:
         stdout: Any = self._process.stdout

@@ -16,7 +16,8 @@ Array = NDArray[np.float32]
 Run = Callable[[int], float]
 
 LEARNING_RATE = 1e-3
-EPSILON = 1e-7  # Keras' default for Adam
+# Of Adam. So small that it does not matter that Keras adds it at another place than PyTorch and optax do.
+EPSILON = 1e-10
 PER_CALL = 20  # training steps in one compiled call, where a library can do that
 
 
