@@ -32,6 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
         _add_convert,
         _add_diff,
         _add_export,
+        _add_bench,
     ):
         add(commands)
     return parser
@@ -187,6 +188,35 @@ def _add_export(commands: Commands) -> None:
         help="take and give the units of the data: the scaling of RUN goes into the file",
     )
     parser.add_argument("--force", action="store_true", help="replace FILE")
+
+
+def _add_bench(commands: Commands) -> None:
+    parser = _add(
+        commands,
+        "bench",
+        "Compare training with this project and with others side by side, on this machine.",
+        "rnnstate bench --quick",
+    )
+    add = parser.add_argument
+    add(
+        "--task",
+        choices=("train", "step"),
+        default="train",
+        help=f"training steps, or single steps served ({_DEFAULT})",
+    )
+    add("--units", default="8", metavar="N,...", help=f"units of the LSTM layers, a comparison for each ({_DEFAULT})")
+    for name, what in (("batch", "rows of a batch"), ("features", "inputs"), ("window", "steps of a window")):
+        add(f"--{name}", type=int, metavar="N", help=f"{what}, in place of what is usual for so many units")
+    add("--layers", type=int, metavar="N", help="LSTM layers (default: 2)")
+    add("--contenders", metavar="NAME,...", help="who takes part (default: all but variants of this project)")
+    add("--list", action="store_true", help="show the contenders, and what is not installed, and end")
+    add("--rounds", type=int, metavar="N", help="how often each has its turn (default: 5)")
+    add("--seconds", type=float, metavar="S", help="how long a turn lasts; at least one epoch (default: 0.5)")
+    add("--quick", action="store_true", help="a tiny size, two rounds and two contenders, to see it work")
+    add("--json", type=Path, metavar="FILE", help="write all that was measured")
+    add("--plot", type=Path, metavar="FILE", help="draw it: .svg, .png or .pdf")
+    add("--force", action="store_true", help="replace FILE")
+    add("--quiet", action="store_true", help="say nothing about the progress")
 
 
 def _add(commands: Commands, name: str, text: str, example: str) -> argparse.ArgumentParser:

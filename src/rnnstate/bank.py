@@ -77,7 +77,10 @@ class Bank:
         """Write the rows of `state` at `slots`; they count as carried, not as given, and as fresh where `fresh` is true."""
         for leaf, variable in self.leaves.items():
             kernels().put_rows(variable, slots, state[leaf])
-        flags = ops.full_like(slots, CARRIED, dtype=_FLAG.dtype)
+        # What is written depends on what is there, in a way that changes nothing: if not, XLA copies all flags at each
+        # step, so that they could be written before they are read.
+        there = kernels().take_rows(self.flags, slots)
+        flags = ops.where(there > GIVEN, there, CARRIED)
         kernels().put_rows(self.flags, slots, flags if fresh is None else ops.where(fresh, FRESH, flags))
 
     def read(self, slots: np.ndarray) -> State:

@@ -128,6 +128,31 @@ def _export(options: argparse.Namespace) -> int:
     return 0
 
 
+def _bench(options: argparse.Namespace) -> int:
+    from rnnstate import benchcommand
+
+    if options.list:
+        benchcommand.list_contenders(options.task, say)
+        return 0
+    benchcommand.bench(
+        options.task,
+        options.units,
+        {name: getattr(options, name) for name in ("batch", "features", "window", "layers")},
+        options.contenders,
+        **{name: getattr(options, name) for name in ("rounds", "seconds", "quick", "force")},
+        json_path=options.json,
+        plot_path=options.plot,
+        say=say,
+        note=partial(_note, options.quiet),
+    )
+    return 0
+
+
+def _note(quiet: bool, text: str) -> None:
+    if not quiet:
+        print(text, file=sys.stderr, flush=True)
+
+
 def _output(options: argparse.Namespace) -> dict[str, Any]:
     verbose = 0 if options.quiet else 1 if sys.stdout.isatty() else 2
     return {"force": options.force, "verbose": verbose, "command": options.given, "say": say}
@@ -143,6 +168,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "convert": _convert,
     "diff": _diff,
     "export": _export,
+    "bench": _bench,
 }
 
 

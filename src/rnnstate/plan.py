@@ -63,7 +63,7 @@ class WindowPlan:
         """Rows of each batch."""
         return int(self.sequence.shape[1])
 
-    @property
+    @cached_property
     def first(self) -> NDArray[np.bool_]:
         """True where a sequence begins, and in empty rows; `(batches, rows)`."""
         first: NDArray[np.bool_] = self.start == 0

@@ -103,14 +103,15 @@ class States:
 
     def reserve(self, keys: Sequence[Key]) -> np.ndarray:
         """Return the slots of keys; new ones get a row that holds the initial state."""
-        new = [key for key in dict.fromkeys(keys) if key not in self._slots]
-        if new:
+        # Mapped over, not comprehended: `fit` asks this for each of a million keys.
+        if not all(map(self._slots.__contains__, keys)):
+            new = [key for key in dict.fromkeys(keys) if key not in self._slots]
             if self.bank.reserve(len(self) + len(new)):
                 self._replaced()
             slots = np.arange(len(self) + 1, len(self) + 1 + len(new))
             self.bank.write(slots, self._initial(len(new)), FRESH)
             self._slots.update(zip(new, slots.tolist(), strict=True))
-        return np.array([self._slots[key] for key in keys], dtype=np.int32)
+        return np.fromiter(map(self._slots.__getitem__, keys), dtype=np.int32, count=len(keys))
 
     def _listed(self, keys: Any) -> list[Key]:
         # A key may itself be a tuple, such as (key, piece).
