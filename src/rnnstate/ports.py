@@ -88,7 +88,7 @@ class RecurrentPort(Port):
             state = layer.get_initial_state(batch_size=1)
             leaves = zip(leaf_names(layer), tree.flatten(state), strict=True)
             self._structure = tree.map_structure(lambda leaf: 0, state)
-            self._specs = {name: LeafSpec(leaf.shape[1:], layer.variable_dtype) for name, leaf in leaves}
+            self._specs = {name: LeafSpec(tuple(leaf.shape[1:]), layer.variable_dtype) for name, leaf in leaves}
         return self._specs
 
     def initial(self, batch_size: Any) -> LocalState:
@@ -164,8 +164,12 @@ class BackwardPort(RecurrentPort):
         return y, scan_cell(self.layer, x, given, valid, training, fresh, start)[1]
 
 
-class FreshBackwardPort(BackwardPort):
+class FreshBackwardPort(Port):
     """Port of a recurrent layer that runs backward and starts fresh in each window: it has no leaves to carry."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer)
+        self._backward = BackwardPort(layer)
 
     def spec(self, layer: Any) -> Mapping[str, LeafSpec]:
         return {}
@@ -182,8 +186,8 @@ class FreshBackwardPort(BackwardPort):
         reset: Array | None = None,
         initial: LocalState | None = None,
     ) -> tuple[Array, LocalState]:
-        fresh = super().initial(ops.shape(x)[0])
-        return super().call(x, fresh, mask=mask, training=training, reset=reset, initial=fresh)[0], {}
+        fresh = self._backward.initial(ops.shape(x)[0])
+        return self._backward.call(x, fresh, mask=mask, training=training, reset=reset, initial=fresh)[0], {}
 
 
 def _after_last(reset: Array) -> Array:
