@@ -3,7 +3,7 @@
 Ten series are cut into windows of 96 steps, ten windows to a minibatch. Before each minibatch h and c of both layers are
 set for every sample: (a) to where the model itself left that series, (b) to states that you give, (c) to arrays of a
 wrong size, which is refused, (d) from known values of that size, by a learned map. Run it with
-`python examples/01_minibatch_states.py`.
+`KERAS_BACKEND=jax python examples/01_minibatch_states.py`.
 """
 
 import keras

@@ -167,7 +167,7 @@ def _add_export(commands: Commands) -> None:
         commands,
         "export",
         "Write the step model of a model for another runtime, verified there, with a manifest beside it.",
-        "rnnstate export power.run power.stablehlo --scaled",
+        "rnnstate export power.run power.keras --scaled",
     )
     parser.add_argument(
         "path",

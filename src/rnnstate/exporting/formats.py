@@ -36,7 +36,7 @@ FORMATS = {
         Format("saved_model", "", "tensorflow", ("tensorflow",), "tensorflow"),
         # LiteRT has no loop over a list of tensors, so time is unrolled.
         Format("litert", ".tflite", "tensorflow", ("tensorflow", "ai_edge_litert"), "litert", dynamic_time=False),
-        Format("stablehlo", ".stablehlo", "jax", ("jax",), "jax"),
+        Format("stablehlo", ".stablehlo", "jax", ("jax", "flatbuffers"), "stablehlo"),
         Format("keras", ".keras", None, (), ""),
     )
 }
