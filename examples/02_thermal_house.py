@@ -11,8 +11,8 @@ temperature and the heating, in windows of one day, trained in four ways:
   these 2 values to the 32 units.
 
 Each network is then served on later weeks: with its state carried on from day to day, from zeros each day, and each day
-from the start that it was trained with. Run it: `KERAS_BACKEND=jax python examples/02_thermal_house.py` (two to three minutes on JAX for each
-of `--seeds`, which draw houses, weeks and weights anew; `--quick` for a small one).
+from the start that it was trained with. Run it: `KERAS_BACKEND=jax python examples/02_thermal_house.py` (two to three
+minutes on JAX for each of `--seeds`, which draw houses, weeks and weights anew; `--quick` for a small one).
 """
 
 import argparse

@@ -100,7 +100,7 @@ def test_examples_of_the_help(tmp_path, monkeypatch, capsys) -> None:
         assert main(shlex.split(example[1])) == 0, capsys.readouterr().err
     output = capsys.readouterr().out
     assert output.count("Continues from the kept state") == 2
-    written = {"power.run", "forecast.csv", "states.npz", "power.stablehlo", "power.stablehlo.json"}
+    written = {"power.run", "forecast.csv", "states.npz", "power.keras", "power.keras.json"}
     assert {"part.csv", "power.csv", "newer.csv", *written} == {path.name for path in tmp_path.iterdir()}
 
 
