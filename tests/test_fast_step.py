@@ -53,15 +53,59 @@ def test_step_equals_the_network(flags):
     assert difference(quick[1], plain[1]) < 1e-6
 
 
-def test_new_weights_count_at_once():
-    """The compiled step uses the weights of the moment: assigned, trained or loaded."""
+def assigned(model, path):
+    """Assign one weight."""
+    model.net.layers[-1].bias.assign(model.net.layers[-1].bias + 1.0)
+
+
+def all_set(model, path):
+    """Set all weights."""
+    model.net.set_weights([0.5 * weight for weight in model.net.get_weights()])
+
+
+def loaded(model, path):
+    """Load the weights of another model."""
+    nets.make(nets.lstm, seed=5).save_weights(path)
+    model.load_weights(path)
+
+
+def trained(model, path):
+    """Train, which on JAX frees the arrays that held the weights before."""
+    model.compile(keras.optimizers.SGD(0.5), "mse")
+    y = model.step(nets.values(2, 6, nets.FEATURES), model.initial_state(2))[0]
+    windows = rs.Windows(nets.values(2, 6, nets.FEATURES), host(y) + 1.0, length=3, batch_size=2)
+    model.fit(windows, verbose=0)
+
+
+@pytest.mark.parametrize("change", [assigned, all_set, loaded, trained])
+def test_new_weights_count_at_once(change, tmp_path):
+    """The compiled step uses the weights of the moment, however they came to be: it gives what the plain path gives."""
     model = nets.make(nets.lstm)
     x, state = nets.values(1, 1, nets.FEATURES), model.initial_state(1)
-    before, _ = model.step(x, state)
-    before = host(before)
-    model.net.layers[-1].bias.assign(model.net.layers[-1].bias + 1.0)
-    after, _ = model.step(x, state)
-    assert difference(after, before + 1.0) < 1e-6
+    before = [host(model.step(x, state)[0]) for _ in range(3)][-1]
+    change(model, tmp_path / "model.weights.h5")
+    after, plain = (host(model.step(x, state, training=training)[0]) for training in (False, True))
+    assert difference(after, before) > 1e-3
+    assert difference(after, plain) < 1e-6
+
+
+def test_a_layer_may_assign():
+    """What a layer assigns in a step is there after it, and in the next step."""
+
+    class Count(layers.Layer):
+        def build(self, input_shape):
+            self.total = self.add_weight(shape=(), initializer="zeros", trainable=False, name="total")
+
+        def call(self, x):
+            self.total.assign(self.total + 1.0)
+            return 0.0 * x + self.total
+
+    count = Count()
+    model = rs.StatefulModel(keras.Sequential([nets.series_input(), layers.GRU(3, return_sequences=True), count]))
+    x, state, begin = nets.values(1, 1, nets.FEATURES), model.initial_state(1), float(count.total)
+    seen = [float(host(model.step(x, state)[0])[0, 0, 0]) for _ in range(3)]
+    assert seen == [begin + step for step in (1.0, 2.0, 3.0)]
+    assert float(count.total) == begin + 3.0
 
 
 def test_seeds_go_on():
@@ -110,6 +154,27 @@ def test_gradients_pass_through_step(backend):
     small = 1e-2 * np.eye(2, 5, dtype="float32")
     expected = (float(loss(start + small)) - float(loss(start - small))) / 2
     assert abs(float((host(gradient) * small).sum()) - expected) < 1e-4
+
+
+def test_traces_see_the_network(backend):
+    """Inside a trace of JAX the network itself is traced, and nothing of the trace is left behind."""
+    model = with_count()
+    x, state = nets.values(3, 1, nets.FEATURES), model.initial_state(3)
+    expected = host(model.step(x, state)[0])
+    transforms = [lambda step: step]
+    if backend == "jax":
+        import jax  # noqa: TID251
+
+        transforms += [jax.jit, jax.vmap]
+    for transform in transforms:
+        before, mapped = Traced.calls, transform is not transforms[0] and transform.__name__ == "vmap"
+        # vmap takes the rows one by one, as batches of one.
+        given = x[:, None] if mapped else x
+        leaves = state.map(lambda leaf, mapped=mapped: leaf[:, None] if mapped else leaf)
+        y = host(transform(lambda x, state: model.step(x, state)[0])(given, leaves))
+        assert difference(y.reshape(expected.shape), expected) < 1e-6
+        assert (Traced.calls > before) == (backend == "torch" or transform is not transforms[0])
+        assert difference(model.step(x, state)[0], expected) < 1e-6
 
 
 def test_checks_come_first():

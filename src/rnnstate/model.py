@@ -175,16 +175,18 @@ class StatefulModel(Unrolling, keras.Model):
             StateShapeError: If a leaf, `mask` or `reset` has the wrong shape.
             StateValueError: If a leaf is not floating, or an array holds a value that is not finite.
         """
+        parts = self._parts
         if not hasattr(x, "shape"):
             x = tree.map_structure(lambda part: part if hasattr(part, "shape") else ops.convert_to_tensor(part), x)
         shape = x.shape if hasattr(x, "shape") else tree.flatten(x)[0].shape
-        given = list(checked(self._parts.spec, state, batch_size=shape[0]).values())
-        mask = checked_flags("mask", mask, shape[:2])
+        given = list(checked(parts.spec, state, batch_size=shape[0]).values())
+        if mask is not None:
+            mask = checked_flags("mask", mask, shape[:2])
         if reset is not None:
             reset = checked_flags("reset", reset, shape[: max(1, min(2, len(np.shape(reset))))])
-        if self._parts.stepper is None:
-            self._parts.stepper = Stepper(self._carrier, self.start, self.state_spec, super().variables)
-        return self._parts.stepper(x, given, mask, reset, training, observed)
+        if parts.stepper is None:
+            parts.stepper = Stepper(self._carrier, self.start, parts.spec, super().variables)
+        return parts.stepper(x, given, mask, reset, training, observed)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Run a batch of windows from the bank, or plain inputs from the initial state."""

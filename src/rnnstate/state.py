@@ -1,6 +1,6 @@
 """State: a named set of arrays, one row per sample, that never changes once made."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, ValuesView
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -58,6 +58,10 @@ class State(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(self._leaves)
 
+    def values(self) -> ValuesView[Array]:
+        """Return the leaves alone, in order."""
+        return self._leaves.values()  # what `Mapping` has itself takes longer than some steps of a served model
+
     def __repr__(self) -> str:
         leaves = ", ".join(f"{name}: {tuple(value.shape)} {_dtype(value)}" for name, value in self.items())
         return f"State({leaves})"
@@ -73,7 +77,9 @@ class State(Mapping[str, Array]):
     @property
     def batch_size(self) -> int:
         """Number of rows; 0 for a state without leaves."""
-        return next((int(value.shape[0]) for value in self._leaves.values()), 0)
+        for value in self._leaves.values():
+            return int(value.shape[0])
+        return 0
 
     @property
     def spec(self) -> StateSpec:

@@ -1,12 +1,15 @@
 """JAX: many training steps in one compiled call, and one step of a model compiled once and kept."""
 
 from collections.abc import Callable, Iterator
+from operator import attrgetter, is_
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
+
+_VALUE = attrgetter("value")
 
 
 def many_steps(model: Any, few_steps: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,19 +63,29 @@ class CompiledStep:
     def __init__(self, function: Callable[..., Any], variables: list[Any]) -> None:
         self._function, self._variables = function, variables
         self._compiled = jax.jit(self._pure)
-        self._concrete: set[type] = set()  # types of arrays that were found to be no tracers
+        self._values: tuple[Any, ...] = ()  # what was found to be no tracers, the last time
+        self._concrete: set[type] = set()  # types of such arrays
 
     def __call__(self, *args: Any) -> Any:
-        values = [variable.value for variable in self._variables]
-        kinds = set(map(type, jax.tree.leaves((values, args))))
-        if not kinds <= self._concrete:
-            if any(issubclass(kind, jax.core.Tracer) for kind in kinds):
-                return self._function(*args)
-            self._concrete |= kinds
+        values = tuple(map(_VALUE, self._variables))
+        # The weights of a served model stay what they are: one look at who they are, and none at their types.
+        known = len(values) == len(self._values) and all(map(is_, values, self._values))
+        if not self._are_concrete(args if known else (args, values)):
+            return self._function(*args)
+        self._values = values
         result, assigned = self._compiled(values, *args)
         for index, value in assigned.items():
             self._variables[index].assign(value)
         return result
+
+    def _are_concrete(self, arrays: Any) -> bool:
+        """Tell whether no array belongs to a trace."""
+        kinds = set(map(type, jax.tree.leaves(arrays)))
+        if not kinds <= self._concrete:
+            if any(issubclass(kind, jax.core.Tracer) for kind in kinds):
+                return False
+            self._concrete |= kinds
+        return True
 
     def _pure(self, values: list[Any], *args: Any) -> tuple[Any, dict[int, Any]]:
         with keras.StatelessScope(list(zip(self._variables, values, strict=True))) as scope:

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from rnnstate.peers.jax_serving import serve_only
 from rnnstate.peers.task import EPSILON, LEARNING_RATE, Run, Task, batches, repeated, weights
 
 
@@ -72,6 +73,7 @@ def train(task: Task) -> Run:
 
 def step(task: Task) -> Run:
     """One compiled step, from NumPy to NumPy."""
+    serve_only()
     graph, params = nnx.split(_Net(task))
     run = jax.jit(lambda params, x, carry: nnx.merge(graph, params)(x, carry))
     kept = [_zeros(task)]

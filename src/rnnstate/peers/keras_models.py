@@ -113,21 +113,31 @@ class _Reset(keras.callbacks.Callback):
 
 def ours_step(task: Task) -> Run:
     """`StatefulModel.step`, the output as a NumPy array."""
-    if keras.config.backend() == "torch":
-        from rnnstate.peers import torch_lstm
-
-        torch_lstm.serve_only()
+    _serve_only()
     model = StatefulModel(network(task))
     kept = [model.initial_state(task.batch)]
 
     def step(x: Array) -> Any:
         y, kept[0] = model.step(x, kept[0])
-        return keras.ops.convert_to_numpy(y)
+        return np.asarray(y)
 
     return repeated(step, task)
 
 
+def _serve_only() -> None:
+    """Set the backend as one does to serve a small model."""
+    if keras.config.backend() == "torch":
+        from rnnstate.peers import torch_lstm
+
+        torch_lstm.serve_only()
+    elif keras.config.backend() == "jax":
+        from rnnstate.peers import jax_serving
+
+        jax_serving.serve_only()
+
+
 def stock_step(task: Task) -> Run:
     """`predict_on_batch` of a stateful Keras model."""
+    _serve_only()
     net = network(task, stateful=True)
     return repeated(lambda x: np.asarray(net.predict_on_batch(x)), task)
