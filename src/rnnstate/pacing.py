@@ -14,8 +14,29 @@ from rnnstate.errors import DataError
 from rnnstate.state import to_numpy
 
 
-class Pace(keras.callbacks.Callback):
-    """Lets windows be those of the present epoch, and scales the learning rate by their steps.
+class Epochs(keras.callbacks.Callback):
+    """Lets windows be those of the present epoch.
+
+    It has nothing to do at the end of a batch, and so no method for it: Keras would wait for the result of each batch
+    to give it the logs, and prepare the next batch only then.
+
+    Args:
+        windows: The `Windows` that are trained on.
+    """
+
+    def __init__(self, windows: Any) -> None:
+        super().__init__()
+        self._windows = windows
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._windows.epoch = epoch
+
+    def put_back(self) -> None:
+        """Give the optimizer its usual learning rate, which it always has here."""
+
+
+class Pace(Epochs):
+    """Scales the learning rate by the steps of the windows, too.
 
     The rate is that of the optimizer before and after each batch, so that other callbacks see and set the usual one.
 
@@ -27,12 +48,8 @@ class Pace(keras.callbacks.Callback):
     """
 
     def __init__(self, windows: Any) -> None:
-        super().__init__()
-        self._windows = windows
+        super().__init__(windows)
         self._rate: float | None = None
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._windows.epoch = epoch
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         scale = float(self._windows.scales[batch])
@@ -58,14 +75,14 @@ class Pace(keras.callbacks.Callback):
 
 @contextmanager
 def paced(model: Any, windows: Any, callbacks: Any) -> Iterator[Any]:
-    """Give `fit` its callbacks with a `Pace` before them; whatever happens, the learning rate is the usual one again.
+    """Give `fit` its callbacks with one for the windows before them, and the optimizer its usual rate in the end.
 
     Raises:
         DataError: If windows of drawn lengths need learning rates that the compiled model cannot have.
     """
     if windows.varies and getattr(model, "optimizer", None) is not None:
         _check_rate(model)
-    pace = Pace(windows)
+    pace = Pace(windows) if windows.varies else Epochs(windows)
     if isinstance(callbacks, keras.callbacks.CallbackList):
         pace.set_model(model)
         callbacks.callbacks.append(pace)

@@ -38,6 +38,7 @@ class States:
         self.bank = Bank(spec, "train")
         self._spec, self._initial, self._before, self._replaced = spec, initial, before, replaced
         self._slots: dict[Key, int] = {}
+        self._last: tuple[tuple[Key, ...], np.ndarray] = (), np.zeros(0, np.int32)  # what `reserve` found
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -103,7 +104,16 @@ class States:
 
     def reserve(self, keys: Sequence[Key]) -> np.ndarray:
         """Return the slots of keys; new ones get a row that holds the initial state."""
-        # Mapped over, not comprehended: `fit` asks this for each of a million keys.
+        # Every `fit` asks for all keys of the same windows, which may be a million: slots stay what they are.
+        if keys is not self._last[0]:
+            slots = self._looked_up(keys)
+            if not isinstance(keys, tuple):
+                return slots
+            self._last = keys, slots
+        return self._last[1].copy()
+
+    def _looked_up(self, keys: Sequence[Key]) -> np.ndarray:
+        # Mapped over, not comprehended, for the same reason.
         if not all(map(self._slots.__contains__, keys)):
             new = [key for key in dict.fromkeys(keys) if key not in self._slots]
             if self.bank.reserve(len(self) + len(new)):
@@ -149,6 +159,7 @@ class States:
                     f"Received: shape={rows[name].shape}. The file was saved by another model."
                 )
         self._slots.clear()
+        self._last = (), np.zeros(0, np.int32)
         if keys:
             slots = self.reserve(keys)
             flags = np.asarray(store["flags"])
