@@ -8,7 +8,8 @@ from keras import layers
 import by_hand
 import nets
 import rnnstate as rs
-from nets import difference
+from nets import difference, host
+from rnnstate.pacing import paced
 
 TOLERANCE = 1e-6
 LENGTHS = (17, 11, 5, 13)
@@ -308,3 +309,30 @@ def test_weights_are_shared_with_the_network():
     model.compile("adam", "mse")
     model.fit(windows_of(1), verbose=0)
     assert max(difference(old, new) for old, new in zip(before, net.trainable_variables, strict=True)) > 1e-4
+
+
+def test_fit_waits_for_no_batch():
+    """Unless the learning rate has to be put back after each batch, nothing of ours asks Keras for the logs of a batch."""
+    model = nets.make(nets.lstm)
+    model.compile("sgd", "mse")
+    given = {"length": 3, "batch_size": 2}
+    for vary in (None, True):
+        windows = rs.Windows(nets.values(2, 6, nets.FEATURES), nets.values(2, 6, 5), vary=vary, **given)
+        with paced(model, windows, None) as callbacks:
+            ends = {type(callback).on_train_batch_end for callback in callbacks}
+        assert (ends == {keras.callbacks.Callback.on_train_batch_end}) == (vary is None)
+
+
+def test_slots_are_looked_up_again_after_a_load(tmp_path):
+    """The slots of the same keys are those of the moment: states that were loaded may have them in another order."""
+    one, other = nets.make(nets.lstm), nets.make(nets.lstm)
+    keys = ("a", "b", "c")
+    for model, order in ((one, keys), (other, keys[::-1])):
+        model.states.write(order, model.initial_state(3).map(lambda leaf: host(leaf) + np.arange(3.0)[:, None]))
+    other.save_weights(tmp_path / "other.weights.h5")
+    first = one.states.reserve(keys)
+    first[:] = 0  # the caller's own
+    assert one.states.reserve(keys).tolist() == [1, 2, 3]
+    one.load_weights(tmp_path / "other.weights.h5")
+    assert one.states.reserve(keys).tolist() == [3, 2, 1]
+    assert one.states.read(keys) == other.states.read(keys)
