@@ -108,10 +108,7 @@ def backward(kind: str, saved: Any, gradients: Any, scan: Scan) -> Inputs:
     d_outputs, d_final = gradients
     cell = CELLS[kind]
     back = _transposed(inputs, cell.parts)
-    before = tuple(
-        ops.concatenate([start[None], later[:-1]]) for start, later in zip(inputs.state, states, strict=True)
-    )
-    before = before if inputs.reset is None else _select(inputs.reset, inputs.initial, before)
+    before = leaves_before(inputs, states)
 
     def step(carry: Any, given: Any) -> Any:
         d_state, d_initial = carry
@@ -129,9 +126,22 @@ def backward(kind: str, saved: Any, gradients: Any, scan: Scan) -> Inputs:
     given = (d_outputs, before, states, gates, inputs.mask, inputs.reset)
     (d_state, d_initial), (d_x, d_h) = scan(step, (d_final, nothing), given, True)
     d_h = d_x if d_h is None else d_h
-    d_recurrent = _kernel_gradient(cell.multiplied(before[0], gates), d_h, inputs.factors)
+    d_weights = weight_gradients(inputs, cell.multiplied(before[0], gates), d_h)
+    return Inputs(d_x, *d_weights, d_state, d_initial, None, None, zeros(inputs.factors))
+
+
+def leaves_before(inputs: Inputs, states: Leaves) -> Leaves:
+    """Return the leaves that each step started from, given those after each."""
+    before = tuple(
+        ops.concatenate([start[None], later[:-1]]) for start, later in zip(inputs.state, states, strict=True)
+    )
+    return before if inputs.reset is None else _select(inputs.reset, inputs.initial, before)
+
+
+def weight_gradients(inputs: Inputs, multiplied: Leaves, d_h: Array) -> tuple[Array, Array | None]:
+    """Return the gradients of the recurrent kernel and its bias, from that of the products of all steps."""
     d_bias = None if inputs.bias is None else ops.sum(d_h, axis=(0, 1))
-    return Inputs(d_x, d_recurrent, d_bias, d_state, d_initial, None, None, zeros(inputs.factors))
+    return _kernel_gradient(multiplied, d_h, inputs.factors), d_bias
 
 
 def _product(inputs: Inputs, parts: tuple[slice, ...]) -> Any:
