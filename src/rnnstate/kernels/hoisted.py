@@ -59,20 +59,25 @@ def hoisted_loop(loop: Loop, run: Run) -> tuple[Array, Leaves]:
         loop.recurrent_dropout,
     )
     outputs, final = run(loop.kind, inputs)
-    outputs = ops.swapaxes(outputs, 0, 1)
-    if loop.mask is None or begins_with_h(loop):
-        return outputs, final
-    return _held(outputs, loop.mask, loop.reset is not None), final
+    return held(loop, ops.swapaxes(outputs, 0, 1)), final
 
 
 def _by_time(flags: Array | None) -> Array | None:
     return None if flags is None else ops.swapaxes(flags, 0, 1)[:, :, None]
 
 
-def _held(outputs: Array, mask: Array, reset: bool) -> Array:
-    """Repeat the output of the last valid step where a reset would show through, and zeros before the first one."""
+def held(loop: Loop, outputs: Array) -> Array:
+    """Repeat the output of the last valid step where a reset would show through, and zeros before the first one.
+
+    Args:
+        loop: What was run.
+        outputs: h after each step, `(batch, time, units)`.
+    """
+    mask = loop.mask
+    if mask is None or begins_with_h(loop):
+        return outputs
     count = ops.cumsum(ops.cast(mask, "int32"), axis=1)
-    if reset:
+    if loop.reset is not None:
         # the n-th valid step comes n-th where valid steps are sorted to the front
         steps = ops.arange(mask.shape[1])
         places = ops.argsort(ops.where(mask, steps, steps + mask.shape[1]), axis=1)
@@ -108,7 +113,10 @@ def backward(kind: str, saved: Any, gradients: Any, scan: Scan) -> Inputs:
     d_outputs, d_final = gradients
     cell = CELLS[kind]
     back = _transposed(inputs, cell.parts)
-    before = leaves_before(inputs, states)
+    before = tuple(
+        ops.concatenate([start[None], later[:-1]]) for start, later in zip(inputs.state, states, strict=True)
+    )
+    before = before if inputs.reset is None else _select(inputs.reset, inputs.initial, before)
 
     def step(carry: Any, given: Any) -> Any:
         d_state, d_initial = carry
@@ -126,22 +134,9 @@ def backward(kind: str, saved: Any, gradients: Any, scan: Scan) -> Inputs:
     given = (d_outputs, before, states, gates, inputs.mask, inputs.reset)
     (d_state, d_initial), (d_x, d_h) = scan(step, (d_final, nothing), given, True)
     d_h = d_x if d_h is None else d_h
-    d_weights = weight_gradients(inputs, cell.multiplied(before[0], gates), d_h)
-    return Inputs(d_x, *d_weights, d_state, d_initial, None, None, zeros(inputs.factors))
-
-
-def leaves_before(inputs: Inputs, states: Leaves) -> Leaves:
-    """Return the leaves that each step started from, given those after each."""
-    before = tuple(
-        ops.concatenate([start[None], later[:-1]]) for start, later in zip(inputs.state, states, strict=True)
-    )
-    return before if inputs.reset is None else _select(inputs.reset, inputs.initial, before)
-
-
-def weight_gradients(inputs: Inputs, multiplied: Leaves, d_h: Array) -> tuple[Array, Array | None]:
-    """Return the gradients of the recurrent kernel and its bias, from that of the products of all steps."""
+    d_recurrent = _kernel_gradient(cell.multiplied(before[0], gates), d_h, inputs.factors)
     d_bias = None if inputs.bias is None else ops.sum(d_h, axis=(0, 1))
-    return _kernel_gradient(multiplied, d_h, inputs.factors), d_bias
+    return Inputs(d_x, d_recurrent, d_bias, d_state, d_initial, None, None, zeros(inputs.factors))
 
 
 def _product(inputs: Inputs, parts: tuple[slice, ...]) -> Any:

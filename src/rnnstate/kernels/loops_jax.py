@@ -10,7 +10,7 @@ import jax
 from jax import lax
 
 from rnnstate.kernels.hoisted import Inputs, backward, forward, hoisted_loop
-from rnnstate.kernels.loops_native import has_native_loop, run_native
+from rnnstate.kernels.loops_native import has_native_loop, native_loop
 from rnnstate.kernels.loops_reference import Array, Leaves, Loop
 
 
@@ -26,7 +26,7 @@ def no_loop_because(kind: str) -> str | None:
 
 def recurrent_loop(loop: Loop) -> tuple[Array, Leaves]:
     """Run a loop."""
-    return hoisted_loop(loop, run_native if has_native_loop(loop) else _run)
+    return native_loop(loop) if has_native_loop(loop) else hoisted_loop(loop, _run)
 
 
 def _scan(step: Any, carry: Any, given: Any, reverse: bool) -> Any:

@@ -14,12 +14,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import keras
+import numpy as np
 
-from rnnstate.kernels.hoisted import Inputs, backward, leaves_before, weight_gradients
-from rnnstate.kernels.loops_reference import Array, Leaves, Loop
+from rnnstate.kernels.hoisted import Inputs, backward, held
+from rnnstate.kernels.loops_reference import GATES, Array, Leaves, Loop, biases, product
 
 _NATIVE = {"lstm": 0, "gru": 1, "rnn": 2}
-_SAVED = {"lstm": 5, "gru": 4, "rnn": 0}
+_KEEPS = ("lstm", "gru")
 
 
 def has_native_loop(loop: Loop) -> bool:
@@ -40,60 +41,70 @@ def has_compiler() -> bool:
     return sys.platform in ("linux", "darwin") and importlib.util.find_spec("numba") is not None
 
 
+def native_loop(loop: Loop) -> tuple[Array, Leaves]:
+    """Run a loop."""
+    bias, recurrent_bias = biases(loop)
+    inputs = Inputs(
+        product(loop.dropout, loop.x, loop.kernel, GATES[loop.kind]) + bias,
+        loop.recurrent,
+        recurrent_bias if loop.kind == "gru" and loop.bias is not None else None,
+        loop.state,
+        None if loop.reset is None else loop.initial or loop.state,
+        loop.mask,
+        loop.reset,
+        (),
+    )
+    outputs, final = _run(loop.kind, inputs)
+    return held(loop, outputs), final
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def run_native(kind: str, inputs: Inputs) -> tuple[Array, Leaves]:
-    """Run a loop; see `hoisted_loop`."""
-    outputs, _, _, final = _forward(kind, inputs, save=False)
+def _run(kind: str, inputs: Inputs) -> tuple[Array, Leaves]:
+    _, outputs, _, final = _forward(kind, inputs)
     return outputs, final
 
 
 def _save(kind: str, inputs: Inputs) -> Any:
-    outputs, cells, gates, final = _forward(kind, inputs, save=True)
-    states = (outputs, cells) if kind == "lstm" else (outputs,)
-    return (outputs, final), (inputs._replace(projected=None), states, gates)
+    gates, outputs, kept, final = _forward(kind, inputs)
+    return (outputs, final), (inputs._replace(projected=None), outputs, gates, kept)
 
 
 def _back(kind: str, saved: Any, gradients: Any) -> tuple[Inputs]:
     return (_gradients(kind, saved, gradients),)
 
 
-run_native.defvjp(_save, _back)
+_run.defvjp(_save, _back)
 
 
-def _forward(kind: str, inputs: Inputs, save: bool) -> tuple[Array, Array, Array, Leaves]:
-    time, batch, _ = inputs.projected.shape
-    units, leaves, kept = inputs.recurrent.shape[0], len(inputs.state), time if save else 1
-    shapes = [
-        (time, batch, units),
-        (time if save and kind == "lstm" else 0, batch, units),
-        (kept, batch, _SAVED[kind] * units),
-        (leaves, batch, units),
-    ]
-    bias = _none(1) if inputs.bias is None else inputs.bias
-    given = (*_common(inputs), inputs.recurrent, inputs.projected, bias)
-    outputs, cells, gates, final = _call(kind, False, shapes, given)
-    return outputs, cells, gates, tuple(final)
+def _forward(kind: str, inputs: Inputs) -> tuple[Array, Array, Array, Leaves]:
+    """Return the gates, h, what the way back needs beside them, and the final leaves."""
+    batch, time, width = inputs.projected.shape
+    units, leaves = inputs.recurrent.shape[0], len(inputs.state)
+    arrays = [*_common(inputs), inputs.recurrent, _none(1) if inputs.bias is None else inputs.bias]
+    shapes = [(batch, time, units), (batch, time, units * (kind in _KEEPS)), (leaves, batch, units), (batch, 1, width)]
+    gates, outputs, kept, final, _ = _call(kind, False, arrays, [inputs.projected], shapes)
+    return gates, outputs, kept, tuple(final)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _gradients(kind: str, saved: Any, gradients: Any) -> Inputs:
-    inputs, states, gates = saved
+    inputs, outputs, gates, kept = saved
     d_outputs, d_final = gradients
-    time, batch, units = d_outputs.shape
-    width, leaves = inputs.recurrent.shape[1], len(inputs.state)
-    shapes = [
-        (time, batch, width),
-        (time if kind == "gru" else 0, batch, width),
-        (leaves, batch, units),
-        (leaves, batch, units),
-    ]
-    cells = states[1] if kind == "lstm" else _none(3)
-    given = (*_common(inputs), inputs.recurrent.T, d_outputs, jnp.stack(d_final), states[0], cells, gates)
-    d_x, d_h, d_state, d_initial = _call(kind, True, shapes, given)
-    multiplied = leaves_before(inputs, states)[:1]
-    d_weights = weight_gradients(inputs, multiplied, d_h if kind == "gru" else d_x)
+    batch, _, units = outputs.shape
+    leaves = (len(inputs.state), batch, units)
+    arrays = [*_common(inputs), inputs.recurrent.T, d_outputs, jnp.stack(d_final), outputs]
+    shapes = [leaves, leaves, (batch, 1, inputs.recurrent.shape[1])]
+    d_x, d_kept, d_state, d_initial, _ = _call(kind, True, arrays, [gates, kept], shapes)
+    d_h = jnp.concatenate([d_x[..., : 2 * units], d_kept], axis=-1) if kind == "gru" else d_x
+    d_recurrent = jnp.einsum("btu,btz->uz", _h_before(inputs, outputs), d_h)
+    d_bias = None if inputs.bias is None else jnp.sum(d_h, axis=(0, 1))
     d_initial = None if inputs.initial is None else tuple(d_initial)
-    return Inputs(d_x, *d_weights, tuple(d_state), d_initial, None, None, ())
+    return Inputs(d_x, d_recurrent, d_bias, tuple(d_state), d_initial, None, None, ())
+
+
+def _h_before(inputs: Inputs, outputs: Array) -> Array:
+    before = jnp.concatenate([inputs.state[0][:, None], outputs[:, :-1]], axis=1)
+    return before if inputs.reset is None else jnp.where(inputs.reset[..., None], inputs.initial[0][:, None], before)
 
 
 def _gradients_again(kind: str, saved: Any, gradients: Any) -> Any:
@@ -101,38 +112,47 @@ def _gradients_again(kind: str, saved: Any, gradients: Any) -> Any:
 
 
 def _back_again(kind: str, given: Any, higher: Any) -> Any:
-    """Differentiate the way back: that of the hoisted loop, which XLA can differentiate."""
+    """Differentiate the way back as XLA can: that of the hoisted loop, which gives the same."""
+    return jax.vjp(partial(_hoisted, kind), *given)[1](higher)
 
-    def hoisted(saved: Any, gradients: Any) -> Inputs:
-        inputs, states, gates = saved
-        parts = tuple(jnp.split(gates, _SAVED[kind], axis=-1)) if _SAVED[kind] else ()
-        return backward(kind, (inputs, states, parts), gradients, _scan)
 
-    return jax.vjp(hoisted, *given)[1](higher)
+def _hoisted(kind: str, saved: Any, gradients: Any) -> Inputs:
+    inputs, outputs, gates, kept = (jax.tree.map(_by_time, part) for part in saved)
+    inputs = inputs._replace(**{name: getattr(saved[0], name) for name in ("recurrent", "bias", "state", "initial")})
+    parts = tuple(jnp.split(gates, GATES[kind], axis=-1))
+    parts = {"lstm": (*parts, jnp.tanh(kept)), "gru": (*parts, kept), "rnn": ()}[kind]
+    states = (outputs, kept) if kind == "lstm" else (outputs,)
+    found = backward(kind, (inputs, states, parts), (_by_time(gradients[0]), gradients[1]), _scan)
+    return found._replace(projected=_by_time(found.projected))
 
 
 def _scan(step: Any, carry: Any, given: Any, reverse: bool) -> Any:
     return jax.lax.scan(step, carry, given, reverse=reverse)
 
 
+def _by_time(array: Array) -> Array:
+    array = array[..., None] if array.dtype == bool else array
+    return jnp.swapaxes(array, 0, 1)
+
+
 _gradients.defvjp(_gradients_again, _back_again)
 
 
-def _common(inputs: Inputs) -> tuple[Array, ...]:
+def _common(inputs: Inputs) -> list[Array]:
     """Return what both ways get: the leaves to start from, those of resets, and the flags."""
-    start = jnp.stack(inputs.state)
     initial = _none(3) if inputs.initial is None else jnp.stack(inputs.initial)
-    flags = (_none(3, bool) if flag is None else flag for flag in (inputs.mask, inputs.reset))
-    return (start, initial, *flags)
+    flags = (_none(2, bool) if flag is None else flag for flag in (inputs.mask, inputs.reset))
+    return [jnp.stack(inputs.state), initial, *flags]
 
 
 def _none(axes: int, dtype: Any = jnp.float32) -> Array:
     return jnp.zeros((0,) * axes, dtype)
 
 
-def _call(kind: str, back: bool, shapes: list[tuple[int, ...]], given: tuple[Array, ...]) -> Any:
+def _call(kind: str, back: bool, arrays: list[Array], overwritten: list[Array], shapes: list[tuple[int, ...]]) -> Any:
+    settings = np.array([_NATIVE[kind], back, _cores()], np.int32)
     results = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    return _native_code().call_rows(results, _NATIVE[kind], back, _cores(), *given)
+    return _native_code().call_rows(settings, arrays, overwritten, results)
 
 
 @cache

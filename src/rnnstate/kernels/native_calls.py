@@ -39,21 +39,34 @@ def _words(address: int, count: int) -> Array:
 
 
 @native
-def _floats(buffer: int) -> Array:
-    """Return a buffer as an array of three axes, the first ones of one if it has fewer."""
+def _sizes(buffer: int, count: int) -> Array:
+    """Return the last sizes of a buffer, ones where it has fewer axes."""
     words = _words(buffer, 6)
-    sizes = np.ones(3, np.int64)
-    given = _words(words[_SIZES], words[_RANK])
-    sizes[3 - given.size :] = given
-    return carray(_pointer(words[_DATA]), (sizes[0], sizes[1], sizes[2]), np.float32)
+    sizes = np.ones(count, np.int64)
+    for axis in range(min(count, words[_RANK])):
+        sizes[count - 1 - axis] = _words(words[_SIZES], words[_RANK])[words[_RANK] - 1 - axis]
+    return sizes
+
+
+@native
+def _rows(buffer: int) -> Array:
+    """Return a buffer `(batch, time, width)` of floats, or one with fewer axes."""
+    sizes = _sizes(buffer, 3)
+    return carray(_pointer(_words(buffer, 6)[_DATA]), (sizes[0], sizes[1], sizes[2]), np.float32)
+
+
+@native
+def _leaves(buffer: int) -> Array:
+    """Return a buffer `(leaves, batch, units)` of floats with a time axis of one."""
+    sizes = _sizes(buffer, 3)
+    return carray(_pointer(_words(buffer, 6)[_DATA]), (sizes[0], sizes[1], 1, sizes[2]), np.float32)
 
 
 @native
 def _flags(buffer: int) -> Array:
-    """Return a buffer of booleans `(time, batch, 1)`, or an empty one, as an array `(time, batch)`."""
-    words = _words(buffer, 6)
-    sizes = _words(words[_SIZES], 3)
-    return carray(_pointer(words[_DATA]), (sizes[0], sizes[1]), np.uint8)
+    """Return a buffer `(batch, time)` of booleans."""
+    sizes = _sizes(buffer, 2)
+    return carray(_pointer(_words(buffer, 6)[_DATA]), (sizes[0], sizes[1]), np.uint8)
 
 
 @native
@@ -78,14 +91,16 @@ def _block(address: int) -> int:
     """Run a block of rows, forward or back."""
     block = _words(address, 3)
     frame, lo, hi = block[0], block[1], block[2]
-    a, r = _words(_words(frame, 15)[_ARGUMENTS], 11), _words(_words(frame, 15)[_RESULTS], 4)
+    a, r = _words(_words(frame, 15)[_ARGUMENTS], 11), _words(_words(frame, 15)[_RESULTS], 5)
     kind, back = _settings(a[0])[0], _settings(a[0])[1]
-    given = _floats(a[1]), _floats(a[2]), _flags(a[3]), _flags(a[4]), _floats(a[5])[0], _floats(a[6])
-    found = _floats(r[0]), _floats(r[1]), _floats(r[2]), _floats(r[3])
+    given = _leaves(a[1]), _leaves(a[2]), _flags(a[3]), _flags(a[4]), _rows(a[5])[0]
     if back:
-        rows_back(kind, lo, hi, *given, _floats(a[7]), _floats(a[8]), _floats(a[9]), _floats(a[10]), *found)
+        gradients = _rows(a[6]), _leaves(a[7]), _rows(a[8])
+        found = _rows(r[0]), _rows(r[1]), _leaves(r[2]), _leaves(r[3]), _rows(r[4])
+        rows_back(kind, lo, hi, *given, *gradients, *found)
     else:
-        rows_forward(kind, lo, hi, *given, _floats(a[7])[0, 0], *found)
+        found = _rows(r[0]), _rows(r[1]), _rows(r[2]), _leaves(r[3]), _rows(r[4])
+        rows_forward(kind, lo, hi, *given, _rows(a[6])[0, 0], *found)
     return 0
 
 
@@ -96,8 +111,8 @@ register_task(_block)
 def _call(frame: int) -> int:
     """Run all rows of what XLA calls for, forward or back."""
     if not _is_asked_for_version(frame):
-        a = _words(_words(frame, 15)[_ARGUMENTS], 7)
-        batch, kernel, time = _floats(a[1]).shape[1], _floats(a[5]).size, _floats(a[6]).shape[0]
+        a, r = _words(_words(frame, 15)[_ARGUMENTS], 6), _words(_words(frame, 15)[_RESULTS], 1)
+        batch, time, kernel = _leaves(a[1]).shape[1], _rows(r[0]).shape[1], _rows(a[5]).size
         run_in_blocks(frame, batch, float(time * batch * kernel), _settings(a[0])[2])
     return 0
 
@@ -105,15 +120,20 @@ def _call(frame: int) -> int:
 jax.ffi.register_ffi_target("rnnstate_rows", jax.ffi.pycapsule(ctypes.c_void_p(_call.address)), platform="cpu")
 
 
-def call_rows(results: Any, kind: int, back: bool, cores: int, *arrays: Any) -> Any:
-    """Run the rows of a batch through a window.
+def call_rows(settings: Array, arrays: list[Array], overwritten: list[Array], results: list[Any]) -> Any:
+    """Run the rows of a batch through a window, forward or back.
 
     Args:
-        results: Shapes and dtypes of the last four arguments of `rows_forward` or `rows_back`.
-        kind: Which cell.
-        back: Whether to run `rows_back`.
-        cores: How many threads may run at a time.
-        *arrays: The other arrays of that function.
+        settings: Which cell, whether back, and how many threads may run at a time, int32.
+        arrays: What `rows_forward` or `rows_back` only reads.
+        overwritten: What becomes its first results.
+        results: Shapes and dtypes of the others.
+
+    Returns:
+        All results.
     """
-    call = jax.ffi.ffi_call("rnnstate_rows", results, vmap_method="sequential")
-    return call(np.array([kind, back, cores], np.int32), *arrays)
+    given = [settings, *arrays, *overwritten]
+    shapes = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in overwritten] + results
+    places = {len(given) - len(overwritten) + place: place for place in range(len(overwritten))}
+    call = jax.ffi.ffi_call("rnnstate_rows", shapes, vmap_method="sequential", input_output_aliases=places)
+    return call(*given)

@@ -1,14 +1,18 @@
 """The native loops: some rows of a batch through all steps of a window, forward and back.
 
-Rows know nothing of one another, so that each core can take some of them through the whole window, and need not wait for the
-others in between. What a masked step and a reset mean is as in `loops_reference.py`.
+Rows know nothing of one another, so that each core can take some of them through the whole window, and need not wait for
+the others in between. What a masked step and a reset mean is as in `loops_reference.py`. Arrays of rows are
+`(batch, time, width)`; those of one step have a time axis of one.
 """
 
 import numpy as np
 
+from rnnstate.kernels import native_cells as cells
 from rnnstate.kernels.loops_reference import Array
-from rnnstate.kernels.native_cells import GRU, LSTM, step_back, step_forward
-from rnnstate.kernels.native_math import add_product, native
+from rnnstate.kernels.native_cells import GRU, LSTM
+from rnnstate.kernels.native_math import add, add_product, copy, fill, native
+
+_zero = np.float32(0)
 
 
 @native
@@ -21,12 +25,12 @@ def rows_forward(
     mask: Array,
     reset: Array,
     recurrent: Array,
-    x: Array,
     bias: Array,
+    x: Array,
     outputs: Array,
-    cells: Array,
-    gates: Array,
+    kept: Array,
     final: Array,
+    spare: Array,
 ) -> None:
     """Run the rows `lo` to `hi`.
 
@@ -34,44 +38,46 @@ def rows_forward(
         kind: Which cell.
         lo: First row.
         hi: Row after the last one.
-        start: Leaves before the window, `(leaves, batch, units)`.
+        start: Leaves before the window, `(leaves, batch, 1, units)`.
         initial: Leaves that resets put rows back to.
-        mask: `(time, batch)`, not 0 at valid steps, or empty.
-        reset: `(time, batch)`, not 0 where a row is put back, or empty.
+        mask: `(batch, time)`, not 0 at valid steps, or empty.
+        reset: `(batch, time)`, not 0 where a row is put back, or empty.
         recurrent: Recurrent kernel `(units, gates * units)`.
-        x: Projected input `(time, batch, gates * units)`.
-        bias: Of the recurrent product, `(gates * units,)`, or empty.
-        outputs: Takes h, `(time, batch, units)`.
-        cells: Takes c of an LSTM, `(time, batch, units)`, or is empty.
-        gates: Takes what the steps save, `(time, batch, saved * units)`; with one step only, it is scratch.
-        final: Takes the leaves after the window.
+        bias: Of the recurrent product of a GRU, `(3 * units,)`, or empty.
+        x: Projected input `(batch, time, gates * units)`; becomes the gates, zeros at masked steps.
+        outputs: Takes h, `(batch, time, units)`.
+        kept: Takes c of an LSTM, or h through the last third of the kernel of a GRU, `(batch, time, units)`.
+        final: Takes the leaves after the window, `(leaves, batch, 1, units)`.
+        spare: Scratch, `(batch, 1, gates * units)`.
     """
-    leaves = start[:, lo:hi].copy()
-    product = np.empty((hi - lo, x.shape[2]), np.float32)
-    for t in range(x.shape[0]):
+    last = start.shape[0] - 1
+    h, c, p = final[0, lo:hi], final[last, lo:hi], spare[lo:hi]
+    x, outputs, kept = x[lo:hi], outputs[lo:hi], kept[lo:hi]
+    for row in range(hi - lo):
+        copy(h[row, 0], start[0, lo + row, 0])
+        copy(c[row, 0], start[last, lo + row, 0])
+    for t in range(x.shape[1]):
         if reset.size:
-            _put_back(leaves, initial, reset[t], lo)
-        product[:] = np.float32(0)
-        if bias.size:
-            product[:] = bias
-        add_product(product, leaves[0], recurrent)
-        saved = gates[t if gates.shape[0] > 1 else 0]
+            _put_back(h, initial[0], reset, t, lo)
+            _put_back(c, initial[last], reset, t, lo)
+        if kind == GRU:
+            _fill_rows(p, bias)
+            add_product(p, 0, h, 0, recurrent)
+        else:
+            add_product(x, t, h, 0, recurrent)
         for row in range(hi - lo):
-            if mask.size == 0 or mask[t, lo + row]:
-                step_forward(kind, x[t, lo + row], product[row], leaves, row, saved[lo + row])
+            if mask.size and not mask[lo + row, t]:
+                fill(x[row, t], _zero)
+                fill(kept[row, t], _zero)
+            elif kind == LSTM:
+                cells.lstm_forward(x[row, t], h[row, 0], c[row, 0])
+            elif kind == GRU:
+                cells.gru_forward(x[row, t], p[row, 0], h[row, 0], kept[row, t])
             else:
-                saved[lo + row] = 0
-        outputs[t, lo:hi] = leaves[0]
-        if cells.size:
-            cells[t, lo:hi] = leaves[1]
-    final[:, lo:hi] = leaves
-
-
-@native
-def _put_back(leaves: Array, initial: Array, reset: Array, lo: int) -> None:
-    for row in range(leaves.shape[1]):
-        if reset[lo + row]:
-            leaves[:, row] = initial[:, lo + row]
+                cells.rnn_forward(x[row, t], h[row, 0])
+            copy(outputs[row, t], h[row, 0])
+            if kind == LSTM:
+                copy(kept[row, t], c[row, 0])
 
 
 @native
@@ -87,12 +93,11 @@ def rows_back(
     d_outputs: Array,
     d_final: Array,
     outputs: Array,
-    cells: Array,
-    gates: Array,
-    d_x: Array,
-    d_product: Array,
+    x: Array,
+    kept: Array,
     d_start: Array,
     d_initial: Array,
+    spare: Array,
 ) -> None:
     """Run the rows `lo` to `hi` back.
 
@@ -105,43 +110,70 @@ def rows_back(
         mask: See `start`.
         reset: See `start`.
         transposed: Recurrent kernel `(gates * units, units)`.
-        d_outputs: Gradient of the outputs, `(time, batch, units)`.
-        d_final: Of the leaves after the window, `(leaves, batch, units)`.
-        outputs: What the way forward gave, like `cells` and `gates`.
-        cells: See `outputs`.
-        gates: See `outputs`.
-        d_x: Takes the gradient of the projected input.
-        d_product: Takes that of h through the recurrent kernel, for a GRU; elsewhere they are the same.
-        d_start: Takes that of the leaves before the window.
+        d_outputs: Gradient of the outputs, `(batch, time, units)`.
+        d_final: Of the leaves after the window, `(leaves, batch, 1, units)`.
+        outputs: What the way forward gave.
+        x: The gates; become the gradient of the projected input.
+        kept: What the way forward kept; of a GRU, it becomes the gradient of h through the last third of the kernel.
+        d_start: Takes the gradient of the leaves before the window.
         d_initial: Takes that of the leaves of resets.
+        spare: Scratch, `(batch, 1, gates * units)`.
     """
-    d = d_final[:, lo:hi].copy()
-    d_initial[:, lo:hi] = 0
-    before = cells if kind == LSTM else outputs
-    leaf = 1 if kind == LSTM else 0
-    d_p = d_product if kind == GRU else d_x
-    for t in range(outputs.shape[0] - 1, -1, -1):
+    last = start.shape[0] - 1
+    d_h, d_c, p = d_start[0, lo:hi], d_start[last, lo:hi], spare[lo:hi]
+    states = kept[lo:hi] if kind == LSTM else outputs[lo:hi]
+    x, kept, outputs = x[lo:hi], kept[lo:hi], outputs[lo:hi]
+    for row in range(hi - lo):
+        for leaf in range(last + 1):
+            copy(d_start[leaf, lo + row, 0], d_final[leaf, lo + row, 0])
+            fill(d_initial[leaf, lo + row, 0], _zero)
+    for t in range(x.shape[1] - 1, -1, -1):
         for row in range(hi - lo):
-            at = lo + row
-            for u in range(d.shape[2]):
-                d[0, row, u] += d_outputs[t, at, u]
-            if mask.size and not mask[t, at]:
-                d_x[t, at] = 0
-                d_p[t, at] = 0
+            add(d_h[row, 0], d_outputs[lo + row, t])
+            if mask.size and not mask[lo + row, t]:
+                fill(x[row, t], _zero)
+                fill(p[row, 0], _zero)
+                if kind == GRU:
+                    fill(kept[row, t], _zero)
                 continue
-            old = before[t - 1, at] if t else start[leaf, at]
-            if reset.size and reset[t, at]:
-                old = initial[leaf, at]
-            step_back(kind, d, old, outputs[t, at], row, gates[t, at], d_x[t, at], d_p[t, at])
-        add_product(d[0], d_p[t, lo:hi], transposed)
+            before = states[row, t - 1] if t else start[last, lo + row, 0]
+            if reset.size and reset[lo + row, t]:
+                before = initial[last, lo + row, 0]
+            if kind == LSTM:
+                cells.lstm_back(d_h[row, 0], d_c[row, 0], before, kept[row, t], x[row, t], p[row, 0])
+            elif kind == GRU:
+                cells.gru_back(d_h[row, 0], before, x[row, t], kept[row, t], p[row, 0])
+            else:
+                cells.rnn_back(d_h[row, 0], outputs[row, t], x[row, t])
+        if kind == GRU:
+            add_product(d_h, 0, p, 0, transposed)
+        else:
+            add_product(d_h, 0, x, t, transposed)
         if reset.size:
-            _collect(d, d_initial, reset[t], lo)
-    d_start[:, lo:hi] = d
+            for leaf in range(last + 1):
+                _collect(d_start[leaf, lo:hi], d_initial[leaf], reset, t, lo)
 
 
 @native
-def _collect(d: Array, d_initial: Array, reset: Array, lo: int) -> None:
-    for row in range(d.shape[1]):
-        if reset[lo + row]:
-            d_initial[:, lo + row] += d[:, row]
-            d[:, row] = 0
+def _fill_rows(rows: Array, values: Array) -> None:
+    for row in range(rows.shape[0]):
+        if values.size:
+            copy(rows[row, 0], values)
+        else:
+            fill(rows[row, 0], _zero)
+
+
+@native
+def _put_back(rows: Array, initial: Array, reset: Array, t: int, lo: int) -> None:
+    for row in range(rows.shape[0]):
+        if reset[lo + row, t]:
+            copy(rows[row, 0], initial[lo + row, 0])
+
+
+@native
+def _collect(d: Array, d_initial: Array, reset: Array, t: int, lo: int) -> None:
+    """Send the gradient of rows that were put back to what they were put back to."""
+    for row in range(d.shape[0]):
+        if reset[lo + row, t]:
+            add(d_initial[lo + row, 0], d[row, 0])
+            fill(d[row, 0], _zero)
