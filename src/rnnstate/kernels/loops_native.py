@@ -5,7 +5,6 @@ the processor as one function, a step of 8 units takes half a microsecond, and t
 """
 
 import importlib.util
-import os
 import sys
 from functools import cache, partial
 from types import ModuleType
@@ -150,7 +149,7 @@ def _none(axes: int, dtype: Any = jnp.float32) -> Array:
 
 
 def _call(kind: str, back: bool, arrays: list[Array], overwritten: list[Array], shapes: list[tuple[int, ...]]) -> Any:
-    settings = np.array([_NATIVE[kind], back, _cores()], np.int32)
+    settings = np.array([_NATIVE[kind], back], np.int32)
     results = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     return _native_code().call_rows(settings, arrays, overwritten, results)
 
@@ -159,7 +158,3 @@ def _call(kind: str, back: bool, arrays: list[Array], overwritten: list[Array], 
 def _native_code() -> ModuleType:
     return importlib.import_module("rnnstate.kernels.native_calls")
 
-
-def _cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -12,39 +12,26 @@ from typing import Any
 
 import jax
 import numpy as np
-from numba import carray, types
-from numba.extending import intrinsic
+from numba import carray
 
 from rnnstate.kernels.loops_reference import Array
 from rnnstate.kernels.native_loops import rows_back, rows_forward
 from rnnstate.kernels.native_math import native, native_callback
-from rnnstate.kernels.native_threads import register_task, run_in_blocks
+from rnnstate.kernels.native_threads import BLOCK, TASK, pointer, publish, run_in_blocks, take_blocks, words
 
 # Words of a call frame: extension, arguments, results. Of a buffer: data, rank, sizes.
 _EXTENSION, _ARGUMENTS, _RESULTS = 1, 9, 14
 _DATA, _RANK, _SIZES = 3, 4, 5
 
 
-@intrinsic
-def _pointer(_: Any, address: Any) -> Any:
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
-
-    return types.voidptr(types.intp), generate
-
-
-@native
-def _words(address: int, count: int) -> Array:
-    return carray(_pointer(address), (count,), np.int64)
-
-
 @native
 def _sizes(buffer: int, count: int) -> Array:
     """Return the last sizes of a buffer, ones where it has fewer axes."""
-    words = _words(buffer, 6)
+    rank = words(buffer, 6)[_RANK]
+    given = words(words(buffer, 6)[_SIZES], rank)
     sizes = np.ones(count, np.int64)
-    for axis in range(min(count, words[_RANK])):
-        sizes[count - 1 - axis] = _words(words[_SIZES], words[_RANK])[words[_RANK] - 1 - axis]
+    for axis in range(min(count, rank)):
+        sizes[count - 1 - axis] = given[rank - 1 - axis]
     return sizes
 
 
@@ -52,46 +39,44 @@ def _sizes(buffer: int, count: int) -> Array:
 def _rows(buffer: int) -> Array:
     """Return a buffer `(batch, time, width)` of floats, or one with fewer axes."""
     sizes = _sizes(buffer, 3)
-    return carray(_pointer(_words(buffer, 6)[_DATA]), (sizes[0], sizes[1], sizes[2]), np.float32)
+    return carray(pointer(words(buffer, 6)[_DATA]), (sizes[0], sizes[1], sizes[2]), np.float32)
 
 
 @native
 def _leaves(buffer: int) -> Array:
     """Return a buffer `(leaves, batch, units)` of floats with a time axis of one."""
     sizes = _sizes(buffer, 3)
-    return carray(_pointer(_words(buffer, 6)[_DATA]), (sizes[0], sizes[1], 1, sizes[2]), np.float32)
+    return carray(pointer(words(buffer, 6)[_DATA]), (sizes[0], sizes[1], 1, sizes[2]), np.float32)
 
 
 @native
 def _flags(buffer: int) -> Array:
     """Return a buffer `(batch, time)` of booleans."""
     sizes = _sizes(buffer, 2)
-    return carray(_pointer(_words(buffer, 6)[_DATA]), (sizes[0], sizes[1]), np.uint8)
+    return carray(pointer(words(buffer, 6)[_DATA]), (sizes[0], sizes[1]), np.uint8)
 
 
 @native
 def _settings(buffer: int) -> Array:
-    return carray(_pointer(_words(buffer, 6)[_DATA]), (3,), np.int32)
+    return carray(pointer(words(buffer, 6)[_DATA]), (2,), np.int32)
 
 
 @native
 def _is_asked_for_version(frame: int) -> bool:
     """Answer what XLA asks when a function is registered: which version of the interface it was written for."""
-    extension = _words(frame, 2)[_EXTENSION]
+    extension = words(frame, 2)[_EXTENSION]
     if extension == 0:
         return False
-    metadata = _words(_words(extension, 4)[3], 5)
+    metadata = words(words(extension, 4)[3], 5)
     metadata[3] = 1 << 32  # major 0, minor 1
     metadata[4] = 0
     return True
 
 
-@native_callback("intp(intp)")
-def _block(address: int) -> int:
+@native_callback("void(intp, intp, intp)")
+def _block(frame: int, lo: int, hi: int) -> None:
     """Run a block of rows, forward or back."""
-    block = _words(address, 3)
-    frame, lo, hi = block[0], block[1], block[2]
-    a, r = _words(_words(frame, 15)[_ARGUMENTS], 11), _words(_words(frame, 15)[_RESULTS], 5)
+    a, r = words(words(frame, 15)[_ARGUMENTS], 11), words(words(frame, 15)[_RESULTS], 5)
     kind, back = _settings(a[0])[0], _settings(a[0])[1]
     given = _leaves(a[1]), _leaves(a[2]), _flags(a[3]), _flags(a[4]), _rows(a[5])[0]
     if back:
@@ -101,19 +86,26 @@ def _block(address: int) -> int:
     else:
         found = _rows(r[0]), _rows(r[1]), _rows(r[2]), _leaves(r[3]), _rows(r[4])
         rows_forward(kind, lo, hi, *given, _rows(a[6])[0, 0], *found)
-    return 0
 
 
-register_task(_block)
+publish(BLOCK, _block)
+
+
+@native_callback("void(intp)")
+def _task(shared: int) -> None:
+    take_blocks(shared)
+
+
+publish(TASK, _task)
 
 
 @native_callback("intp(intp)")
 def _call(frame: int) -> int:
     """Run all rows of what XLA calls for, forward or back."""
     if not _is_asked_for_version(frame):
-        a, r = _words(_words(frame, 15)[_ARGUMENTS], 6), _words(_words(frame, 15)[_RESULTS], 1)
+        a, r = words(words(frame, 15)[_ARGUMENTS], 6), words(words(frame, 15)[_RESULTS], 1)
         batch, time, kernel = _leaves(a[1]).shape[1], _rows(r[0]).shape[1], _rows(a[5]).size
-        run_in_blocks(frame, batch, float(time * batch * kernel), _settings(a[0])[2])
+        run_in_blocks(frame, batch, float(time * batch * kernel))
     return 0
 
 
@@ -124,7 +116,7 @@ def call_rows(settings: Array, arrays: list[Array], overwritten: list[Array], re
     """Run the rows of a batch through a window, forward or back.
 
     Args:
-        settings: Which cell, whether back, and how many threads may run at a time, int32.
+        settings: Which cell, and whether back, int32.
         arrays: What `rows_forward` or `rows_back` only reads.
         overwritten: What becomes its first results.
         results: Shapes and dtypes of the others.

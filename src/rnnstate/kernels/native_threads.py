@@ -1,72 +1,156 @@
-"""Blocks of rows on threads of their own, from native code: started for one loop, and waited for.
+"""Blocks of rows on the threads of XLA, from native code.
 
-Starting a thread takes some 20 us, so a loop is split only where each part takes many times that. The threads of a pool
-could all be waiting for one another; these cannot.
+XLA's threads wait for work by looking for it again and again, so that threads of our own would have to share the cores
+with them. Nothing here waits for a thread that has not begun: blocks are taken by whoever comes first, and the thread that
+XLA called takes all that nobody else has.
 """
 
 from typing import Any
 
 import numpy as np
 from llvmlite import binding, ir
-from numba import types
+from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from rnnstate.kernels.loops_reference import Array
 from rnnstate.kernels.native_math import native
 
-_TASK = "rnnstate_block_of_rows"
-_run = types.ExternalFunction(_TASK, types.intp(types.intp))
-_start = types.ExternalFunction("pthread_create", types.int32(*[types.intp] * 4))
-_join = types.ExternalFunction("pthread_join", types.int32(types.intp, types.intp))
+# Callbacks that are made by whoever uses this module.
+BLOCK, TASK = "rnnstate_block_of_rows", "rnnstate_take_blocks"
+_run = types.ExternalFunction(BLOCK, types.void(types.intp, types.intp, types.intp))
+_allocate = types.ExternalFunction("malloc", types.intp(types.intp))
+_free = types.ExternalFunction("free", types.void(types.intp))
+_let_others = types.ExternalFunction("sched_yield", types.int32())
 
-# Multiplications and additions that make a block worth a thread: about 100 us of them.
-_WORTH_A_THREAD = 4e6
+# Multiplications and additions that make a block worth a thread: about 50 us of them.
+_WORTH_A_THREAD = 2e6
+# What threads share: what to run, its rows, blocks in all; then counts of blocks taken and done, and of threads to come.
+_FRAME, _ROWS, _BLOCKS, _TAKEN, _DONE, _USERS, _WORDS = range(7)
+# Words of a call frame, and of the functions that XLA offers.
+_API, _CONTEXT = 2, 3
+_SCHEDULE, _COUNT_THREADS = 17, 18
 
 
-def register_task(task: Any) -> None:
-    """Give the function that runs a block the name under which native code finds it.
-
-    Its address is another one in each process, so code that is kept on disk must not hold it.
+def publish(name: str, callback: Any) -> None:
+    """Give a callback a name under which native code finds it: its address is another one in each process.
 
     Args:
-        task: A callback `intp(intp)`, which gets the address of four words: what to run, first row, row after the last.
+        name: `BLOCK`, which gets the call frame, the first row, and the row after the last; or `TASK`, which gets what the
+            threads share, and calls `take_blocks`.
+        callback: What to call; code that names it must be compiled later.
     """
-    binding.add_symbol(_TASK, task.address)
+    binding.add_symbol(name, callback.address)
+
+
+@intrinsic
+def pointer(_: Any, address: Any) -> Any:
+    """Return an address as a pointer."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return types.voidptr(types.intp), generate
+
+
+@intrinsic
+def _add(_: Any, address: Any, value: Any) -> Any:
+    """Add to a word that other threads add to; return what it was before."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        word = context.get_value_type(types.intp)
+        return builder.atomic_rmw("add", builder.inttoptr(arguments[0], word.as_pointer()), arguments[1], "seq_cst")
+
+    return types.intp(types.intp, types.intp), generate
+
+
+@intrinsic
+def _invoke(_: Any, function: Any, argument: Any) -> Any:
+    """Call a C function by its address."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        word = context.get_value_type(types.intp)
+        kind = ir.FunctionType(word, [word]).as_pointer()
+        return builder.call(builder.inttoptr(arguments[0], kind), [arguments[1]])
+
+    return types.intp(types.intp, types.intp), generate
 
 
 @intrinsic
 def _task_address(_: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         word = context.get_value_type(types.intp)
-        task = cgutils.get_or_insert_function(builder.module, ir.FunctionType(word, [word]), _TASK)
+        task = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), [word]), TASK)
         return builder.ptrtoint(task, word)
 
     return types.intp(), generate
 
 
 @native
-def run_in_blocks(what: int, rows: int, work: float, cores: int) -> None:
-    """Run the task on all rows, in as many blocks as are worth it.
+def words(address: int, count: int) -> Array:
+    """Return the words of eight bytes that lie at an address."""
+    return carray(pointer(address), (count,), np.int64)
+
+
+@native
+def take_blocks(shared: int) -> None:
+    """Run blocks until all are taken, and leave."""
+    given = words(shared, _WORDS)
+    height = (given[_ROWS] + 2 * given[_BLOCKS] - 1) // (2 * given[_BLOCKS]) * 2  # rows are multiplied two at a time
+    block = _add(shared + 8 * _TAKEN, 1)
+    while block < given[_BLOCKS]:
+        _run(given[_FRAME], min(given[_ROWS], block * height), min(given[_ROWS], (block + 1) * height))
+        _add(shared + 8 * _DONE, 1)
+        block = _add(shared + 8 * _TAKEN, 1)
+    _leave(shared)
+
+
+@native
+def _leave(shared: int) -> None:
+    if _add(shared + 8 * _USERS, -1) == 1:
+        _free(shared)
+
+
+@native
+def run_in_blocks(frame: int, rows: int, work: float) -> None:
+    """Run all rows, in as many blocks as are worth it.
 
     Args:
-        what: First word for the task.
+        frame: The call frame.
         rows: Rows of the batch.
         work: Multiplications and additions of all rows.
-        cores: Blocks at most.
     """
-    blocks = max(1, min(cores, (rows + 1) // 2, int(work / _WORTH_A_THREAD)))
-    height = (rows + 2 * blocks - 1) // (2 * blocks) * 2  # rows are multiplied two at a time
-    words = np.zeros((blocks, 4), np.int64)
-    for block in range(blocks):
-        words[block, 0] = what
-        words[block, 1] = min(rows, block * height)
-        words[block, 2] = min(rows, (block + 1) * height)
-    started = np.zeros(blocks, np.bool_)
-    for block in range(1, blocks):
-        started[block] = _start(words[block, 3:].ctypes.data, 0, _task_address(), words[block].ctypes.data) == 0
-    for block in range(blocks):
-        if not started[block]:  # the first, and those that there was no thread for
-            _run(words[block].ctypes.data)
-    for block in range(1, blocks):
-        if started[block]:
-            _join(words[block, 3], 0)
+    blocks = max(1, min((rows + 1) // 2, int(work / _WORTH_A_THREAD)))
+    if blocks > 1:
+        blocks = min(blocks, _count_threads(frame))
+    if blocks == 1:
+        _run(frame, 0, rows)
+        return
+    shared = _allocate(8 * _WORDS)
+    given = words(shared, _WORDS)
+    given[:] = 0
+    given[_FRAME], given[_ROWS], given[_BLOCKS], given[_USERS] = frame, rows, blocks, blocks + 1
+    for _ in range(blocks - 1):
+        if not _schedule(frame, shared):
+            _leave(shared)
+    take_blocks(shared)
+    while _add(shared + 8 * _DONE, 0) < blocks:
+        _let_others()
+    _leave(shared)
+
+
+@native
+def _count_threads(frame: int) -> int:
+    given = words(frame, 4)
+    arguments = np.zeros(5, np.int64)
+    arguments[0], arguments[2], arguments[3] = 32, given[_CONTEXT], arguments[4:].ctypes.data
+    failed = _invoke(words(given[_API], 19)[_COUNT_THREADS], arguments.ctypes.data)
+    return 1 if failed else arguments[4]
+
+
+@native
+def _schedule(frame: int, shared: int) -> bool:
+    given = words(frame, 4)
+    arguments = np.zeros(5, np.int64)
+    arguments[0], arguments[2], arguments[3], arguments[4] = 40, given[_CONTEXT], _task_address(), shared
+    return _invoke(words(given[_API], 19)[_SCHEDULE], arguments.ctypes.data) == 0
