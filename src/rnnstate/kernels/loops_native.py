@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
-from rnnstate.kernels.hoisted import Inputs, backward, held
+from rnnstate.kernels.hoisted import Inputs, backward, forward, held
 from rnnstate.kernels.loops_reference import GATES, Array, Leaves, Loop, biases, product
 
 _NATIVE = {"lstm": 0, "gru": 1, "rnn": 2}
@@ -25,12 +25,12 @@ _KEEPS = ("lstm", "gru")
 def has_native_loop(loop: Loop) -> bool:
     """Tell whether a loop can run as native code."""
     return (
-        has_compiler()
-        and loop.kind in _NATIVE
+        loop.kind in _NATIVE
         and not loop.recurrent_dropout
         and loop.x.dtype == jnp.float32
         and jax.default_backend() == "cpu"
         and keras.distribution.distribution() is None
+        and has_compiler()
     )
 
 
@@ -75,6 +75,7 @@ def _back(kind: str, saved: Any, gradients: Any) -> tuple[Inputs]:
 _run.defvjp(_save, _back)
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _forward(kind: str, inputs: Inputs) -> tuple[Array, Array, Array, Leaves]:
     """Return the gates, h, what the way back needs beside them, and the final leaves."""
     batch, time, width = inputs.projected.shape
@@ -103,38 +104,54 @@ def _gradients(kind: str, saved: Any, gradients: Any) -> Inputs:
 
 def _h_before(inputs: Inputs, outputs: Array) -> Array:
     before = jnp.concatenate([inputs.state[0][:, None], outputs[:, :-1]], axis=1)
-    return before if inputs.reset is None else jnp.where(inputs.reset[..., None], inputs.initial[0][:, None], before)
+    if inputs.reset is None or inputs.initial is None:
+        return before
+    return jnp.where(inputs.reset[..., None], inputs.initial[0][:, None], before)
 
 
-def _gradients_again(kind: str, saved: Any, gradients: Any) -> Any:
-    return _gradients(kind, saved, gradients), (saved, gradients)
+# A gradient of a gradient goes through both ways once more: as XLA can, through the hoisted loops, which give the same.
 
 
-def _back_again(kind: str, given: Any, higher: Any) -> Any:
-    """Differentiate the way back as XLA can: that of the hoisted loop, which gives the same."""
-    return jax.vjp(partial(_hoisted, kind), *given)[1](higher)
+def _forward_by_xla(kind: str, inputs: Inputs) -> tuple[Array, Array, Array, Leaves]:
+    final, (states, gates) = forward(kind, _by_time(inputs), _scan, save=True)
+    if kind == "rnn":
+        return inputs.projected, _swapped(states[0]), jnp.zeros((*inputs.projected.shape[:2], 0)), final
+    kept = states[1] if kind == "lstm" else gates[3]
+    return _swapped(jnp.concatenate(gates[: GATES[kind]], axis=-1)), _swapped(states[0]), _swapped(kept), final
 
 
-def _hoisted(kind: str, saved: Any, gradients: Any) -> Inputs:
-    inputs, outputs, gates, kept = (jax.tree.map(_by_time, part) for part in saved)
-    inputs = inputs._replace(**{name: getattr(saved[0], name) for name in ("recurrent", "bias", "state", "initial")})
-    parts = tuple(jnp.split(gates, GATES[kind], axis=-1))
-    parts = {"lstm": (*parts, jnp.tanh(kept)), "gru": (*parts, kept), "rnn": ()}[kind]
-    states = (outputs, kept) if kind == "lstm" else (outputs,)
-    found = backward(kind, (inputs, states, parts), (_by_time(gradients[0]), gradients[1]), _scan)
-    return found._replace(projected=_by_time(found.projected))
+def _gradients_by_xla(kind: str, saved: Any, gradients: Any) -> Inputs:
+    inputs, outputs, gates, kept = saved
+    parts = tuple(jnp.split(_swapped(gates), GATES[kind], axis=-1))
+    parts = {"lstm": (*parts, jnp.tanh(_swapped(kept))), "gru": (*parts, _swapped(kept)), "rnn": ()}[kind]
+    states = (_swapped(outputs), _swapped(kept)) if kind == "lstm" else (_swapped(outputs),)
+    d_outputs, d_final = gradients
+    found = backward(kind, (_by_time(inputs), states, parts), (_swapped(d_outputs), d_final), _scan)
+    return found._replace(projected=_swapped(found.projected))
 
 
 def _scan(step: Any, carry: Any, given: Any, reverse: bool) -> Any:
     return jax.lax.scan(step, carry, given, reverse=reverse)
 
 
-def _by_time(array: Array) -> Array:
-    array = array[..., None] if array.dtype == bool else array
+def _by_time(inputs: Inputs) -> Inputs:
+    mask, reset = (None if flag is None else _swapped(flag)[:, :, None] for flag in (inputs.mask, inputs.reset))
+    projected = None if inputs.projected is None else _swapped(inputs.projected)
+    return inputs._replace(projected=projected, mask=mask, reset=reset)
+
+
+def _swapped(array: Array) -> Array:
     return jnp.swapaxes(array, 0, 1)
 
 
-_gradients.defvjp(_gradients_again, _back_again)
+_forward.defvjp(
+    lambda kind, inputs: (_forward(kind, inputs), inputs),
+    lambda kind, inputs, higher: jax.vjp(partial(_forward_by_xla, kind), inputs)[1](higher),
+)
+_gradients.defvjp(
+    lambda kind, saved, gradients: (_gradients(kind, saved, gradients), (saved, gradients)),
+    lambda kind, given, higher: jax.vjp(partial(_gradients_by_xla, kind), *given)[1](higher),
+)
 
 
 def _common(inputs: Inputs) -> list[Array]:
@@ -148,7 +165,7 @@ def _none(axes: int, dtype: Any = jnp.float32) -> Array:
     return jnp.zeros((0,) * axes, dtype)
 
 
-def _call(kind: str, back: bool, arrays: list[Array], overwritten: list[Array], shapes: list[tuple[int, ...]]) -> Any:
+def _call(kind: str, back: bool, arrays: list[Array], overwritten: list[Array], shapes: Any) -> Any:
     settings = np.array([_NATIVE[kind], back], np.int32)
     results = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     return _native_code().call_rows(settings, arrays, overwritten, results)
@@ -157,4 +174,3 @@ def _call(kind: str, back: bool, arrays: list[Array], overwritten: list[Array], 
 @cache
 def _native_code() -> ModuleType:
     return importlib.import_module("rnnstate.kernels.native_calls")
-

@@ -1,7 +1,6 @@
 """The native loops as functions that XLA calls: arrays are taken from its call frames, where they lie.
 
-The layout is that of XLA's C interface for foreign functions, `xla/ffi/api/c_api.h`, version 0.1 and later, in words of eight
-bytes.
+The layout is that of XLA's C interface for foreign functions, `xla/ffi/api/c_api.h`, in words of eight bytes.
 
 References:
 - https://docs.jax.dev/en/latest/ffi.html
@@ -15,8 +14,9 @@ import numpy as np
 from numba import carray
 
 from rnnstate.kernels.loops_reference import Array
+from rnnstate.kernels.native_interface import compiled, fingerprint
 from rnnstate.kernels.native_loops import rows_back, rows_forward
-from rnnstate.kernels.native_math import native, native_callback
+from rnnstate.kernels.native_math import native
 from rnnstate.kernels.native_threads import BLOCK, TASK, pointer, publish, run_in_blocks, take_blocks, words
 
 # Words of a call frame: extension, arguments, results. Of a buffer: data, rank, sizes.
@@ -73,8 +73,8 @@ def _is_asked_for_version(frame: int) -> bool:
     return True
 
 
-@native_callback("void(intp, intp, intp)")
-def _block(frame: int, lo: int, hi: int) -> None:
+@native
+def _run_block(frame: int, lo: int, hi: int) -> None:
     """Run a block of rows, forward or back."""
     a, r = words(words(frame, 15)[_ARGUMENTS], 11), words(words(frame, 15)[_RESULTS], 5)
     kind, back = _settings(a[0])[0], _settings(a[0])[1]
@@ -88,28 +88,38 @@ def _block(frame: int, lo: int, hi: int) -> None:
         rows_forward(kind, lo, hi, *given, _rows(a[6])[0, 0], *found)
 
 
-publish(BLOCK, _block)
-
-
-@native_callback("void(intp)")
-def _task(shared: int) -> None:
-    take_blocks(shared)
-
-
-publish(TASK, _task)
-
-
-@native_callback("intp(intp)")
-def _call(frame: int) -> int:
+@native
+def _run_call(frame: int) -> None:
     """Run all rows of what XLA calls for, forward or back."""
     if not _is_asked_for_version(frame):
         a, r = words(words(frame, 15)[_ARGUMENTS], 6), words(words(frame, 15)[_RESULTS], 1)
         batch, time, kernel = _leaves(a[1]).shape[1], _rows(r[0]).shape[1], _rows(a[5]).size
         run_in_blocks(frame, batch, float(time * batch * kernel))
-    return 0
 
 
-jax.ffi.register_ffi_target("rnnstate_rows", jax.ffi.pycapsule(ctypes.c_void_p(_call.address)), platform="cpu")
+def _make(source: int) -> Any:
+    """Compile, or take what was kept: Numba keeps the code of a function together with the values it closes over."""
+
+    def block(frame: int, lo: int, hi: int) -> None:
+        source  # noqa: B018
+        _run_block(frame, lo, hi)
+
+    def task(shared: int) -> None:
+        source  # noqa: B018
+        take_blocks(shared)
+
+    def call(frame: int) -> int:
+        source  # noqa: B018
+        _run_call(frame)
+        return 0
+
+    publish(BLOCK, compiled("void(intp, intp, intp)", block))
+    publish(TASK, compiled("void(intp)", task))
+    return compiled("intp(intp)", call)
+
+
+_CALL = _make(fingerprint())
+jax.ffi.register_ffi_target("rnnstate_rows", jax.ffi.pycapsule(ctypes.c_void_p(_CALL.address)), platform="cpu")
 
 
 def call_rows(settings: Array, arrays: list[Array], overwritten: list[Array], results: list[Any]) -> Any:

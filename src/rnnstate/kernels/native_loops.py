@@ -62,22 +62,27 @@ def rows_forward(
             _put_back(c, initial[last], reset, t, lo)
         if kind == GRU:
             _fill_rows(p, bias)
-            add_product(p, 0, h, 0, recurrent)
-        else:
-            add_product(x, t, h, 0, recurrent)
+        product, at = (p, 0) if kind == GRU else (x, t)
+        add_product(product, at, h, 0, recurrent)
+        _cell_forward(kind, t, mask[lo:hi], x, p, h, c, kept)
         for row in range(hi - lo):
-            if mask.size and not mask[lo + row, t]:
-                fill(x[row, t], _zero)
-                fill(kept[row, t], _zero)
-            elif kind == LSTM:
-                cells.lstm_forward(x[row, t], h[row, 0], c[row, 0])
-            elif kind == GRU:
-                cells.gru_forward(x[row, t], p[row, 0], h[row, 0], kept[row, t])
-            else:
-                cells.rnn_forward(x[row, t], h[row, 0])
             copy(outputs[row, t], h[row, 0])
             if kind == LSTM:
                 copy(kept[row, t], c[row, 0])
+
+
+@native
+def _cell_forward(kind: int, t: int, mask: Array, x: Array, p: Array, h: Array, c: Array, kept: Array) -> None:
+    for row in range(h.shape[0]):
+        if mask.size and not mask[row, t]:
+            fill(x[row, t], _zero)
+            fill(kept[row, t], _zero)
+        elif kind == LSTM:
+            cells.lstm_forward(x[row, t], h[row, 0], c[row, 0])
+        elif kind == GRU:
+            cells.gru_forward(x[row, t], p[row, 0], h[row, 0], kept[row, t])
+        else:
+            cells.rnn_forward(x[row, t], h[row, 0])
 
 
 @native
@@ -121,37 +126,60 @@ def rows_back(
     """
     last = start.shape[0] - 1
     d_h, d_c, p = d_start[0, lo:hi], d_start[last, lo:hi], spare[lo:hi]
-    states = kept[lo:hi] if kind == LSTM else outputs[lo:hi]
-    x, kept, outputs = x[lo:hi], kept[lo:hi], outputs[lo:hi]
-    for row in range(hi - lo):
-        for leaf in range(last + 1):
-            copy(d_start[leaf, lo + row, 0], d_final[leaf, lo + row, 0])
-            fill(d_initial[leaf, lo + row, 0], _zero)
+    x, kept, outputs, d_outputs = x[lo:hi], kept[lo:hi], outputs[lo:hi], d_outputs[lo:hi]
+    for leaf in range(last + 1):
+        for row in range(lo, hi):
+            copy(d_start[leaf, row, 0], d_final[leaf, row, 0])
+            fill(d_initial[leaf, row, 0], _zero)
     for t in range(x.shape[1] - 1, -1, -1):
         for row in range(hi - lo):
-            add(d_h[row, 0], d_outputs[lo + row, t])
-            if mask.size and not mask[lo + row, t]:
-                fill(x[row, t], _zero)
-                fill(p[row, 0], _zero)
-                if kind == GRU:
-                    fill(kept[row, t], _zero)
-                continue
-            before = states[row, t - 1] if t else start[last, lo + row, 0]
-            if reset.size and reset[lo + row, t]:
-                before = initial[last, lo + row, 0]
-            if kind == LSTM:
-                cells.lstm_back(d_h[row, 0], d_c[row, 0], before, kept[row, t], x[row, t], p[row, 0])
-            elif kind == GRU:
-                cells.gru_back(d_h[row, 0], before, x[row, t], kept[row, t], p[row, 0])
-            else:
-                cells.rnn_back(d_h[row, 0], outputs[row, t], x[row, t])
-        if kind == GRU:
-            add_product(d_h, 0, p, 0, transposed)
-        else:
-            add_product(d_h, 0, x, t, transposed)
+            add(d_h[row, 0], d_outputs[row, t])
+        flags = mask[lo:hi], reset[lo:hi]
+        _cell_back(kind, t, flags, start[last, lo:hi], initial[last, lo:hi], outputs, x, kept, d_h, d_c, p)
+        d_product, at = (p, 0) if kind == GRU else (x, t)
+        add_product(d_h, 0, d_product, at, transposed)
         if reset.size:
             for leaf in range(last + 1):
                 _collect(d_start[leaf, lo:hi], d_initial[leaf], reset, t, lo)
+
+
+@native
+def _cell_back(
+    kind: int,
+    t: int,
+    flags: tuple[Array, Array],
+    start: Array,
+    initial: Array,
+    outputs: Array,
+    x: Array,
+    kept: Array,
+    d_h: Array,
+    d_c: Array,
+    p: Array,
+) -> None:
+    mask, reset = flags
+    states = kept if kind == LSTM else outputs
+    for row in range(d_h.shape[0]):
+        before = states[row, t - 1] if t else start[row, 0]
+        if reset.size and reset[row, t]:
+            before = initial[row, 0]
+        if mask.size and not mask[row, t]:
+            _nothing_back(x[row, t], p[row, 0], kept[row, t], kind == GRU)
+        elif kind == LSTM:
+            cells.lstm_back(d_h[row, 0], d_c[row, 0], before, kept[row, t], x[row, t], p[row, 0])
+        elif kind == GRU:
+            cells.gru_back(d_h[row, 0], before, x[row, t], kept[row, t], p[row, 0])
+        else:
+            cells.rnn_back(d_h[row, 0], outputs[row, t], x[row, t])
+
+
+@native
+def _nothing_back(x: Array, p: Array, kept: Array, has_product: bool) -> None:
+    """A masked step: what it kept is c before the next step of an LSTM, and the gradient of a product of a GRU."""
+    fill(x, _zero)
+    fill(p, _zero)
+    if has_product:
+        fill(kept, _zero)
 
 
 @native

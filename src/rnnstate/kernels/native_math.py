@@ -14,31 +14,17 @@ from rnnstate.kernels.loops_reference import Array
 
 _f = np.float32
 # Products and sums may be fused, and zeros lose their sign; NaN and infinity keep their meaning.
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "nsz"}}
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract", "nsz"}}
 
 
 def native(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function for this processor, and keep the code on disk where there is a folder for it."""
-    return _kept(numba.njit, function, **_OPTIONS)
-
-
-def native_callback(signature: str) -> Callable[[Callable[..., Any]], Any]:
-    """Compile a function that C code can call."""
-    return lambda function: _kept(lambda **options: numba.cfunc(signature, **options), function, **_CALLBACK)
-
-
-_CALLBACK = {"nopython": True, "error_model": "numpy"}
-
-
-def _kept(compiler: Callable[..., Any], function: Callable[..., Any], **options: Any) -> Any:
-    try:
-        return compiler(cache=True, **options)(function)
-    except RuntimeError:  # neither the package nor the user has a folder that can be written
-        return compiler(**options)(function)
+    """Compile a function for this processor, as a part of those that call it."""
+    compiled: Callable[..., Any] = numba.njit(**_OPTIONS)(function)
+    return compiled
 
 
 @native
-def sigmoid(x: float) -> float:
+def sigmoid(x: Any) -> Any:
     """1 / (1 + exp(-x)), exp by Cephes' polynomial, with a relative error below 2e-7."""
     x = min(max(-x, _f(-87)), _f(88))
     n = np.floor(x * _f(1.44269504088896341) + _f(0.5))
@@ -54,7 +40,7 @@ def sigmoid(x: float) -> float:
 
 
 @native
-def tanh(x: float) -> float:
+def tanh(x: Any) -> Any:
     """Eigen's rational approximation, and exactly 1 where a float32 has nothing between that and the result."""
     y = min(max(x, _f(-7.90531110763549805)), _f(7.90531110763549805))
     s = y * y

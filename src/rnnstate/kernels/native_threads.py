@@ -14,6 +14,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from rnnstate.kernels.loops_reference import Array
+from rnnstate.kernels.native_interface import word_of
 from rnnstate.kernels.native_math import native
 
 # Callbacks that are made by whoever uses this module.
@@ -27,9 +28,10 @@ _let_others = types.ExternalFunction("sched_yield", types.int32())
 _WORTH_A_THREAD = 2e6
 # What threads share: what to run, its rows, blocks in all; then counts of blocks taken and done, and of threads to come.
 _FRAME, _ROWS, _BLOCKS, _TAKEN, _DONE, _USERS, _WORDS = range(7)
-# Words of a call frame, and of the functions that XLA offers.
+# Words of a call frame, and of the table of functions that XLA offers.
 _API, _CONTEXT = 2, 3
-_SCHEDULE, _COUNT_THREADS = 17, 18
+_SCHEDULE, _COUNT_THREADS = word_of("XLA_FFI_ThreadPool_Schedule"), word_of("XLA_FFI_ThreadPool_NumThreads")
+_TABLE = max(_SCHEDULE, _COUNT_THREADS) + 1
 
 
 def publish(name: str, callback: Any) -> None:
@@ -144,7 +146,7 @@ def _count_threads(frame: int) -> int:
     given = words(frame, 4)
     arguments = np.zeros(5, np.int64)
     arguments[0], arguments[2], arguments[3] = 32, given[_CONTEXT], arguments[4:].ctypes.data
-    failed = _invoke(words(given[_API], 19)[_COUNT_THREADS], arguments.ctypes.data)
+    failed = _invoke(words(given[_API], _TABLE)[_COUNT_THREADS], arguments.ctypes.data)
     return 1 if failed else arguments[4]
 
 
@@ -153,4 +155,5 @@ def _schedule(frame: int, shared: int) -> bool:
     given = words(frame, 4)
     arguments = np.zeros(5, np.int64)
     arguments[0], arguments[2], arguments[3], arguments[4] = 40, given[_CONTEXT], _task_address(), shared
-    return _invoke(words(given[_API], 19)[_SCHEDULE], arguments.ctypes.data) == 0
+    failed = _invoke(words(given[_API], _TABLE)[_SCHEDULE], arguments.ctypes.data)
+    return not failed
