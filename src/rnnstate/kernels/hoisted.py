@@ -59,20 +59,25 @@ def hoisted_loop(loop: Loop, run: Run) -> tuple[Array, Leaves]:
         loop.recurrent_dropout,
     )
     outputs, final = run(loop.kind, inputs)
-    outputs = ops.swapaxes(outputs, 0, 1)
-    if loop.mask is None or begins_with_h(loop):
-        return outputs, final
-    return _held(outputs, loop.mask, loop.reset is not None), final
+    return held(loop, ops.swapaxes(outputs, 0, 1)), final
 
 
 def _by_time(flags: Array | None) -> Array | None:
     return None if flags is None else ops.swapaxes(flags, 0, 1)[:, :, None]
 
 
-def _held(outputs: Array, mask: Array, reset: bool) -> Array:
-    """Repeat the output of the last valid step where a reset would show through, and zeros before the first one."""
+def held(loop: Loop, outputs: Array) -> Array:
+    """Repeat the output of the last valid step where a reset would show through, and zeros before the first one.
+
+    Args:
+        loop: What was run.
+        outputs: h after each step, `(batch, time, units)`.
+    """
+    mask = loop.mask
+    if mask is None or begins_with_h(loop):
+        return outputs
     count = ops.cumsum(ops.cast(mask, "int32"), axis=1)
-    if reset:
+    if loop.reset is not None:
         # the n-th valid step comes n-th where valid steps are sorted to the front
         steps = ops.arange(mask.shape[1])
         places = ops.argsort(ops.where(mask, steps, steps + mask.shape[1]), axis=1)

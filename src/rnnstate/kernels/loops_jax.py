@@ -1,4 +1,5 @@
-"""JAX: the hoisted loops, scanned by `lax.scan`; a plain LSTM on a GPU is left to Keras, which takes cuDNN's there.
+"""JAX: native loops on the CPU, else the hoisted ones, scanned by `lax.scan`; a plain LSTM on a GPU is left to Keras, which
+takes cuDNN's there.
 
 Reverse-mode gradients of any order work; forward mode (`jax.jvp`) does not, as with every `custom_vjp`.
 """
@@ -10,6 +11,7 @@ import jax
 from jax import lax
 
 from rnnstate.kernels.hoisted import Inputs, backward, forward, hoisted_loop
+from rnnstate.kernels.loops_native import has_native_loop, native_loop
 from rnnstate.kernels.loops_reference import Array, Leaves, Loop
 
 
@@ -25,6 +27,11 @@ def no_loop_because(kind: str) -> str | None:
 
 def recurrent_loop(loop: Loop) -> tuple[Array, Leaves]:
     """Run a loop."""
+    return native_loop(loop) if has_native_loop(loop) else loop_of_xla(loop)
+
+
+def loop_of_xla(loop: Loop) -> tuple[Array, Leaves]:
+    """Run a loop as XLA compiles it."""
     return hoisted_loop(loop, _run)
 
 
