@@ -5,7 +5,8 @@ from typing import Any
 import torch
 
 from rnnstate.kernels.loops_torch import has_loop, no_loop_because, recurrent_loop
-from rnnstate.kernels.reference import CompiledStep, has_replicas, many_steps, register_state
+from rnnstate.kernels.reference import has_replicas, many_steps, register_state
+from rnnstate.kernels.steps_torch import CompiledStep
 
 __all__ = [
     "CompiledStep",
