@@ -1,5 +1,7 @@
 """`step` takes a compiled path that is kept, and gives what it gives without."""
 
+from contextlib import nullcontext
+
 import keras
 import numpy as np
 import pytest
@@ -9,6 +11,15 @@ import nets
 import rnnstate as rs
 from nets import difference, host
 from rnnstate.errors import StateShapeError
+
+
+def serving():
+    """Keep no gradients: on PyTorch, `step` is compiled only then."""
+    if keras.config.backend() != "torch":
+        return nullcontext()
+    import torch  # noqa: TID251
+
+    return torch.no_grad()
 
 
 class Traced(layers.Layer):
@@ -28,29 +39,84 @@ def with_count():
     return rs.StatefulModel(nets.randomized(net))
 
 
-def test_step_is_compiled_once(backend):
-    """After the first step of a shape, no Python of the network runs on JAX and TensorFlow; another shape compiles anew."""
+def test_step_is_compiled_once():
+    """After the first step of a shape, no Python of the network runs; another shape compiles anew."""
     model = with_count()
     state, x = model.initial_state(1), nets.values(1, 1, nets.FEATURES)
-    _, state = model.step(x, state)
-    before = Traced.calls
-    for _ in range(3):
+    with serving():
         _, state = model.step(x, state)
-    assert Traced.calls - before == (3 if backend == "torch" else 0)
-    model.step(nets.values(2, 1, nets.FEATURES), model.initial_state(2))
+        before = Traced.calls
+        for _ in range(3):
+            _, state = model.step(x, state)
+        assert Traced.calls == before
+        model.step(nets.values(2, 1, nets.FEATURES), model.initial_state(2))
     assert Traced.calls > before
 
 
-@pytest.mark.parametrize("flags", ["none", "mask", "rows", "steps"])
-def test_step_equals_the_network(flags):
-    """With mask and resets too, the compiled step gives what the carried network gives, in training mode without dropout."""
-    model = nets.make(nets.two_layers)
-    x, state = nets.values(3, 7, nets.FEATURES), model.initial_state(3).map(lambda leaf: leaf + 0.25)
-    picked = np.random.default_rng(2).random((3, 7)) < 0.5
-    given = {"none": {}, "mask": {"mask": picked}, "rows": {"reset": picked[:, 0]}, "steps": {"reset": picked}}[flags]
-    quick, plain = (model.step(x, state, **given, training=training) for training in (False, True))
-    assert difference(quick[0], plain[0]) < 1e-6
-    assert difference(quick[1], plain[1]) < 1e-6
+FLAGS = ("none", "mask", "rows", "steps")
+
+
+def flagged(flags, picked):
+    """Return arguments of a step with flags of a kind."""
+    return {"none": {}, "mask": {"mask": picked}, "rows": {"reset": picked[:, 0]}, "steps": {"reset": picked}}[flags]
+
+
+def check_against_the_network(model, x, given, tolerance=1e-6):
+    """Compare compiled steps, the first and a later one, with the carried network in training mode, without dropout."""
+    rows = len(keras.tree.flatten(x)[0])
+    start = model.initial_state(rows).map(lambda leaf: leaf + 0.25)
+    plain, before = model.step(x, start, **given, training=True)
+    with serving():
+        for quick, after in (model.step(x, start, **given) for _ in range(2)):
+            for one, other in zip(keras.tree.flatten(quick), keras.tree.flatten(plain), strict=True):
+                assert difference(one, other) < tolerance
+            assert difference(after, before) < tolerance
+
+
+@pytest.mark.parametrize("steps", [1, 3, 11])
+@pytest.mark.parametrize("flags", FLAGS)
+def test_step_equals_the_network(flags, steps):
+    """With mask and resets too, the compiled step gives what the carried network gives, for short and long windows."""
+    picked = np.random.default_rng(2).random((3, steps)) < 0.5
+    check_against_the_network(nets.make(nets.two_layers), nets.values(3, steps, nets.FEATURES), flagged(flags, picked))
+
+
+def bidirectional():
+    """Return a bidirectional LSTM under a SimpleRNN."""
+    both = layers.Bidirectional(layers.LSTM(3, return_sequences=True), name="both")
+    return keras.Sequential([nets.series_input(), both, layers.SimpleRNN(5, return_sequences=True, name="rnn")])
+
+
+KINDS = (nets.gru_before, nets.stack_of_cells, nets.nested_cell, nets.conv_lstm, nets.shared_layer, bidirectional)
+
+
+@pytest.mark.parametrize("build", KINDS, ids=lambda build: build.__name__)
+def test_every_kind_of_layer(build):
+    """Cells of one's own, stacks, convolutional and bidirectional layers are compiled with masks and resets too."""
+    model, features = nets.make(build), (5, nets.FEATURES) if build is nets.conv_lstm else (nets.FEATURES,)
+    picked = np.random.default_rng(3).random((2, 3)) < 0.5
+    check_against_the_network(model, nets.values(2, 3, *features), {"mask": picked, "reset": picked[:, ::-1]})
+    check_against_the_network(model, nets.values(2, 1, *features), {})
+
+
+def test_several_inputs_and_outputs():
+    """Inputs and outputs by name keep their names."""
+    x = {
+        "series": nets.values(2, 3, nets.FEATURES),
+        "place": nets.values(2, 3),
+        "kind": np.array([[1, 4, 0], [2, 2, 3]]),
+    }
+    check_against_the_network(nets.make(nets.several_inputs), x, {})
+
+
+def test_one_array_in_two_places():
+    """Leaves that are the same array in the first step are leaves of their own in later ones."""
+    model = nets.make(nets.lstm)
+    x, h = nets.values(2, 1, nets.FEATURES), ops.convert_to_tensor(nets.values(2, 5))
+    with serving():
+        model.step(x, {"lstm/h": h, "lstm/c": h})
+        quick, _ = model.step(x, {"lstm/h": h, "lstm/c": -h})
+    assert difference(quick, ops.stop_gradient(model.step(x, {"lstm/h": h, "lstm/c": -h}, training=True)[0])) < 1e-6
 
 
 def assigned(model, path):
@@ -82,9 +148,11 @@ def test_new_weights_count_at_once(change, tmp_path):
     """The compiled step uses the weights of the moment, however they came to be: it gives what the plain path gives."""
     model = nets.make(nets.lstm)
     x, state = nets.values(1, 1, nets.FEATURES), model.initial_state(1)
-    before = [host(model.step(x, state)[0]) for _ in range(3)][-1]
+    with serving():
+        before = [host(model.step(x, state)[0]) for _ in range(3)][-1]
     change(model, tmp_path / "model.weights.h5")
-    after, plain = (host(model.step(x, state, training=training)[0]) for training in (False, True))
+    with serving():
+        after, plain = (host(model.step(x, state, training=training)[0]) for training in (False, True))
     assert difference(after, before) > 1e-3
     assert difference(after, plain) < 1e-6
 
@@ -103,7 +171,8 @@ def test_a_layer_may_assign():
     count = Count()
     model = rs.StatefulModel(keras.Sequential([nets.series_input(), layers.GRU(3, return_sequences=True), count]))
     x, state, begin = nets.values(1, 1, nets.FEATURES), model.initial_state(1), float(count.total)
-    seen = [float(host(model.step(x, state)[0])[0, 0, 0]) for _ in range(3)]
+    with serving():
+        seen = [float(host(model.step(x, state)[0])[0, 0, 0]) for _ in range(3)]
     assert seen == [begin + step for step in (1.0, 2.0, 3.0)]
     assert float(count.total) == begin + 3.0
 
@@ -121,7 +190,8 @@ def test_seeds_go_on():
 
     model = rs.StatefulModel(keras.Sequential([nets.series_input(), layers.GRU(3, return_sequences=True), Noise()]))
     x, state = nets.values(1, 1, nets.FEATURES), model.initial_state(1)
-    drawn = [host(model.step(x, state)[0]) for _ in range(3)]
+    with serving():
+        drawn = [host(model.step(x, state)[0]) for _ in range(3)]
     assert difference(drawn[0], drawn[1]) > 1e-3
     assert difference(drawn[1], drawn[2]) > 1e-3
 
@@ -130,6 +200,8 @@ def test_gradients_pass_through_step(backend):
     """Differentiating through `step` still works: inside a trace, the plain path runs."""
     model = nets.make(nets.gru)
     x, start = nets.values(2, 5, nets.FEATURES), host(model.initial_state(2)["gru/h"]) + 0.5
+    with serving():
+        model.step(x, {"gru/h": start})
 
     def loss(h):
         return ops.sum(model.step(x, {"gru/h": h})[0])
@@ -181,6 +253,7 @@ def test_checks_come_first():
     """A wrong state is refused after a compiled step as before it."""
     model = nets.make(nets.gru)
     x = nets.values(2, 5, nets.FEATURES)
-    model.step(x, model.initial_state(2))
-    with pytest.raises(StateShapeError, match="`gru/h` must have shape"):
+    with serving():
+        model.step(x, model.initial_state(2))
+    with serving(), pytest.raises(StateShapeError, match="`gru/h` must have shape"):
         model.step(x, model.initial_state(3))

@@ -96,9 +96,8 @@ def _other_activations(cell: Any) -> bool:
 
 
 def _weights(cell: Any) -> tuple[Array, Array, Array | None]:
-    weights = (cell.kernel, cell.recurrent_kernel, cell.bias)
-    kernel, recurrent, bias = (None if weight is None else ops.convert_to_tensor(weight) for weight in weights)
-    return kernel, recurrent, bias
+    kernel, recurrent, bias = cell.kernel, cell.recurrent_kernel, cell.bias
+    return kernel.value, recurrent.value, None if bias is None else bias.value
 
 
 def _factors(cell: Any, training: bool) -> tuple[int, int]:
@@ -110,7 +109,7 @@ def _factors(cell: Any, training: bool) -> tuple[int, int]:
 
 def _dropout(cell: Any, loop: Loop, training: bool) -> dict[str, Any]:
     """Draw the dropout of a window as Keras does: input first, then h, in inference too, where it goes unused."""
-    if loop.reset is not None and not training:
+    if (loop.reset is not None and not training) or not (cell.dropout or cell.recurrent_dropout):
         return {}
     factors = {
         "dropout": _listed(cell.get_dropout_mask(loop.x[:, 0])),

@@ -82,12 +82,14 @@ class RecurrentPort(Port):
         self._twin = _twin(layer)
         self._specs: dict[str, LeafSpec] = {}
         self._structure: Any = None
+        self._flat = False
 
     def spec(self, layer: Any) -> Mapping[str, LeafSpec]:
         if not self._specs:  # asked for at every call
             state = layer.get_initial_state(batch_size=1)
             leaves = zip(leaf_names(layer), tree.flatten(state), strict=True)
             self._structure = tree.map_structure(lambda leaf: 0, state)
+            self._flat = isinstance(state, list) and not any(map(tree.is_nested, state))
             self._specs = {name: LeafSpec(tuple(leaf.shape[1:]), layer.variable_dtype) for name, leaf in leaves}
         return self._specs
 
@@ -107,12 +109,15 @@ class RecurrentPort(Port):
         names = list(self.spec(self.layer))
         # JAX' scan wants the plain nested lists that the cells themselves return, in their order.
         given, start = (
-            None if leaves is None else tree.pack_sequence_as(self._structure, [leaves[name] for name in names])
-            for leaves in (state, initial)
+            None if leaves is None else self._packed([leaves[name] for name in names]) for leaves in (state, initial)
         )
         y, final = self._run(x, given, mask, training, reset, start)
         result = (y, *final) if self.layer.return_state else y
-        return result, dict(zip(names, tree.flatten(final), strict=True))
+        return result, dict(zip(names, final if self._flat else tree.flatten(final), strict=True))
+
+    def _packed(self, leaves: list[Array]) -> Any:
+        # Packing takes as long as a short window does.
+        return leaves if self._flat else tree.pack_sequence_as(self._structure, leaves)
 
     def _run(self, x: Array, given: Any, mask: Any, training: bool, reset: Any, start: Any) -> tuple[Array, Any]:
         """Run the layer in the fastest loop that can do what is asked, on leaves in the nesting of its cell."""

@@ -50,8 +50,8 @@ def where_rows(rows: Array, state: Mapping[str, Array], otherwise: Mapping[str, 
 
     def choose(one: Array, other: Array) -> Array:
         # Right-padded: a (batch,) flag against (batch, *shape), never the other way round.
-        flags = ops.reshape(rows, (-1, *[1] * (len(one.shape) - 1)))
-        return ops.where(flags, ops.cast(one, other.dtype), other)
+        flags = rows[(slice(None), *[None] * (len(one.shape) - 1))]
+        return ops.where(flags, one if one.dtype == other.dtype else ops.cast(one, other.dtype), other)
 
     return State.unchecked(otherwise, [choose(state[name], other) for name, other in otherwise.items()])
 

@@ -15,6 +15,8 @@ from rnnstate.kernels.loops_reference import Array, Leaves, Loop
 from rnnstate.kernels.segments_torch import cut
 
 _OPERATORS = {"lstm": torch.lstm, "gru": torch.gru, "rnn": torch.rnn_tanh}
+_STEPS = {"lstm": torch.lstm_cell, "gru": torch.gru_cell, "rnn": torch.rnn_tanh_cell}
+_FEW = 8  # with flags, so many steps are run one by one sooner than they are cut into segments
 
 
 def has_loop(kind: str, flags: bool, dropout: int, recurrent_dropout: int) -> bool:
@@ -33,6 +35,9 @@ def recurrent_loop(loop: Loop) -> tuple[Array, Leaves]:
         return hoisted_loop(loop, _step_by_step)
     if loop.dropout:
         loop = loop._replace(x=loop.x * loop.dropout[0][:, None], dropout=())
+    flags, steps = loop.mask is not None or loop.reset is not None, loop.x.shape[1]
+    if steps == 1 or (flags and steps <= _FEW and not torch.is_grad_enabled()):
+        return _each_step(loop)
     if (loop.mask is None or bool(loop.mask.all())) and (loop.reset is None or not bool(loop.reset.any())):
         return _native(loop.kind, loop.x, loop.state, _weights(loop))
     return _segmented(loop)
@@ -40,11 +45,29 @@ def recurrent_loop(loop: Loop) -> tuple[Array, Leaves]:
 
 def _native(kind: str, x: Array, state: Leaves, weights: list[Array], batch_first: bool = True) -> tuple[Array, Leaves]:
     """Run the operator on rows of equal length."""
-    leaves = [leaf[None].contiguous() for leaf in state]
+    leaves, weights = [leaf[None].contiguous() for leaf in state], [weight.contiguous() for weight in weights]
     # has_biases, num_layers, dropout, train, bidirectional; without gradients to keep, `train` is slower
     settings = (len(weights) > 2, 1, 0.0, torch.is_grad_enabled(), False, batch_first)
     outputs, *final = _OPERATORS[kind](x, leaves if kind == "lstm" else leaves[0], weights, *settings)
     return outputs, tuple(leaf[0] for leaf in final)
+
+
+def _each_step(loop: Loop) -> tuple[Array, Leaves]:
+    """Run the operator for a single step, one after the other: nothing here asks what the flags are."""
+    state, outputs, y = loop.state, [], torch.zeros_like(loop.state[0])
+    weights = _weights(loop)
+    for t in range(loop.x.shape[1]):
+        before = state if loop.reset is None else _where(loop.reset[:, t], loop.initial or loop.state, state)
+        after = _STEPS[loop.kind](loop.x[:, t], before if loop.kind == "lstm" else before[0], *weights)
+        state = after if loop.kind == "lstm" else (after,)
+        (y,) = state[:1] if loop.mask is None else _where(loop.mask[:, t], state[:1], (y,))
+        state = state if loop.mask is None else _where(loop.mask[:, t], state, before)
+        outputs.append(y)
+    return torch.stack(outputs, dim=1), state
+
+
+def _where(rows: Array, ones: Leaves, others: Leaves) -> Leaves:
+    return tuple(torch.where(rows[:, None], one, other) for one, other in zip(ones, others, strict=True))
 
 
 def _segmented(loop: Loop) -> tuple[Array, Leaves]:
@@ -83,11 +106,11 @@ def _blocks(loop: Loop, steps: Array, state: Leaves, batch_sizes: list[int]) -> 
 
 def _weights(loop: Loop) -> list[Array]:
     """Return the weights in PyTorch's layout: transposed, with a bias for each product, and the GRU's gates as r, z, n."""
-    kernels = [_reordered(loop.kind, kernel.T).contiguous() for kernel in (loop.kernel, loop.recurrent)]
+    kernels = [_reordered(loop.kind, kernel.T) for kernel in (loop.kernel, loop.recurrent)]
     if loop.bias is None:
         return kernels
     pair = loop.bias if loop.kind == "gru" else (loop.bias, torch.zeros_like(loop.bias))
-    return [*kernels, *(_reordered(loop.kind, bias).contiguous() for bias in pair)]
+    return [*kernels, *(_reordered(loop.kind, bias) for bias in pair)]
 
 
 def _reordered(kind: str, gates: Array) -> Array:

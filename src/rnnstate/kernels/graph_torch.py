@@ -1,0 +1,78 @@
+"""A traced graph of PyTorch's operators: what it may hold to be run again, and what of it can be left out."""
+
+import operator
+from typing import Any
+
+import torch
+from torch.fx.graph import CodeGen
+from torch.multiprocessing.reductions import StorageWeakRef
+
+_CASTS = (torch.ops.aten.to.dtype, torch.ops.aten.to.dtype_layout)
+
+
+def simplify(module: Any, count: int) -> list[int]:
+    """Leave out of a graph what changes nothing, and let it take tensors in a row.
+
+    Args:
+        module: The traced `GraphModule`.
+        count: Number of inputs, from the first on, that are left out if nothing reads them.
+
+    Returns:
+        Which of these inputs are left.
+
+    Raises:
+        ValueError: If an operation draws numbers, writes into an input, or is none of PyTorch's own.
+    """
+    graph = module.graph
+    for node in graph.nodes:
+        if node.target is torch.ops.aten.detach_.default or (node.target in _CASTS and _same_tensor(node)):
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+    graph.eliminate_dead_code(is_impure_node=lambda node: node.op in ("placeholder", "output") or bool(_written(node)))
+    inputs = [node for node in graph.nodes if node.op == "placeholder"]
+    _check(graph, {_storage(node) for node in inputs})
+    for node in inputs[:count]:
+        if not node.users:
+            graph.erase_node(node)
+    graph.set_codegen(CodeGen())
+    module.recompile()
+    return [index for index, node in enumerate(inputs[:count]) if node.users]
+
+
+def _same_tensor(node: Any) -> bool:
+    """True if a cast gave back the tensor that it was given."""
+    return bool(_storage(node) == _storage(node.args[0]) and node.meta["val"].dtype == node.args[0].meta["val"].dtype)
+
+
+def _storage(node: Any) -> Any:
+    return StorageWeakRef(node.meta["val"].untyped_storage())
+
+
+def _check(graph: Any, kept: set[Any]) -> None:
+    for node in graph.nodes:
+        if node.op in ("placeholder", "output", "get_attr") or node.target is operator.getitem:
+            continue
+        known = isinstance(node.target, torch._ops.OpOverload)
+        if not known or _draws(node) or any(_storage(target) in kept for target in _written(node)):
+            raise ValueError(f"A step that is kept must only compute. Received: {node.format_node()}.")
+
+
+def _arguments(node: Any) -> dict[str, Any]:
+    known = node.target._schema.arguments
+    defaults = {argument.name: argument.default_value for argument in known}
+    return {**defaults, **dict(zip(defaults, node.args, strict=False)), **node.kwargs}
+
+
+def _written(node: Any) -> list[Any]:
+    """Return the tensors that an operation writes into."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return []
+    written = [argument.name for argument in node.target._schema.arguments if argument.is_write]
+    return [part for name, part in _arguments(node).items() if name in written]
+
+
+def _draws(node: Any) -> bool:
+    """True if an operation draws numbers; those that only could are marked like those that do."""
+    given = _arguments(node)
+    rate = given.get("dropout", given.get("dropout_p", 1.0))
+    return torch.Tag.nondeterministic_seeded in node.target.tags and bool(rate) and given.get("train") is not False
