@@ -5,8 +5,9 @@ sequence each row belongs to: the state is gathered from a bank by slot, stepped
 Training and inference have banks of their own, so they cannot mix.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import keras
@@ -14,10 +15,11 @@ import numpy as np
 from keras import ops, tree
 
 from rnnstate.bank import GIVEN, Bank
-from rnnstate.batches import BoundWindows, check_windows, refuse_extras, unstacked
+from rnnstate.batches import check_windows, refuse_extras, unstacked
 from rnnstate.carrying import Carried, is_batch, masked_outputs
 from rnnstate.checking import checked, checked_flags
 from rnnstate.errors import DataError, UnsupportedModelError
+from rnnstate.feeding import BoundWindows, Feeder
 from rnnstate.guard import variables_kept
 from rnnstate.initial import read_initial
 from rnnstate.kernels import kernels as backend_kernels
@@ -44,6 +46,7 @@ class _Parts:
     inference: Bank
     lengths: dict[str, int] = field(default_factory=dict)
     stepper: Stepper | None = None
+    feeder: Feeder = field(default_factory=Feeder)
 
 
 @keras.saving.register_keras_serializable("rnnstate")
@@ -254,9 +257,10 @@ class StatefulModel(Unrolling, keras.Model):
         kwargs["shuffle"] = False
         with variables_kept(self), paced(self, x, kwargs.get("callbacks")) as kwargs["callbacks"]:
             if checkpoint is not None:
-                return fit_resumably(self, super().fit, x, validation_data, checkpoint, kwargs)
+                fit = partial(self._fed, super().fit)
+                return fit_resumably(self, fit, x, validation_data, checkpoint, kwargs)
             bound = BoundWindows(x, self.states.reserve(x.keys))
-            return super().fit(bound, validation_data=validation_data, **kwargs)
+            return self._fed(super().fit, bound, validation_data=validation_data, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *, initial_state: Any = None, **kwargs: Any) -> Any:
         """Return loss and metrics on windows, without touching the training states.
@@ -273,12 +277,13 @@ class StatefulModel(Unrolling, keras.Model):
         Raises:
             DataError: If the data are no `Windows`, lack targets, or do not fit the network.
         """
-        if not isinstance(x, BoundWindows):  # Keras evaluates within `fit` on windows that are bound already
-            refuse_extras("evaluate", {name: value for name, value in {**kwargs, "y": y}.items() if name != "steps"})
-            x = check_windows(self, x, argument="x", targets=True)
-            x = self._bound_inference(x, initial_state)
-        with variables_kept(self):
+        if self._parts.feeder.gave(x):  # by Keras, within `fit`
             return super().evaluate(x, **kwargs)
+        refuse_extras("evaluate", {name: value for name, value in {**kwargs, "y": y}.items() if name != "steps"})
+        x = check_windows(self, x, argument="x", targets=True)
+        x = self._bound_inference(x, initial_state)
+        with variables_kept(self):
+            return self._fed(super().evaluate, x, **kwargs)
 
     def predict(
         self, x: Any, *, initial_state: Any = None, return_state: bool = False, **kwargs: Any
@@ -307,7 +312,7 @@ class StatefulModel(Unrolling, keras.Model):
             )
         bound = self._bound_inference(x, initial_state)
         with variables_kept(self):
-            outputs = super().predict(bound, **kwargs)
+            outputs = self._fed(super().predict, bound, **kwargs)
         per_step = tree.flatten(outputs)[0].ndim > 2
         result: dict[Any, Any] = x.assemble(unstacked(outputs, len(x)), per_step=per_step)
         if not return_state:
@@ -329,6 +334,10 @@ class StatefulModel(Unrolling, keras.Model):
         if given is not None:
             bank.write(slots, given, GIVEN)
         return BoundWindows(windows, slots)
+
+    def _fed(self, function: Callable[..., Any], data: BoundWindows, **kwargs: Any) -> Any:
+        """Call Keras' own `fit`, `evaluate` or `predict` on windows that are loaded ahead."""
+        return self._parts.feeder.run(function, data, self.steps_per_execution, **kwargs)
 
     def _observe(self, windows: Any) -> None:
         """Make the variables of the initial state that depend on the observed values, before anything is compiled."""

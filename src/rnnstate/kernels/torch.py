@@ -5,10 +5,12 @@ from typing import Any
 import torch
 
 from rnnstate.kernels.loops_torch import has_loop, no_loop_because, recurrent_loop
-from rnnstate.kernels.reference import CompiledStep, has_replicas, many_steps, register_state
+from rnnstate.kernels.reference import FEED_ERRORS, CompiledStep, feed, has_replicas, many_steps, register_state
 
 __all__ = [
+    "FEED_ERRORS",
     "CompiledStep",
+    "feed",
     "has_loop",
     "has_replicas",
     "many_steps",
