@@ -1,8 +1,10 @@
 """Law: nothing around the step is wasted. Counted, not timed: compilations, copies, loads ahead, and transfers."""
 
+import importlib
 import threading
-import tracemalloc
 import traceback
+import tracemalloc
+from functools import partial
 
 import keras
 import numpy as np
@@ -105,3 +107,327 @@ def test_nothing_compiles_anew_for_other_data(lengths, method, backend):
         run(other, verbose=0)
     assert seen.traces == steps_in_python(len(other), backend)
     assert seen.compiled == 0
+
+
+def test_the_count_can_fail(backend):
+    """Windows of another length are traced and compiled anew."""
+    model = model_of()
+    model.fit(windows([17, 17]), verbose=0)
+    data = nets.series([18, 18])
+    longer = rs.Windows(data, nets.series([18, 18], features=1), length=LENGTH + 1, batch_size=ROWS)
+    with Compilations() as seen:
+        model.fit(longer, verbose=0)
+    assert (seen.traces > steps_in_python(len(longer), backend)) == (backend != "torch")
+    assert seen.compiled == 0 or backend == "jax"
+    assert seen.compiled > 0 or backend != "jax"
+
+
+def test_with_padding_and_without_are_compiled_once_each(backend):
+    """A dataset has a mask or none, and a step is kept for either: nothing compiles at the third turn."""
+    model = model_of()
+    padded, full = windows([17, 17, 17]), windows([15, 15, 15])
+    for data in (padded, full):
+        model.fit(data, validation_data=data, verbose=0)
+        model.predict(data, verbose=0)
+    with Compilations() as seen:
+        for data in (padded, full):
+            model.fit(data, validation_data=data, verbose=0)
+            model.predict(data, verbose=0)
+    assert seen.traces == steps_in_python(3 * (len(padded) + len(full)), backend)
+    assert seen.compiled == 0
+
+
+def test_a_larger_bank_is_compiled_once(backend):
+    """More sequences than rows in the bank double it, and the step with it; keys that are written before make room."""
+    few, many = windows([17, 17, 17]), windows([9] * 8)
+    grown, roomy = model_of(), model_of()
+    for model in (grown, roomy):
+        model.states.write(many.keys[: 8 if model is roomy else 3], {})
+        model.fit(few, verbose=0)
+        model.fit(few, verbose=0)
+    with Compilations() as seen:
+        grown.fit(many, verbose=0)
+    assert (seen.traces > steps_in_python(len(many), backend)) == (backend != "torch")
+    with Compilations() as seen:
+        grown.fit(many, verbose=0)
+        roomy.fit(many, verbose=0)
+    assert seen.traces == steps_in_python(2 * len(many), backend)
+    assert seen.compiled == 0
+
+
+def test_more_sequences_in_predict_leave_the_training_step(backend):
+    """The bank of inference is not part of a training step, except on JAX, where Keras hands all variables to each."""
+    model = model_of()
+    few, many = windows([17, 17, 17]), windows([9] * 8)
+    for _ in range(2):
+        model.fit(few, verbose=0)
+        model.predict(few, verbose=0)
+    model.predict(many, verbose=0)
+    with Compilations() as seen:
+        model.fit(few, verbose=0)
+    assert seen.traces == (1 if backend == "jax" else steps_in_python(len(few), backend))
+
+
+def test_the_remainder_of_a_call_is_compiled_once(backend):
+    """With several steps in a call, all remainders share one more function, in all epochs and datasets."""
+    if backend == "torch":
+        with pytest.raises(ValueError, match="steps_per_execution"):
+            model_of(steps_per_execution=3).fit(windows([17]), verbose=0)
+        return
+    model = model_of(steps_per_execution=3)
+    with Compilations() as seen:
+        model.fit(windows([5 * 4 - 1] * 3), epochs=2, verbose=0)  # four steps: a call, and a remainder of one
+    first = seen.traces
+    assert first <= 4  # to build the model, on TensorFlow the call again with variables made; a call, a remainder
+    with Compilations() as seen:
+        model.fit(windows([5 * 5 - 1] * 3), epochs=3, verbose=0)  # a remainder of two
+        model.fit(windows([5 * 6 - 1] * 3), verbose=0)  # none
+        model.fit(windows([5 * 1 - 1] * 3), verbose=0)  # less than a call
+    assert seen.traces == 0
+    assert seen.compiled == 0
+
+
+def test_step_compiles_nothing_for_another_sequence(backend):
+    """`step` is compiled for the shapes it meets, and runs on for as many windows and sequences as there are."""
+    model = rs.StatefulModel(nets.randomized(build()))
+    x, state = nets.values(1, LENGTH, nets.FEATURES), model.initial_state(1)
+    _, state = model.step(x, state)
+    model.step(x, state)
+    with Compilations() as seen:
+        for seed in range(3):
+            after = state
+            for _ in range(2):
+                _, after = model.step(nets.values(1, LENGTH, nets.FEATURES, seed=seed), after)
+    assert seen.traces == steps_in_python(6, backend)
+    assert seen.compiled == 0
+
+
+def held(data):
+    """Return all arrays that windows keep of their inputs, targets and weights, row by row."""
+    fields = [*data._data.x.values(), *data._data.y.values(), *data._data.weights.values()]
+    return [row for field in fields for row in field.rows]
+
+
+FORMS = {
+    "one sequence": lambda x: x[0],
+    "stacked": lambda x: x,
+    "by key": lambda x: {"a": x[0], "b": x[1]},
+    "a list": list,
+    "strided": lambda x: x[:, ::2],
+    "float64": lambda x: x.astype("float64"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+@pytest.mark.parametrize("settings", [{}, {"pieces": 2}, {"order": "shuffled"}, {"burn_in": 3}], ids=str)
+def test_windows_are_views(form, settings):
+    """What windows hold is the user's own memory: nothing is copied, padded or converted before a batch is made."""
+    x, y = form(nets.values(2, 20, nets.FEATURES)), form(nets.values(2, 20, 1))
+    data = rs.Windows(x, y, sample_weight=y_weights(y), length=LENGTH, batch_size=2, **settings)
+    own = [*keras.tree.flatten(x), *keras.tree.flatten(y)]
+    rows = held(data)
+    assert all(any(np.shares_memory(row, array) for array in own) for row in rows if row.ndim > 1)
+    before = data[0][0]["x"].copy()
+    for array in own:
+        array *= 2
+    np.testing.assert_array_equal(data[0][0]["x"], 2 * before)
+    assert not any(np.shares_memory(data[0][0]["x"], array) for array in own)
+
+
+def y_weights(y):
+    """Return weights for targets in the same form."""
+    return keras.tree.map_structure(lambda array: np.ones(array.shape[:-1]), y)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_batch_is_the_only_copy(dtype):
+    """Making windows of large arrays takes next to no memory, and making a batch takes the batch: no second copy."""
+    x = np.zeros((4, 100_000, 7), dtype)
+    size = np.float32().nbytes * 4 * 10_000 * 7
+    tracemalloc.start()
+    try:
+        data = rs.Windows(x, length=10_000, batch_size=4)
+        made = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        batch = data[3]
+        taken = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert batch[0]["x"].nbytes == size
+    assert made < size / 2
+    assert size <= taken - made < 1.2 * size or size <= taken < 1.2 * size + made
+
+
+class Told(rs.Windows):
+    """Windows that tell which of their batches were made, and in which thread; batch `bad` cannot be."""
+
+    def __init__(self, *args, bad=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.made = [threading.Event() for _ in range(len(self))]
+        self.makers, self.bad = [], bad
+
+    def forget(self):
+        """Forget what was made."""
+        for event in self.made:
+            event.clear()
+        self.makers.clear()
+
+    def __getitem__(self, index):
+        if index == self.bad:
+            raise ValueError(f"no batch {index}")
+        batch = super().__getitem__(index)
+        self.makers.append((index, threading.current_thread()))
+        self.made[index].set()
+        return batch
+
+
+def told(**kwargs):
+    """Return such windows, four batches of them."""
+    x, y = nets.series([20, 20, 20]), nets.series([20, 20, 20], features=1, seed=1)
+    return Told(x, y, length=LENGTH, batch_size=ROWS, **kwargs)
+
+
+class Watch(keras.callbacks.Callback):
+    """Notes which steps began; the network asks it within a step, where all runs in Python."""
+
+    def __init__(self):
+        super().__init__()
+        self.step = None
+        self.seen = {}
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """A step begins."""
+        self.step = batch
+
+    def on_train_batch_end(self, batch, logs=None):
+        """A step has ended."""
+        self.step = None
+
+
+def watched(data, ask):
+    """Train step by step in Python, and call `ask(step)` within each."""
+    watch = Watch()
+
+    @keras.saving.register_keras_serializable("tests")
+    class Asking(keras.layers.Layer):
+        def call(self, x):
+            if watch.step is not None and watch.step not in watch.seen:
+                watch.seen[watch.step] = ask(watch.step)
+            return x
+
+    layers = [keras.layers.LSTM(5, return_sequences=True), Asking(), keras.layers.Dense(1)]
+    model = rs.StatefulModel(nets.randomized(keras.Sequential([nets.series_input(), *layers])))
+    model.compile("adam", "mse", run_eagerly=True)
+    model.fit(data, verbose=0)
+    data.forget()
+    watch.seen.clear()
+    model.fit(data, callbacks=[watch], verbose=0)
+    return watch.seen
+
+
+def test_the_next_batch_is_made_while_a_step_runs():
+    """In the middle of each step but the last, the next batch comes to be made, in another thread."""
+    data = told()
+    seen = watched(data, lambda step: step + 1 == len(data) or data.made[step + 1].wait(WAIT))
+    assert seen == dict.fromkeys(range(len(data)), True)
+    in_time = data.makers[-len(data) :]  # checks look at the first batch before
+    assert [index for index, _ in in_time] == list(range(len(data)))
+    assert threading.main_thread() not in [thread for _, thread in in_time]
+
+
+def test_without_workers_nothing_is_made_ahead():
+    """Negative control, and a way out: with `workers=0` a batch is made when its step needs it."""
+    data = told(workers=0)
+    seen = watched(data, lambda step: [event.is_set() for event in data.made])
+    assert seen == {step: [True] * (step + 1) + [False] * (len(data) - step - 1) for step in range(len(data))}
+
+
+def loaders():
+    """Return our loading threads that are alive."""
+    return [thread for thread in threading.enumerate() if thread.name.startswith("rnnstate-loader")]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_loading_ahead_changes_nothing(workers, backend):
+    """Weights, states and logs are those of batches made one by one, order and epochs of drawn windows included."""
+    results = []
+    for count in (workers, 0):
+        model = model_of()
+        data = windows([17, 23, 9, 31], vary=True, seed=7, workers=count)
+        other = windows([17, 23], seed=5, workers=count)
+        history = model.fit(data, validation_data=other, epochs=3, verbose=0).history
+        results.append([*model.get_weights(), *model.states.read().values(), *map(np.array, history.values())])
+        assert not loaders()
+    assert max(difference(*pair) for pair in zip(*results, strict=True)) == 0
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("method", ["fit", "validation", "evaluate", "predict"])
+def test_an_error_of_the_data_is_raised_as_it_is(workers, method):
+    """It comes when its batch is due, with its own traceback, on every backend; the thread ends."""
+    model, data = model_of(), told(bad=2, workers=workers)
+    validating = partial(model.fit, told(), validation_data=data)
+    call = validating if method == "validation" else partial(getattr(model, method), data)
+    with pytest.raises(ValueError, match=r"^no batch 2$") as caught:
+        call(verbose=0)
+    assert "raise ValueError" in "".join(traceback.format_exception(caught.value))
+    assert not loaders()
+    data.bad = None
+    model.fit(data, verbose=0)
+
+
+def test_an_error_of_a_callback_stays_its_own():
+    """What fails beside the data is not taken for an error of the data, and ends the thread too."""
+
+    class Broken(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            raise KeyError("mine")
+
+    model = model_of()
+    with pytest.raises(KeyError, match="mine"):
+        model.fit(told(bad=1), callbacks=[Broken()], verbose=0)
+    assert not loaders()
+
+
+def test_each_batch_is_made_once_in_order():
+    """No batch is made twice in an epoch, or for nothing; only checks before the run look at the first one."""
+    data, model = told(), model_of()
+    model.fit(data, verbose=0)  # Keras builds a new model on the first batch
+    data.forget()
+    model.fit(data, epochs=3, verbose=0)
+    order = [index for index, thread in data.makers if thread is not threading.main_thread()]
+    assert order == [*range(len(data))] * 3
+    assert {index for index, thread in data.makers if thread is threading.main_thread()} == {0}
+
+
+class Guard(keras.callbacks.Callback):
+    """Lets JAX refuse, in each call, every transfer to the device that is not asked for in so many words."""
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """A call begins."""
+        self.put("disallow")
+
+    def on_train_batch_end(self, batch, logs=None):
+        """A call has ended."""
+        self.put("allow")
+
+    def put(self, guard):
+        """Set the guard."""
+        if keras.config.backend() == "jax":
+            import jax  # noqa: TID251
+
+            jax.config.update("jax_transfer_guard_host_to_device", guard)
+
+
+def test_a_call_is_one_transfer(backend, monkeypatch):
+    """On JAX all arrays of the steps of a call go to the device at once, and nothing else does while it runs."""
+    steps = importlib.import_module("rnnstate.kernels.jax_steps")
+    model, data = model_of(steps_per_execution=1 if backend == "torch" else 3), windows([5 * 6 - 1] * 3)
+    model.fit(data, verbose=0)
+    sent, guard, put = [], Guard(), steps.jax.device_put
+    monkeypatch.setattr(steps.jax, "device_put", lambda *args, **kwargs: sent.append(1) or put(*args, **kwargs))
+    try:
+        model.fit(data, epochs=2, callbacks=[guard], verbose=0)
+    finally:
+        guard.put("allow")
+    assert len(sent) == (2 * len(data) // 3 if backend == "jax" else 0)

@@ -96,7 +96,8 @@ class StatefulModel(Unrolling, keras.Model):
             choose_kernels(layer.port, kernels)
         backend_kernels().register_state(State)
         scope = trace(self._carrier)
-        states = States(scope.spec, self._placeholder_state, self._sync, self._forget_compiled)
+        replaced = partial(self._forget_compiled, "train")
+        states = States(scope.spec, self._placeholder_state, self._sync, replaced)
         self._parts = _Parts(net, scope.spec, scope.owners, states, Bank(scope.spec, "inference"))
         self.start.attach(scope.spec, self._own_initial_state)
         self.built = True
@@ -327,7 +328,7 @@ class StatefulModel(Unrolling, keras.Model):
         given = None if given is None else checked(self.state_spec, given.numpy())
         bank = self._parts.inference
         if bank.reserve(rows):
-            self._forget_compiled()
+            self._forget_compiled("test", "predict")
         self._keep_length_static(windows, "test_function", "predict_function")
         slots = np.arange(1, rows + 1, dtype=np.int32)
         bank.clear_flags()
@@ -372,9 +373,9 @@ class StatefulModel(Unrolling, keras.Model):
                 setattr(self, name, None)
             self._parts.lengths[name] = steps
 
-    def _forget_compiled(self) -> None:
+    def _forget_compiled(self, *kinds: str) -> None:
         """Make anew the steps that hold variables which were replaced; `fit` may be running, so none may be missing."""
-        for kind in ("train", "test", "predict"):
+        for kind in kinds:
             if getattr(self, f"{kind}_function") is not None:
                 getattr(self, f"make_{kind}_function")(force=True)
 

@@ -1,6 +1,7 @@
 """JAX: many training steps in one compiled call, and one step of a model compiled once and kept."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import jax
@@ -26,7 +27,10 @@ def many_steps(model: Any, few_steps: Callable[..., Any]) -> Callable[..., Any]:
         logs, state = model.train_step(state, batch)
         return state, logs
 
-    scan = jax.jit(lambda state, batches: jax.lax.scan(one_step, state, batches), donate_argnums=0)
+    @partial(jax.jit, donate_argnums=0)
+    def steps(state: Any, batches: Any) -> Any:
+        state, logs = jax.lax.scan(one_step, state, batches)
+        return jax.tree.map(lambda log: log[-1], logs), state
 
     def train(state: Any, iterator: Iterator[Any]) -> Any:
         batches = [batch for _, batch in zip(range(count), iterator, strict=False)]
@@ -34,8 +38,7 @@ def many_steps(model: Any, few_steps: Callable[..., Any]) -> Callable[..., Any]:
             raise StopIteration
         if len(batches) < count or not _alike(batches):
             return few_steps(state, iter(batches))
-        state, logs = scan(state, jax.tree.map(_stacked, *batches))
-        return jax.tree.map(lambda log: log[-1], logs), state
+        return steps(state, jax.device_put(jax.tree.map(_stacked, *batches)))
 
     return train
 

@@ -1,6 +1,7 @@
 """TensorFlow: rows are gathered from and scattered into the resource itself, which copies nothing else."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,9 @@ def feed(batches: Any, count: int) -> Any:
     The pipeline that Keras would make tunes itself while it runs. Where an epoch ends, it waits for the thread that does
     so to wake up, which sleeps longer each time: a second and more, once an epoch takes that long.
     """
-    shapes = tree.map_structure(_spec, batches.load(0))
+    # Batches of `Windows` have one number of rows; those of a dataset of a user's own may end in a smaller one.
+    rows = getattr(batches.windows, "batch_size", None)
+    specs = tree.map_structure(partial(_spec, rows), batches.load(0))
 
     def in_order() -> Iterator[Any]:
         for index in range(len(batches)):
@@ -63,15 +66,14 @@ def feed(batches: Any, count: int) -> Any:
 
     options = tf.data.Options()
     options.autotune.enabled = False
-    data = tf.data.Dataset.from_generator(in_order, output_signature=shapes)
+    data = tf.data.Dataset.from_generator(in_order, output_signature=specs)
     data = data.apply(tf.data.experimental.assert_cardinality(len(batches)))
     return (data.prefetch(count) if count else data).with_options(options)
 
 
-def _spec(part: Any) -> Any:
-    """Return the shape of an array for any number of rows: a dataset of a user's own may end in a smaller batch."""
+def _spec(rows: int | None, part: Any) -> Any:
     array = np.asarray(part)
-    return tf.TensorSpec((None, *array.shape[1:]), array.dtype)
+    return tf.TensorSpec((rows, *array.shape[1:]), array.dtype)
 
 
 class CompiledStep:
