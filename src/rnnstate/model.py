@@ -257,11 +257,10 @@ class StatefulModel(Unrolling, keras.Model):
         self._keep_length_static(x, "train_function")
         kwargs["shuffle"] = False
         with variables_kept(self), paced(self, x, kwargs.get("callbacks")) as kwargs["callbacks"]:
+            fit = partial(self._fed, super().fit)
             if checkpoint is not None:
-                fit = partial(self._fed, super().fit)
                 return fit_resumably(self, fit, x, validation_data, checkpoint, kwargs)
-            bound = BoundWindows(x, self.states.reserve(x.keys))
-            return self._fed(super().fit, bound, validation_data=validation_data, **kwargs)
+            return fit(BoundWindows(x, self.states.reserve(x.keys)), validation_data=validation_data, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *, initial_state: Any = None, **kwargs: Any) -> Any:
         """Return loss and metrics on windows, without touching the training states.

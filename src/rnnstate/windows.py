@@ -65,7 +65,8 @@ class Windows(OrderedDataset):
         seed: With the epoch it decides everything random; `None` is 0.
         by: Whether the names of a one-level mapping `x` are those of sequences (`"key"`) or inputs (`"input"`), where
             the default would guess wrong.
-        **kwargs: Arguments of `keras.utils.PyDataset`; `workers` above 1 is refused.
+        **kwargs: Arguments of `keras.utils.PyDataset`. `workers=1`, the default, makes the next batch in a thread while a
+            step runs, 0 does not, and more are refused.
 
     Raises:
         DataError: If the data cannot be cut as asked, with key and step; see `docs/windows.md`.
