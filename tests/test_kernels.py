@@ -172,8 +172,21 @@ def test_loops_without_a_compiler(backend, monkeypatch):
         loops = importlib.import_module("rnnstate.kernels.loops_tensorflow")
         assert loops.has_xla()
         monkeypatch.setattr(loops, "has_xla", lambda: False)
-        monkeypatch.setattr(loops, "_made", loops._made.__wrapped__)
     assert agree(a_loop("lstm", 3, 7, 5, mask=True, reset=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_large_loops_are_not_compiled_by_xla(kind, backend, monkeypatch):
+    """On TensorFlow, size decides whether XLA compiles a loop, and changes no result; elsewhere it decides nothing."""
+    asked = []
+    if backend == "tensorflow":
+        loops = importlib.import_module("rnnstate.kernels.loops_tensorflow")
+        made = loops._made
+        monkeypatch.setattr(loops, "_made", lambda *args: asked.append(args[-1]) or made(*args))
+        monkeypatch.setattr(loops, "XLA_UP_TO", 3 * 7 * 5)
+    assert agree(a_loop(kind, 3, 7, 5, mask=True, reset=True))
+    assert agree(a_loop(kind, 3, 7, 6, mask=True, reset=True))
+    assert asked == ([True, True, False, False] if backend == "tensorflow" else [])
 
 
 LAYERS = {

@@ -1,8 +1,7 @@
-"""Windows as a model meets them: rows carry the slot of their sequence in the model's bank."""
+"""Windows as a model meets them: what is given to `fit`, `evaluate` and `predict` is checked before anything runs."""
 
 from typing import Any
 
-import keras
 import numpy as np
 from keras import tree
 
@@ -11,28 +10,6 @@ from rnnstate.kernels import kernels
 from rnnstate.network import inputs_of
 from rnnstate.prefixes import run_lengths
 from rnnstate.userdata import as_windows
-
-
-class BoundWindows(keras.utils.PyDataset):
-    """The batches of `Windows`, with sequence numbers replaced by slots of a bank.
-
-    Args:
-        windows: The windows.
-        slots: Slot of each sequence of `windows.keys`; empty rows go to the spare slot 0.
-    """
-
-    def __init__(self, windows: Any, slots: np.ndarray) -> None:
-        super().__init__()
-        self.windows = windows
-        # An empty row has sequence -1, which picks the last entry.
-        self._slots = np.append(slots, 0).astype(np.int32)
-
-    def __len__(self) -> int:
-        return len(self.windows)
-
-    def __getitem__(self, index: int) -> Any:
-        inputs, *rest = self.windows[index]
-        return ({**inputs, "slot": self._slots[inputs["slot"]]}, *rest)
 
 
 def check_windows(model: Any, windows: Any, *, argument: str, targets: bool, training: bool = False) -> Any:

@@ -4,6 +4,7 @@ A field holds the user's own arrays, one row for each sequence (a stacked array 
 Nothing is copied before a batch is made.
 """
 
+import math
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -82,6 +83,11 @@ class Field:
             else:
                 out[row] = values if self.kind == "static" else values[number]
         return out
+
+    def batch_bytes(self, plan: WindowPlan) -> int:
+        """Return the bytes of a batch, without the steps before its windows."""
+        steps = plan.length if self.kind == "steps" else 1
+        return plan.rows * steps * math.prod(self.entry_shape) * np.dtype(self.dtype).itemsize
 
     def pieces(self, bounds: NDArray[np.int64], length: int) -> "Field":
         """Return the field of the pieces of each sequence that `bounds` cuts, as views."""

@@ -5,8 +5,9 @@ sequence each row belongs to: the state is gathered from a bank by slot, stepped
 Training and inference have banks of their own, so they cannot mix.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import keras
@@ -14,10 +15,11 @@ import numpy as np
 from keras import ops, tree
 
 from rnnstate.bank import GIVEN, Bank
-from rnnstate.batches import BoundWindows, check_windows, refuse_extras, unstacked
+from rnnstate.batches import check_windows, refuse_extras, unstacked
 from rnnstate.carrying import Carried, is_batch, masked_outputs
 from rnnstate.checking import checked, checked_flags
 from rnnstate.errors import DataError, UnsupportedModelError
+from rnnstate.feeding import BoundWindows, Feeder
 from rnnstate.guard import variables_kept
 from rnnstate.initial import read_initial
 from rnnstate.kernels import kernels as backend_kernels
@@ -44,6 +46,7 @@ class _Parts:
     inference: Bank
     lengths: dict[str, int] = field(default_factory=dict)
     stepper: Stepper | None = None
+    feeder: Feeder = field(default_factory=Feeder)
 
 
 @keras.saving.register_keras_serializable("rnnstate")
@@ -93,7 +96,8 @@ class StatefulModel(Unrolling, keras.Model):
             choose_kernels(layer.port, kernels)
         backend_kernels().register_state(State)
         scope = trace(self._carrier)
-        states = States(scope.spec, self._placeholder_state, self._sync, self._forget_compiled)
+        replaced = partial(self._forget_compiled, "train")
+        states = States(scope.spec, self._placeholder_state, self._sync, replaced)
         self._parts = _Parts(net, scope.spec, scope.owners, states, Bank(scope.spec, "inference"))
         self.start.attach(scope.spec, self._own_initial_state)
         self.built = True
@@ -255,10 +259,10 @@ class StatefulModel(Unrolling, keras.Model):
         self._keep_length_static(x, "train_function")
         kwargs["shuffle"] = False
         with variables_kept(self), paced(self, x, kwargs.get("callbacks")) as kwargs["callbacks"]:
+            fit = partial(self._fed, super().fit)
             if checkpoint is not None:
-                return fit_resumably(self, super().fit, x, validation_data, checkpoint, kwargs)
-            bound = BoundWindows(x, self.states.reserve(x.keys))
-            return super().fit(bound, validation_data=validation_data, **kwargs)
+                return fit_resumably(self, fit, x, validation_data, checkpoint, kwargs)
+            return fit(BoundWindows(x, self.states.reserve(x.keys)), validation_data=validation_data, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *, initial_state: Any = None, **kwargs: Any) -> Any:
         """Return loss and metrics on windows, without touching the training states.
@@ -275,12 +279,13 @@ class StatefulModel(Unrolling, keras.Model):
         Raises:
             DataError: If the data are no `Windows`, lack targets, or do not fit the network.
         """
-        if not isinstance(x, BoundWindows):  # Keras evaluates within `fit` on windows that are bound already
-            refuse_extras("evaluate", {name: value for name, value in {**kwargs, "y": y}.items() if name != "steps"})
-            x = check_windows(self, x, argument="x", targets=True)
-            x = self._bound_inference(x, initial_state)
-        with variables_kept(self):
+        if self._parts.feeder.gave(x):  # by Keras, within `fit`
             return super().evaluate(x, **kwargs)
+        refuse_extras("evaluate", {name: value for name, value in {**kwargs, "y": y}.items() if name != "steps"})
+        x = check_windows(self, x, argument="x", targets=True)
+        x = self._bound_inference(x, initial_state)
+        with variables_kept(self):
+            return self._fed(super().evaluate, x, **kwargs)
 
     def predict(
         self, x: Any, *, initial_state: Any = None, return_state: bool = False, **kwargs: Any
@@ -309,7 +314,7 @@ class StatefulModel(Unrolling, keras.Model):
             )
         bound = self._bound_inference(x, initial_state)
         with variables_kept(self):
-            outputs = super().predict(bound, **kwargs)
+            outputs = self._fed(super().predict, bound, **kwargs)
         per_step = tree.flatten(outputs)[0].ndim > 2
         result: dict[Any, Any] = x.assemble(unstacked(outputs, len(x)), per_step=per_step)
         if not return_state:
@@ -324,13 +329,17 @@ class StatefulModel(Unrolling, keras.Model):
         given = None if given is None else checked(self.state_spec, given.numpy())
         bank = self._parts.inference
         if bank.reserve(rows):
-            self._forget_compiled()
+            self._forget_compiled("test", "predict")
         self._keep_length_static(windows, "test_function", "predict_function")
         slots = np.arange(1, rows + 1, dtype=np.int32)
         bank.clear_flags()
         if given is not None:
             bank.write(slots, given, GIVEN)
         return BoundWindows(windows, slots)
+
+    def _fed(self, function: Callable[..., Any], data: BoundWindows, **kwargs: Any) -> Any:
+        """Call Keras' own `fit`, `evaluate` or `predict` on windows that are loaded ahead."""
+        return self._parts.feeder.run(function, data, self.steps_per_execution, **kwargs)
 
     def _observe(self, windows: Any) -> None:
         """Make the variables of the initial state that depend on the observed values, before anything is compiled."""
@@ -365,9 +374,9 @@ class StatefulModel(Unrolling, keras.Model):
                 setattr(self, name, None)
             self._parts.lengths[name] = steps
 
-    def _forget_compiled(self) -> None:
+    def _forget_compiled(self, *kinds: str) -> None:
         """Make anew the steps that hold variables which were replaced; `fit` may be running, so none may be missing."""
-        for kind in ("train", "test", "predict"):
+        for kind in kinds:
             if getattr(self, f"{kind}_function") is not None:
                 getattr(self, f"make_{kind}_function")(force=True)
 

@@ -15,9 +15,9 @@ import keras
 import numpy as np
 from keras import tree
 
-from rnnstate.batches import BoundWindows
 from rnnstate.checkpoint import Checkpoint, CheckpointFolder
 from rnnstate.errors import DataError
+from rnnstate.feeding import BoundWindows
 from rnnstate.identity import check_identity, check_rate, identity_of, rate_of, versions
 from rnnstate.snapshot import build_all, put_snapshot, take_snapshot
 
@@ -226,8 +226,8 @@ class _Remaining(BoundWindows):
     def __len__(self) -> int:
         return super().__len__() - self._begin
 
-    def __getitem__(self, index: int) -> Any:
-        return super().__getitem__(index + self._begin)
+    def load(self, index: int) -> Any:
+        return super().load(index + self._begin)
 
 
 def _refuse(arguments: Mapping[str, Any]) -> None:

@@ -27,7 +27,7 @@ class UserWindows(keras.utils.PyDataset):
     targets = None
 
     def __init__(self, dataset: Any) -> None:
-        super().__init__()
+        super().__init__(workers=min(1, dataset.workers))
         self._dataset = dataset
         self.keys: tuple[Hashable, ...] = tuple(dataset.keys)
         check_order((dataset[index][0] for index in range(len(dataset))), self.keys)
@@ -40,7 +40,8 @@ class UserWindows(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> Any:
         inputs, *rest = self._dataset[index]
-        return ({name: part for name, part in inputs.items() if name != "start"}, *rest)
+        named = {name: part for name, part in inputs.items() if name != "start"}
+        return (named, *(part for part in rest if part is not None))
 
 
 def as_windows(data: Any, argument: str) -> Any:

@@ -65,7 +65,8 @@ class Windows(OrderedDataset):
         seed: With the epoch it decides everything random; `None` is 0.
         by: Whether the names of a one-level mapping `x` are those of sequences (`"key"`) or inputs (`"input"`), where
             the default would guess wrong.
-        **kwargs: Arguments of `keras.utils.PyDataset`; `workers` above 1 is refused.
+        **kwargs: Arguments of `keras.utils.PyDataset`. `workers=1`, the default, makes the next batch in a thread while a
+            step runs, 0 does not, and more are refused.
 
     Raises:
         DataError: If the data cannot be cut as asked, with key and step; see `docs/windows.md`.
@@ -225,6 +226,12 @@ class Windows(OrderedDataset):
     def max_length(self) -> int:
         """Steps of a batch's time axis, without those before the windows: `length`, or more with `vary`."""
         return self.plan.length
+
+    @property
+    def batch_bytes(self) -> int:
+        """Bytes of the arrays of a batch, without flags and slots."""
+        fields = [*self._data.x.values(), *self._data.y.values(), *self._data.weights.values()]
+        return sum(field.batch_bytes(self.plan) for field in fields)
 
     @property
     def varies(self) -> bool:

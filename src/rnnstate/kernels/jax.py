@@ -6,10 +6,20 @@ import jax
 
 from rnnstate.kernels.jax_steps import CompiledStep, many_steps
 from rnnstate.kernels.loops_jax import has_loop, no_loop_because, recurrent_loop
-from rnnstate.kernels.reference import has_replicas, put_rows, random_state, set_random_state, take_rows
+from rnnstate.kernels.reference import (
+    FEED_ERRORS,
+    feed,
+    has_replicas,
+    put_rows,
+    random_state,
+    set_random_state,
+    take_rows,
+)
 
 __all__ = [
+    "FEED_ERRORS",
     "CompiledStep",
+    "feed",
     "has_loop",
     "has_replicas",
     "many_steps",

@@ -31,7 +31,7 @@ def many_steps(model: Any, few_steps: Callable[..., Any]) -> Callable[..., Any]:
         return state, logs
 
     @partial(jax.jit, donate_argnums=0)
-    def scan(state: Any, batches: Any) -> Any:
+    def steps(state: Any, batches: Any) -> Any:
         state, logs = jax.lax.scan(one_step, state, batches)
         return jax.tree.map(lambda log: log[-1], logs), state
 
@@ -41,7 +41,7 @@ def many_steps(model: Any, few_steps: Callable[..., Any]) -> Callable[..., Any]:
             raise StopIteration
         if len(batches) < count or not _alike(batches):
             return few_steps(state, iter(batches))
-        return scan(state, jax.tree.map(_stacked, *batches))
+        return steps(state, jax.device_put(jax.tree.map(_stacked, *batches)))
 
     return train
 

@@ -1,9 +1,10 @@
-"""TensorFlow: the hoisted loops, which XLA compiles even where the graph around them is not compiled.
+"""TensorFlow: the hoisted loops. XLA compiles them even where the graph around them is not compiled, unless they are large.
 
 They can be differentiated once: TensorFlow has no way back through what XLA has compiled. LSTM and GRU on a GPU are left
 to Keras, which takes cuDNN's there.
 """
 
+import math
 from functools import cache, lru_cache
 from typing import Any
 
@@ -12,6 +13,10 @@ from keras import tree
 
 from rnnstate.kernels.hoisted import Inputs, backward, forward, hoisted_loop
 from rnnstate.kernels.loops_reference import Array, Leaves, Loop
+
+# Numbers in a leaf over all steps of a window. XLA asks for its memory anew in each call: beyond this size the system hands
+# that out page by page, which costs more than compiling the loop saves.
+XLA_UP_TO = 1 << 20
 
 
 def has_loop(kind: str, flags: bool, dropout: int, recurrent_dropout: int) -> bool:
@@ -60,10 +65,10 @@ def _back(kind: str, inputs: Inputs, states: Leaves, gates: Leaves, d_results: L
 
 
 def _compiled(function: Any, kind: str, *given: Any) -> Any:
-    """Call a function compiled by XLA, made once for each structure and shape of what it is given."""
+    """Call a function, made once for each structure and shape of what it is given, and compiled by XLA if that pays."""
     specs = tree.map_structure(lambda part: None if part is None else tf.TensorSpec(part.shape, part.dtype), given)
     with tf.init_scope():  # what is kept must not belong to the graph that happens to be traced
-        made = _made(function, kind, specs)
+        made = _made(function, kind, specs, pays(given[0]) and has_xla())
     # A tape that watched what goes in would look for a way back through the compiled loops themselves.
     return made(*map(tf.stop_gradient, _arrays(given)))
 
@@ -75,12 +80,18 @@ def _refuse(*gradients: Array) -> None:
     )
 
 
+def pays(inputs: Inputs) -> bool:
+    """Tell whether a loop is so small that XLA makes it faster, as far as its shape is known."""
+    shape = (*inputs.projected.shape[:2], inputs.recurrent.shape[0])
+    return None in shape or math.prod(shape) <= XLA_UP_TO
+
+
 @lru_cache(maxsize=1024)
-def _made(function: Any, kind: str, specs: Any) -> Any:
+def _made(function: Any, kind: str, specs: Any, compiled: bool) -> Any:
     def flat(*arrays: Array) -> Any:
         return function(kind, *_packed(specs, arrays))
 
-    return tf.function(flat, jit_compile=has_xla(), autograph=False).get_concrete_function(*_arrays(specs))
+    return tf.function(flat, jit_compile=compiled, autograph=False).get_concrete_function(*_arrays(specs))
 
 
 @cache

@@ -8,7 +8,9 @@ from keras import ops
 from rnnstate.kernels.loops_reference import has_loop, no_loop_because, recurrent_loop
 
 __all__ = [
+    "FEED_ERRORS",
     "CompiledStep",
+    "feed",
     "has_loop",
     "has_replicas",
     "many_steps",
@@ -20,6 +22,9 @@ __all__ = [
     "set_random_state",
     "take_rows",
 ]
+
+# What Keras may raise in place of an error of the data that it was fed.
+FEED_ERRORS: tuple[type[Exception], ...] = ()
 
 
 def take_rows(variable: Any, slots: Any) -> Any:
@@ -36,6 +41,16 @@ def put_rows(variable: Any, slots: Any, rows: Any) -> None:
 def has_replicas() -> bool:
     """True inside a distribution strategy whose replicas would keep banks of their own."""
     return False
+
+
+def feed(batches: Any, count: int) -> Any:
+    """Return what Keras is to read batches from: the dataset itself.
+
+    Args:
+        batches: A `keras.utils.PyDataset`.
+        count: How many batches the backend may load ahead.
+    """
+    return batches
 
 
 def register_state(state_class: Any) -> None:

@@ -1,8 +1,10 @@
 """TensorFlow: rows are gathered from and scattered into the resource itself, which copies nothing else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from keras import tree
 
@@ -10,7 +12,9 @@ from rnnstate.kernels.loops_tensorflow import has_loop, no_loop_because, recurre
 from rnnstate.kernels.reference import many_steps, random_state, register_state, set_random_state
 
 __all__ = [
+    "FEED_ERRORS",
     "CompiledStep",
+    "feed",
     "has_loop",
     "has_replicas",
     "many_steps",
@@ -22,6 +26,9 @@ __all__ = [
     "set_random_state",
     "take_rows",
 ]
+
+# A pipeline tells of an error of its data in a text of its own.
+FEED_ERRORS: tuple[type[Exception], ...] = (tf.errors.OpError,)
 
 
 def take_rows(variable: Any, slots: Any) -> Any:
@@ -41,6 +48,32 @@ def put_rows(variable: Any, slots: Any, rows: Any) -> None:
 def has_replicas() -> bool:
     """True inside a strategy whose replicas would keep banks of their own, such as `MirroredStrategy`."""
     return bool(tf.distribute.get_strategy().num_replicas_in_sync > 1)
+
+
+def feed(batches: Any, count: int) -> Any:
+    """Return a `tf.data` pipeline of batches, which loads `count` of them ahead in a thread of its own.
+
+    The pipeline that Keras would make tunes itself while it runs. Where an epoch ends, it waits for the thread that does
+    so to wake up, which sleeps longer each time: a second and more, once an epoch takes that long.
+    """
+    # Batches of `Windows` have one number of rows; those of a dataset of a user's own may end in a smaller one.
+    rows = getattr(batches.windows, "batch_size", None)
+    specs = tree.map_structure(partial(_spec, rows), batches.load(0))
+
+    def in_order() -> Iterator[Any]:
+        for index in range(len(batches)):
+            yield batches[index]
+
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    data = tf.data.Dataset.from_generator(in_order, output_signature=specs)
+    data = data.apply(tf.data.experimental.assert_cardinality(len(batches)))
+    return (data.prefetch(count) if count else data).with_options(options)
+
+
+def _spec(rows: int | None, part: Any) -> Any:
+    array = np.asarray(part)
+    return tf.TensorSpec((rows, *array.shape[1:]), array.dtype)
 
 
 class CompiledStep:
