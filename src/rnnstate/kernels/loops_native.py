@@ -44,7 +44,7 @@ def native_loop(loop: Loop) -> tuple[Array, Leaves]:
     """Run a loop."""
     bias, recurrent_bias = biases(loop)
     inputs = Inputs(
-        product(loop.dropout, loop.x, loop.kernel, GATES[loop.kind]) + bias,
+        product(tuple(factor[:, None] for factor in loop.dropout), loop.x, loop.kernel, GATES[loop.kind]) + bias,
         loop.recurrent,
         recurrent_bias if loop.kind == "gru" and loop.bias is not None else None,
         loop.state,
