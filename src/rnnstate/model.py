@@ -96,8 +96,7 @@ class StatefulModel(Unrolling, keras.Model):
             choose_kernels(layer.port, kernels)
         backend_kernels().register_state(State)
         scope = trace(self._carrier)
-        replaced = partial(self._forget_compiled, "train")
-        states = States(scope.spec, self._placeholder_state, self._sync, replaced)
+        states = States(scope.spec, self._placeholder_state, self._sync, partial(self._forget_compiled, "train"))
         self._parts = _Parts(net, scope.spec, scope.owners, states, Bank(scope.spec, "inference"))
         self.start.attach(scope.spec, self._own_initial_state)
         self.built = True
@@ -282,8 +281,7 @@ class StatefulModel(Unrolling, keras.Model):
         if self._parts.feeder.gave(x):  # by Keras, within `fit`
             return super().evaluate(x, **kwargs)
         refuse_extras("evaluate", {name: value for name, value in {**kwargs, "y": y}.items() if name != "steps"})
-        x = check_windows(self, x, argument="x", targets=True)
-        x = self._bound_inference(x, initial_state)
+        x = self._bound_inference(check_windows(self, x, argument="x", targets=True), initial_state)
         with variables_kept(self):
             return self._fed(super().evaluate, x, **kwargs)
 
