@@ -20,6 +20,14 @@ def test_loops_that_are_split_among_threads(kind, flags):
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize(("batch", "settings"), [(1, {}), (3, {"mask": True, "reset": True}), (2, {"dropout": 1})])
+def test_windows_of_one_step(kind, batch, settings):
+    """A single step, which projects its input in the native code too, gives what the definition gives."""
+    assert agree(a_loop(kind, batch, 1, 11, **settings))
+    assert agree(a_loop(kind, batch, 1, 11, **settings, bias=False))
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
 def test_where_native_loops_run(kind, backend):
     """They run on JAX wherever Numba is installed, and loops of XLA where they cannot."""
     count = 2 if backend == "jax" else 1

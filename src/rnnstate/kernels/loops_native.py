@@ -44,7 +44,7 @@ def native_loop(loop: Loop) -> tuple[Array, Leaves]:
     """Run a loop."""
     bias, recurrent_bias = biases(loop)
     inputs = Inputs(
-        product(tuple(factor[:, None] for factor in loop.dropout), loop.x, loop.kernel, GATES[loop.kind]) + bias,
+        bias,
         loop.recurrent,
         recurrent_bias if loop.kind == "gru" and loop.bias is not None else None,
         loop.state,
@@ -53,8 +53,37 @@ def native_loop(loop: Loop) -> tuple[Array, Leaves]:
         loop.reset,
         (),
     )
-    outputs, final = _run(loop.kind, inputs)
+    x = loop.x * loop.dropout[0][:, None] if len(loop.dropout) == 1 else loop.x
+    if len(loop.dropout) > 1:
+        projected = product(tuple(factor[:, None] for factor in loop.dropout), x, loop.kernel, GATES[loop.kind]) + bias
+        outputs, final = _run(loop.kind, inputs._replace(projected=projected))
+    else:
+        outputs, final = (_step if x.shape[1] == 1 else _project_and_run)(loop.kind, x, loop.kernel, inputs)
     return held(loop, outputs), final
+
+
+def _project_and_run(kind: str, x: Array, kernel: Array, inputs: Inputs) -> tuple[Array, Leaves]:
+    outputs, final = _run(kind, inputs._replace(projected=jnp.matmul(x, kernel) + inputs.projected))
+    return outputs, final
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _step(kind: str, x: Array, kernel: Array, inputs: Inputs) -> tuple[Array, Leaves]:
+    """Run a window of one step, input and all, in the native code.
+
+    JAX runs a program of a thousand multiplications and more in another thread, which takes longer than a step of one row;
+    it knows nothing of those in the native code.
+    """
+    biases = jnp.broadcast_to(inputs.projected, (*x.shape[:2], kernel.shape[1])).astype(x.dtype)
+    _, outputs, _, final = _call_forward(kind, inputs._replace(projected=biases), x, kernel)
+    return outputs, final
+
+
+def _step_and_way_back(kind: str, *given: Any) -> Any:
+    return jax.vjp(partial(_project_and_run, kind), *given)
+
+
+_step.defvjp(_step_and_way_back, lambda kind, way_back, gradients: way_back(gradients))
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -78,9 +107,14 @@ _run.defvjp(_save, _back)
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _forward(kind: str, inputs: Inputs) -> tuple[Array, Array, Array, Leaves]:
     """Return the gates, h, what the way back needs beside them, and the final leaves."""
+    return _call_forward(kind, inputs, _none(3), _none(2))
+
+
+def _call_forward(kind: str, inputs: Inputs, x: Array, kernel: Array) -> tuple[Array, Array, Array, Leaves]:
     batch, time, width = inputs.projected.shape
     units, leaves = inputs.recurrent.shape[0], len(inputs.state)
-    arrays = [*_common(inputs), inputs.recurrent, _none(1) if inputs.bias is None else inputs.bias]
+    bias = _none(1) if inputs.bias is None else inputs.bias
+    arrays = [*_common(inputs), inputs.recurrent, bias, x, kernel]
     shapes = [(batch, time, units), (batch, time, units * (kind in _KEEPS)), (leaves, batch, units), (batch, 1, width)]
     gates, outputs, kept, final, _ = _call(kind, False, arrays, [inputs.projected], shapes)
     return gates, outputs, kept, tuple(final)

@@ -85,7 +85,7 @@ def _run_block(frame: int, lo: int, hi: int) -> None:
         rows_back(kind, lo, hi, *given, *gradients, *found)
     else:
         found = _rows(r[0]), _rows(r[1]), _rows(r[2]), _leaves(r[3]), _rows(r[4])
-        rows_forward(kind, lo, hi, *given, _rows(a[6])[0, 0], *found)
+        rows_forward(kind, lo, hi, *given, _rows(a[6])[0, 0], _rows(a[7]), _rows(a[8])[0], *found)
 
 
 @native

@@ -26,6 +26,8 @@ def rows_forward(
     reset: Array,
     recurrent: Array,
     bias: Array,
+    given: Array,
+    kernel: Array,
     x: Array,
     outputs: Array,
     kept: Array,
@@ -44,6 +46,8 @@ def rows_forward(
         reset: `(batch, time)`, not 0 where a row is put back, or empty.
         recurrent: Recurrent kernel `(units, gates * units)`.
         bias: Of the recurrent product of a GRU, `(3 * units,)`, or empty.
+        given: Input `(batch, time, features)` that is yet to be projected and added to `x`, or empty.
+        kernel: `(features, gates * units)`.
         x: Projected input `(batch, time, gates * units)`; becomes the gates, zeros at masked steps.
         outputs: Takes h, `(batch, time, units)`.
         kept: Takes c of an LSTM, or h through the last third of the kernel of a GRU, `(batch, time, units)`.
@@ -52,7 +56,7 @@ def rows_forward(
     """
     last = start.shape[0] - 1
     h, c, p = final[0, lo:hi], final[last, lo:hi], spare[lo:hi]
-    x, outputs, kept = x[lo:hi], outputs[lo:hi], kept[lo:hi]
+    x, outputs, kept, given = x[lo:hi], outputs[lo:hi], kept[lo:hi], given[lo:hi]
     for row in range(hi - lo):
         copy(h[row, 0], start[0, lo + row, 0])
         copy(c[row, 0], start[last, lo + row, 0])
@@ -60,6 +64,8 @@ def rows_forward(
         if reset.size:
             _put_back(h, initial[0], reset, t, lo)
             _put_back(c, initial[last], reset, t, lo)
+        if given.size:
+            add_product(x, t, given, t, kernel)
         if kind == GRU:
             _fill_rows(p, bias)
         product, at = (p, 0) if kind == GRU else (x, t)
