@@ -10,7 +10,7 @@ from rnnstate.peers.catalogue import STEP, TRAIN
 SIZES = (8, 64, 256)
 COMPILED = ["rnnstate-jax", "rnnstate-torch", "keras-jax", "torch-lstm", "torch-lstm-compiled", "flax-nnx"]
 # What our means are worth, one by one.
-WAYS = ["rnnstate-jax", "rnnstate-jax-one-step", "rnnstate-jax-reference"]
+WAYS = ["rnnstate-jax", "rnnstate-jax-one-step", "rnnstate-jax-without-numba", "rnnstate-jax-reference"]
 TENSORFLOW = [
     "rnnstate-jax",
     "rnnstate-tensorflow",
@@ -71,7 +71,7 @@ PARTS: dict[str, Part] = {
     **{f"train-{units}": Part("train", _train(units, COMPILED), rounds=7) for units in SIZES},
     **{f"train-{units}-tensorflow": Part("train", _train(units, TENSORFLOW)) for units in SIZES},
     **{f"train-{units}-slow": Part("train", _train(units, SLOW), rounds=2) for units in SIZES[:2]},
-    **{f"train-{units}-ways": Part("train", _train(units, WAYS)) for units in SIZES[:2]},
+    **{f"train-{units}-ways": Part("train", _train(units, WAYS)) for units in SIZES},
     **{f"step-{units}": Part("step", _step(units), rounds=7, seconds=0.3) for units in SIZES[:2]},
     "scaling-batch": Part("train", _scaled("batch", (1, 16, 256)), rounds=3),
     "scaling-units": Part("train", _scaled("units", (8, 32, 128)), rounds=3),

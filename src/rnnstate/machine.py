@@ -18,7 +18,8 @@ _PACKAGES = {"tensorflow": ("tensorflow", "tensorflow-cpu", "tensorflow-intel")}
 
 def describe(modules: Iterable[str]) -> dict[str, Any]:
     """Return versions, Python, processor cores and the operating system."""
-    found = {name: _version(name) for name in ("rnnstate", "keras", *sorted(modules), "numpy")}
+    # Numba is never needed, but makes JAX faster where it is installed.
+    found = {name: _version(name) for name in ("rnnstate", "keras", *sorted({*modules, "numba"}), "numpy")}
     return {
         "versions": {name: number for name, number in found.items() if number},
         "python": platform.python_version(),

@@ -1,5 +1,6 @@
 """This project and Keras itself, on whichever backend the process has."""
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -29,8 +30,15 @@ def _compile(model: Any, per_call: int, jit: Any) -> None:
     model.compile(adam, "mse", steps_per_execution=count, jit_compile=jit)
 
 
-def ours(task: Task, kernels: str = "auto", per_call: int | None = None, jit: Any = "auto") -> Run:
-    """`StatefulModel.fit` on windows: the state of each sequence is kept by key, in a bank."""
+def ours(
+    task: Task, kernels: str = "auto", per_call: int | None = None, jit: Any = "auto", without: str | None = None
+) -> Run:
+    """`StatefulModel.fit` on windows: the state of each sequence is kept by key, in a bank.
+
+    With `without`, as where this module is not installed.
+    """
+    if without is not None:
+        sys.modules[without] = None  # type: ignore[assignment]  # as Python marks one that cannot be imported
     return _with_best_threads(lambda task: _ours(task, kernels, per_call, jit), task)
 
 
