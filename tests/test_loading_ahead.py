@@ -179,8 +179,8 @@ def test_small_batches_need_no_thread(features, threads, backend):
     assert (windows.batch_bytes >= 2**16) == bool(threads)
     seen = []
     asked = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(len(loaders())))
-    net = keras.Sequential([keras.Input((None, features)), keras.layers.SimpleRNN(2, return_sequences=True)])
-    model = rs.StatefulModel(keras.Sequential([*net.layers, keras.layers.Dense(1)]))
+    layers = [keras.layers.SimpleRNN(2, return_sequences=True), keras.layers.Dense(1)]
+    model = rs.StatefulModel(keras.Sequential([keras.Input((None, features)), *layers]))
     model.compile("sgd", "mse")
     model.fit(windows, verbose=0, callbacks=[asked])
     assert set(seen) == {0 if backend == "tensorflow" else threads}

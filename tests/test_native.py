@@ -14,17 +14,18 @@ from test_kernels import a_loop, agree, differentiable, fast_loops, rebuilt
 @pytest.mark.parametrize("flags", [False, True])
 def test_loops_that_are_split_among_threads(kind, flags):
     """A batch of an odd number of rows, large enough to be split, gives what the definition gives."""
-    loop = a_loop(kind, 29, 13, 131, mask=flags, reset=flags)
+    loop = a_loop(kind, 29, 5, 131, mask=flags, reset=flags)
     # weights of such a size make a network of so many units chaotic: rounding would grow from step to step
     assert agree(loop._replace(recurrent=loop.recurrent / 8))
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
-@pytest.mark.parametrize(("batch", "settings"), [(1, {}), (3, {"mask": True, "reset": True}), (2, {"dropout": 1})])
+@pytest.mark.parametrize(
+    ("batch", "settings"), [(1, {}), (3, {"mask": True, "reset": True}), (2, {"dropout": 1, "bias": False})]
+)
 def test_windows_of_one_step(kind, batch, settings):
     """A single step, which projects its input in the native code too, gives what the definition gives."""
     assert agree(a_loop(kind, batch, 1, 11, **settings))
-    assert agree(a_loop(kind, batch, 1, 11, **settings, bias=False))
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
