@@ -117,6 +117,6 @@ def _distance(ours: np.ndarray, theirs: np.ndarray | None) -> tuple[float, float
 def _random(rng: np.random.Generator, tensor: Tensor, batch: int, time: int | None) -> np.ndarray:
     shape = tensor.sizes(batch, time)
     if tensor.dtype.startswith(("int", "uint", "bool")):
-        return rng.integers(0, 2, size=shape).astype(tensor.dtype)
+        return np.asarray(rng.integers(0, 2, size=shape), dtype=tensor.dtype)
     dtype = "float32" if tensor.dtype == "bfloat16" else tensor.dtype
     return rng.uniform(-1, 1, size=shape).astype(dtype)
