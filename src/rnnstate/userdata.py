@@ -1,6 +1,6 @@
 """Datasets of the user's own: taken if their batches come in an order in which states can be carried."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import keras
@@ -30,7 +30,9 @@ class UserWindows(keras.utils.PyDataset):
         super().__init__(workers=min(1, dataset.workers))
         self._dataset = dataset
         self.keys: tuple[Hashable, ...] = tuple(dataset.keys)
-        check_order((dataset[index][0] for index in range(len(dataset))), self.keys)
+        rows: set[int] = set()
+        check_order(_inputs(dataset, rows), self.keys)
+        self.batch_size = rows.pop() if len(rows) == 1 else None
         self.length = self.max_length = int(keras.tree.flatten(dataset[0][0]["x"])[0].shape[1])
         self.scales = np.ones(len(dataset))
         self.epoch = 0
@@ -42,6 +44,14 @@ class UserWindows(keras.utils.PyDataset):
         inputs, *rest = self._dataset[index]
         named = {name: part for name, part in inputs.items() if name != "start"}
         return (named, *(part for part in rest if part is not None))
+
+
+def _inputs(dataset: Any, rows: set[int]) -> Iterator[Any]:
+    """Give the inputs of each batch, and collect how many rows batches have."""
+    for index in range(len(dataset)):
+        inputs = dataset[index][0]
+        yield inputs
+        rows.add(len(inputs["slot"]))
 
 
 def as_windows(data: Any, argument: str) -> Any:
