@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from keras import ops
+from keras import ops, tree
 
 from nets import difference, host
 from rnnstate.kernels import loops_native, native_interface
+from rnnstate.kernels.loops_reference import Loop
 from rnnstate.kernels.native_math import native, sigmoid, tanh
 from test_kernels import a_loop, agree, differentiable, fast_loops, rebuilt
 
@@ -45,6 +46,40 @@ def test_without_numba(monkeypatch, backend):
     monkeypatch.setattr(loops_native, "has_compiler", lambda: False)
     assert len(fast_loops(loop)) == 1
     assert difference(fast_loops(loop)[0](loop)[0], expected[-1]) < 1e-6
+
+
+def test_numba_that_does_not_work(monkeypatch):
+    """Numba may be there and refuse this NumPy, or fail on this processor: a warning, once, and the loops of XLA."""
+
+    def fail():
+        raise ImportError("Numba needs NumPy 2.3 or less")
+
+    monkeypatch.setattr(loops_native, "_native_code", fail)
+    loops_native.has_compiler.cache_clear()
+    with pytest.warns(UserWarning, match=r"those of XLA run, which are slower.*NumPy 2\.3 or less.*Install a version"):
+        assert not loops_native.has_compiler()
+    assert not loops_native.has_compiler()
+    loops_native.has_compiler.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"state": (np.zeros((2, 5), "float32"),) * 2},
+        {"initial": (np.zeros((3, 4), "float32"),) * 2},
+        {"mask": np.ones((3, 6), bool)},
+        {"reset": np.ones((2, 7), bool)},
+        {"recurrent": np.zeros((5, 15), "float32")},
+        {"kernel": np.zeros((3, 20), "float32")},
+    ],
+)
+def test_native_code_gets_no_array_of_another_shape(changed):
+    """It would read past the end of one, so that is an error before it runs; what can be broadcast, is."""
+    loop = a_loop("lstm", 3, 7, 5, mask=True, reset=True)
+    loop = Loop(loop.kind, *tree.map_structure(lambda part: None if part is None else host(part), tuple(loop)[1:]))
+    assert loops_native.in_shape(loop._replace(state=(loop.state[0][:1],) * 2)).state[1].shape == (3, 5)
+    with pytest.raises(ValueError, match=r"Incompatible \w+ for broadcasting"):
+        loops_native.in_shape(loop._replace(**changed))
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])

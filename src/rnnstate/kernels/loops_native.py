@@ -6,6 +6,7 @@ the processor as one function, a step of 8 units takes half a microsecond, and t
 
 import importlib.util
 import sys
+import warnings
 from functools import cache, partial
 from types import ModuleType
 from typing import Any
@@ -36,13 +37,24 @@ def has_native_loop(loop: Loop) -> bool:
 
 @cache
 def has_compiler() -> bool:
-    """Tell whether Numba is installed, on a system with POSIX threads."""
-    return sys.platform in ("linux", "darwin") and importlib.util.find_spec("numba") is not None
+    """Tell whether there is native code to be had: Numba on a POSIX system. What Numba does not get to work is a warning."""
+    if sys.platform not in ("linux", "darwin") or importlib.util.find_spec("numba") is None:
+        return False
+    try:
+        _native_code()
+    except Exception as error:
+        warnings.warn(
+            f"The native loops cannot be compiled, so those of XLA run, which are slower. Received: {error!r}. "
+            "Install a version of Numba for this NumPy and this processor, or none.",
+            stacklevel=2,
+        )
+        return False
+    return True
 
 
 def native_loop(loop: Loop) -> tuple[Array, Leaves]:
     """Run a loop."""
-    bias, recurrent_bias = biases(loop)
+    loop, (bias, recurrent_bias) = in_shape(loop), biases(loop)
     inputs = Inputs(
         bias,
         loop.recurrent,
@@ -60,6 +72,27 @@ def native_loop(loop: Loop) -> tuple[Array, Leaves]:
     else:
         outputs, final = (_step if x.shape[1] == 1 else _project_and_run)(loop.kind, x, loop.kernel, inputs)
     return held(loop, outputs), final
+
+
+def in_shape(loop: Loop) -> Loop:
+    """Return a loop whose arrays have exactly the shapes and dtypes that native code reads without a look at them."""
+    (batch, time, features), units = loop.x.shape, loop.recurrent.shape[0]
+    width = GATES[loop.kind] * units
+
+    def leaves(given: Leaves | None) -> Any:
+        return given and tuple(jnp.broadcast_to(leaf, (batch, units)).astype(loop.x.dtype) for leaf in given)
+
+    def flags(given: Array | None) -> Any:
+        return None if given is None else jnp.broadcast_to(given, (batch, time)).astype(bool)
+
+    return loop._replace(
+        kernel=jnp.broadcast_to(loop.kernel, (features, width)),
+        recurrent=jnp.broadcast_to(loop.recurrent, (units, width)),
+        state=leaves(loop.state),
+        initial=leaves(loop.initial),
+        mask=flags(loop.mask),
+        reset=flags(loop.reset),
+    )
 
 
 def _project_and_run(kind: str, x: Array, kernel: Array, inputs: Inputs) -> tuple[Array, Leaves]:
