@@ -40,7 +40,7 @@ def test_where_native_loops_run(kind, backend):
 
 
 def test_without_numba(monkeypatch, backend):
-    """Without Numba, or on a system without its threads, JAX runs the loops of XLA."""
+    """Without Numba, or on a system that is not POSIX, JAX runs the loops of XLA."""
     loop = a_loop("lstm", 3, 7, 5)
     expected = [host(run(loop)[0]) for run in fast_loops(loop)]
     monkeypatch.setattr(loops_native, "has_compiler", lambda: False)

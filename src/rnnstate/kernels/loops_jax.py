@@ -1,4 +1,4 @@
-"""JAX: native loops on the CPU, else the hoisted ones, scanned by `lax.scan`; a plain LSTM on a GPU is left to Keras, which
+"""JAX: native loops on the CPU, else the hoisted ones; a plain LSTM on a GPU is left to Keras, which
 takes cuDNN's there.
 
 Reverse-mode gradients of any order work; forward mode (`jax.jvp`) does not, as with every `custom_vjp`.
@@ -8,10 +8,9 @@ from functools import partial
 from typing import Any
 
 import jax
-from jax import lax
 
 from rnnstate.kernels.hoisted import Inputs, backward, forward, hoisted_loop
-from rnnstate.kernels.loops_native import has_native_loop, native_loop
+from rnnstate.kernels.loops_native import has_native_loop, native_loop, scan
 from rnnstate.kernels.loops_reference import Array, Leaves, Loop
 
 
@@ -35,23 +34,19 @@ def loop_of_xla(loop: Loop) -> tuple[Array, Leaves]:
     return hoisted_loop(loop, _run)
 
 
-def _scan(step: Any, carry: Any, given: Any, reverse: bool) -> Any:
-    return lax.scan(step, carry, given, reverse=reverse)
-
-
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _run(kind: str, inputs: Inputs) -> tuple[Array, Leaves]:
-    final, (states, _) = forward(kind, inputs, _scan, save=False)
+    final, (states, _) = forward(kind, inputs, scan, save=False)
     return states[0], final
 
 
 def _save(kind: str, inputs: Inputs) -> Any:
-    final, (states, gates) = forward(kind, inputs, _scan, save=True)
+    final, (states, gates) = forward(kind, inputs, scan, save=True)
     return (states[0], final), (inputs._replace(projected=None), states, gates)
 
 
 def _back(kind: str, saved: Any, gradients: Any) -> tuple[Inputs]:
-    return (backward(kind, saved, gradients, _scan),)
+    return (backward(kind, saved, gradients, scan),)
 
 
 _run.defvjp(_save, _back)

@@ -180,7 +180,7 @@ def _h_before(inputs: Inputs, outputs: Array) -> Array:
 
 
 def _forward_by_xla(kind: str, inputs: Inputs) -> tuple[Array, Array, Array, Leaves]:
-    final, (states, gates) = forward(kind, _by_time(inputs), _scan, save=True)
+    final, (states, gates) = forward(kind, _by_time(inputs), scan, save=True)
     if kind == "rnn":
         return inputs.projected, _swapped(states[0]), jnp.zeros((*inputs.projected.shape[:2], 0)), final
     kept = states[1] if kind == "lstm" else gates[3]
@@ -193,11 +193,12 @@ def _gradients_by_xla(kind: str, saved: Any, gradients: Any) -> Inputs:
     parts = {"lstm": (*parts, jnp.tanh(_swapped(kept))), "gru": (*parts, _swapped(kept)), "rnn": ()}[kind]
     states = (_swapped(outputs), _swapped(kept)) if kind == "lstm" else (_swapped(outputs),)
     d_outputs, d_final = gradients
-    found = backward(kind, (_by_time(inputs), states, parts), (_swapped(d_outputs), d_final), _scan)
+    found = backward(kind, (_by_time(inputs), states, parts), (_swapped(d_outputs), d_final), scan)
     return found._replace(projected=_swapped(found.projected))
 
 
-def _scan(step: Any, carry: Any, given: Any, reverse: bool) -> Any:
+def scan(step: Any, carry: Any, given: Any, reverse: bool) -> Any:
+    """Scan as the hoisted loops want it."""
     return jax.lax.scan(step, carry, given, reverse=reverse)
 
 
