@@ -1,5 +1,7 @@
 """Law: the native loops of JAX on the CPU are those of XLA, only faster."""
 
+from pickle import UnpicklingError
+
 import numpy as np
 import pytest
 from keras import ops, tree
@@ -181,14 +183,15 @@ def test_code_is_kept_for_the_same_sources_alone(monkeypatch, tmp_path):
     assert len({before, other_interface, native_interface.fingerprint()}) == 3
 
 
-def test_code_that_cannot_be_kept(monkeypatch):
-    """Where no folder can be written, the code is compiled for this process alone."""
+@pytest.mark.parametrize("error", [RuntimeError("no locator available"), UnpicklingError("pickle data was truncated")])
+def test_code_that_cannot_be_kept(monkeypatch, error):
+    """Where no folder can be written, or what was kept is damaged, the code is compiled for this process alone."""
     calls = []
 
     def compiler(signature, **options):
         calls.append(options)
         if options:
-            raise RuntimeError("cannot cache function: no locator available")
+            raise error
         return lambda function: function
 
     monkeypatch.setattr(native_interface.numba, "cfunc", compiler)

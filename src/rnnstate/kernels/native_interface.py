@@ -36,12 +36,12 @@ def fingerprint() -> int:
 
 def compiled(signature: str, function: Callable[..., Any]) -> Any:
     """Compile a function that C code can call, and keep the code on disk where there is a folder for it."""
-    notice = threading.Timer(2.0, sys.stderr.write, ["Compiling the loops for this processor; the code is kept.\n"])
+    notice = threading.Timer(2.0, sys.stderr.write, ["Compiling the loops for this processor.\n"])
     notice.daemon = True
     notice.start()
     try:
         return numba.cfunc(signature, cache=True)(function)
-    except RuntimeError:  # neither the package nor the user has a folder that can be written
+    except Exception:  # no folder that can be written, or what was kept there is damaged
         return numba.cfunc(signature)(function)
     finally:
         notice.cancel()
