@@ -53,6 +53,13 @@ def routed(loop):
 
 
 @pytest.fixture(autouse=True)
+def _filtering_as_before():
+    """Undo what Keras' test case switches off for the whole process."""
+    yield
+    keras.config.enable_traceback_filtering()
+
+
+@pytest.fixture(autouse=True)
 def _fast_loops(monkeypatch):
     for kind in (layers.RNN, layers.LSTM, layers.GRU):
         monkeypatch.setattr(kind, "inner_loop", routed(kind.inner_loop))

@@ -24,7 +24,7 @@ from rnnstate.guard import variables_kept
 from rnnstate.initial import read_initial
 from rnnstate.kernels import kernels as backend_kernels
 from rnnstate.masking import honouring_masks
-from rnnstate.network import carrying_clone, trace
+from rnnstate.network import carrying_clone
 from rnnstate.pacing import paced
 from rnnstate.ports import choose_kernels
 from rnnstate.resuming import fit_resumably
@@ -32,6 +32,7 @@ from rnnstate.spec import StateSpec
 from rnnstate.state import Array, State
 from rnnstate.states import States
 from rnnstate.stepping import Stepper, run
+from rnnstate.tracing import trace
 from rnnstate.unrolling import Unrolling
 
 
@@ -315,9 +316,7 @@ class StatefulModel(Unrolling, keras.Model):
             outputs = self._fed(super().predict, bound, **kwargs)
         per_step = tree.flatten(outputs)[0].ndim > 2
         result: dict[Any, Any] = x.assemble(unstacked(outputs, len(x)), per_step=per_step)
-        if not return_state:
-            return result
-        return result, self._parts.inference.read(np.arange(1, len(x.keys) + 1))
+        return (result, self._parts.inference.read(np.arange(1, len(x.keys) + 1))) if return_state else result
 
     def _bound_inference(self, windows: Any, initial_state: Any) -> BoundWindows:
         """Bind windows to rows of the inference bank, from the given states or the initial ones."""

@@ -126,30 +126,6 @@ def _fresh_backward(layer: Any) -> FreshBackwardPort:
     )
 
 
-def trace(clone: Any) -> StateScope:
-    """Call the network on symbols, computing nothing, to learn its leaves and the port that owns each."""
-    scopes: list[StateScope] = []
-
-    class Probe(keras.Layer):
-        def call(self, inputs: Any) -> Any:
-            with StateScope() as scope:
-                outputs = clone(inputs)
-            scopes.append(scope)
-            return outputs
-
-    symbols = tree.map_structure(_symbol, inputs_of(clone))
-    Probe().compute_output_spec(symbols)
-    return scopes[-1]
-
-
-def _symbol(tensor: Any) -> Any:
-    """Return a symbol like an input. TensorFlow cannot scan over a time axis of unknown length, so it gets one."""
-    batch, *sizes = tensor.shape
-    if sizes and sizes[0] is None:
-        sizes[0] = 2
-    return keras.KerasTensor((batch, *sizes), dtype=tensor.dtype)
-
-
 def inputs_of(net: Any) -> Any:
     """Return the symbolic inputs of a network in the structure in which it takes them."""
     return net.inputs[0] if isinstance(net, keras.Sequential) else net.input
