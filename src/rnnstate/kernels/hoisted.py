@@ -36,12 +36,13 @@ class Inputs(NamedTuple):
 Run = Callable[[str, Inputs], tuple[Array, Leaves]]
 
 
-def hoisted_loop(loop: Loop, run: Run) -> tuple[Array, Leaves]:
+def hoisted_loop(loop: Loop, run: Run, multiply: Callable[[Array, Array], Array] = ops.matmul) -> tuple[Array, Leaves]:
     """Run a loop.
 
     Args:
         loop: What to run.
         run: `(kind, inputs) -> (outputs, final)`, time leading, with its backward pass.
+        multiply: How the input of all steps is multiplied by the kernel.
 
     Returns:
         The outputs `(batch, time, units)`, and the leaves after the last valid step.
@@ -49,7 +50,7 @@ def hoisted_loop(loop: Loop, run: Run) -> tuple[Array, Leaves]:
     bias, recurrent_bias = biases(loop)
     x = ops.swapaxes(loop.x, 0, 1)
     inputs = Inputs(
-        product(loop.dropout, x, loop.kernel, GATES[loop.kind]) + bias,
+        product(loop.dropout, x, loop.kernel, GATES[loop.kind], multiply) + bias,
         loop.recurrent,
         recurrent_bias if loop.kind == "gru" and loop.bias is not None else None,
         loop.state,
@@ -190,8 +191,13 @@ def _kernel_gradient(multiplied: Leaves, d_h: Array, factors: Leaves) -> Array:
         for i in range(count)
     ]
     rights = ops.split(d_h, count, axis=-1)
-    parts = [ops.einsum("tbu,tbz->uz", left, right) for left, right in zip(lefts, rights, strict=True)]
+    parts = [ops.einsum("nu,nz->uz", _flat(left), _flat(right)) for left, right in zip(lefts, rights, strict=True)]
     return ops.concatenate(parts, axis=-1)
+
+
+def _flat(array: Array) -> Array:
+    """Return a matrix of the rows of all steps: summing over two axes, XLA would transpose them first."""
+    return ops.reshape(array, (-1, array.shape[-1]))
 
 
 def _select(flags: Array, ones: Leaves | None, others: Leaves | None) -> Leaves:

@@ -12,6 +12,7 @@ import jax
 from rnnstate.kernels.hoisted import Inputs, backward, forward, hoisted_loop
 from rnnstate.kernels.loops_native import has_native_loop, native_loop, scan
 from rnnstate.kernels.loops_reference import Array, Leaves, Loop
+from rnnstate.kernels.products_jax import project
 
 
 def has_loop(kind: str, flags: bool, dropout: int, recurrent_dropout: int) -> bool:
@@ -31,7 +32,7 @@ def recurrent_loop(loop: Loop) -> tuple[Array, Leaves]:
 
 def loop_of_xla(loop: Loop) -> tuple[Array, Leaves]:
     """Run a loop as XLA compiles it."""
-    return hoisted_loop(loop, _run)
+    return hoisted_loop(loop, _run, project)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

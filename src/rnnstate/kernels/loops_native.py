@@ -18,6 +18,7 @@ import numpy as np
 
 from rnnstate.kernels.hoisted import Inputs, backward, forward, held
 from rnnstate.kernels.loops_reference import GATES, Array, Leaves, Loop, biases, product
+from rnnstate.kernels.products_jax import over_steps, project
 
 _NATIVE = {"lstm": 0, "gru": 1, "rnn": 2}
 _KEEPS = ("lstm", "gru")
@@ -67,7 +68,9 @@ def native_loop(loop: Loop) -> tuple[Array, Leaves]:
     )
     x = loop.x * loop.dropout[0][:, None] if len(loop.dropout) == 1 else loop.x
     if len(loop.dropout) > 1:
-        projected = product(tuple(factor[:, None] for factor in loop.dropout), x, loop.kernel, GATES[loop.kind]) + bias
+        projected = (
+            product(tuple(factor[:, None] for factor in loop.dropout), x, loop.kernel, GATES[loop.kind], project) + bias
+        )
         outputs, final = _run(loop.kind, inputs._replace(projected=projected))
     else:
         outputs, final = (_step if x.shape[1] == 1 else _project_and_run)(loop.kind, x, loop.kernel, inputs)
@@ -96,7 +99,7 @@ def in_shape(loop: Loop) -> Loop:
 
 
 def _project_and_run(kind: str, x: Array, kernel: Array, inputs: Inputs) -> tuple[Array, Leaves]:
-    outputs, final = _run(kind, inputs._replace(projected=jnp.matmul(x, kernel) + inputs.projected))
+    outputs, final = _run(kind, inputs._replace(projected=project(x, kernel) + inputs.projected))
     return outputs, final
 
 
@@ -163,7 +166,7 @@ def _gradients(kind: str, saved: Any, gradients: Any) -> Inputs:
     shapes = [leaves, leaves, (batch, 1, inputs.recurrent.shape[1])]
     d_x, d_kept, d_state, d_initial, _ = _call(kind, True, arrays, [gates, kept], shapes)
     d_h = jnp.concatenate([d_x[..., : 2 * units], d_kept], axis=-1) if kind == "gru" else d_x
-    d_recurrent = jnp.einsum("btu,btz->uz", _h_before(inputs, outputs), d_h)
+    d_recurrent = over_steps(_h_before(inputs, outputs), d_h)
     d_bias = None if inputs.bias is None else jnp.sum(d_h, axis=(0, 1))
     d_initial = None if inputs.initial is None else tuple(d_initial)
     return Inputs(d_x, d_recurrent, d_bias, tuple(d_state), d_initial, None, None, ())

@@ -46,12 +46,14 @@ class Loop(NamedTuple):
 GATES = {"lstm": 4, "gru": 3, "gru_before": 3, "rnn": 1}
 
 
-def product(factors: Leaves, rows: Array, kernel: Array, gates: int) -> Array:
+def product(
+    factors: Leaves, rows: Array, kernel: Array, gates: int, multiply: Callable[[Array, Array], Array] = ops.matmul
+) -> Array:
     """Multiply by the kernel, with the rows dropped out for all gates alike, or for each gate in its own way."""
     if len(factors) < 2:
-        return ops.matmul(rows * factors[0] if factors else rows, kernel)
+        return multiply(rows * factors[0] if factors else rows, kernel)
     parts = zip(factors, ops.split(kernel, gates, axis=-1), strict=True)
-    return ops.concatenate([ops.matmul(rows * factor, part) for factor, part in parts], axis=-1)
+    return ops.concatenate([multiply(rows * factor, part) for factor, part in parts], axis=-1)
 
 
 def lstm(x: Array, state: Leaves, recur: Callable[..., Array]) -> Leaves:

@@ -17,11 +17,15 @@ from rnnstate.kernels.loops_reference import Array
 from rnnstate.kernels.native_interface import compiled, fingerprint
 from rnnstate.kernels.native_loops import rows_back, rows_forward
 from rnnstate.kernels.native_math import native
+from rnnstate.kernels.native_strips import pack
 from rnnstate.kernels.native_threads import BLOCK, TASK, pointer, publish, run_in_blocks, take_blocks, words
+from rnnstate.kernels.native_tiles import WIDTH
 
 # Words of a call frame: extension, arguments, results. Of a buffer: data, rank, sizes.
 _EXTENSION, _ARGUMENTS, _RESULTS = 1, 9, 14
 _DATA, _RANK, _SIZES = 3, 4, 5
+# Rows of a step, and of all steps, for which a kernel is laid in strips.
+_ROWS_FOR_STRIPS, _ALL_ROWS_FOR_STRIPS = 4, 16
 
 
 @native
@@ -57,6 +61,15 @@ def _flags(buffer: int) -> Array:
 
 
 @native
+def _strips(frame: int) -> Array:
+    """Return the place for the kernel in strips, empty where so few rows use it that it is not worth it."""
+    r = words(words(frame, 15)[_RESULTS], 7)
+    batch, time, _ = _rows(r[0]).shape
+    strips = _rows(r[6])
+    return strips if batch >= _ROWS_FOR_STRIPS and batch * time >= _ALL_ROWS_FOR_STRIPS else strips[:0]
+
+
+@native
 def _settings(buffer: int) -> Array:
     return carray(pointer(words(buffer, 6)[_DATA]), (2,), np.int32)
 
@@ -76,15 +89,15 @@ def _is_asked_for_version(frame: int) -> bool:
 @native
 def _run_block(frame: int, lo: int, hi: int) -> None:
     """Run a block of rows, forward or back."""
-    a, r = words(words(frame, 15)[_ARGUMENTS], 11), words(words(frame, 15)[_RESULTS], 5)
+    a, r = words(words(frame, 15)[_ARGUMENTS], 11), words(words(frame, 15)[_RESULTS], 6)
     kind, back = _settings(a[0])[0], _settings(a[0])[1]
     given = _leaves(a[1]), _leaves(a[2]), _flags(a[3]), _flags(a[4]), _rows(a[5])[0]
     if back:
         gradients = _rows(a[6]), _leaves(a[7]), _rows(a[8])
-        found = _rows(r[0]), _rows(r[1]), _leaves(r[2]), _leaves(r[3]), _rows(r[4])
+        found = _rows(r[0]), _rows(r[1]), _leaves(r[2]), _leaves(r[3]), _rows(r[4]), _rows(r[5]), _strips(frame)
         rows_back(kind, lo, hi, *given, *gradients, *found)
     else:
-        found = _rows(r[0]), _rows(r[1]), _rows(r[2]), _leaves(r[3]), _rows(r[4])
+        found = _rows(r[0]), _rows(r[1]), _rows(r[2]), _leaves(r[3]), _rows(r[4]), _rows(r[5]), _strips(frame)
         rows_forward(kind, lo, hi, *given, _rows(a[6])[0, 0], _rows(a[7]), _rows(a[8])[0], *found)
 
 
@@ -94,6 +107,7 @@ def _run_call(frame: int) -> None:
     if not _is_asked_for_version(frame):
         a, r = words(words(frame, 15)[_ARGUMENTS], 6), words(words(frame, 15)[_RESULTS], 1)
         batch, time, kernel = _leaves(a[1]).shape[1], _rows(r[0]).shape[1], _rows(a[5]).size
+        pack(_strips(frame), _rows(a[5])[0])
         run_in_blocks(frame, batch, float(time * batch * kernel))
 
 
@@ -127,15 +141,19 @@ def call_rows(settings: Array, arrays: list[Array], overwritten: list[Array], re
 
     Args:
         settings: Which cell, and whether back, int32.
-        arrays: What `rows_forward` or `rows_back` only reads.
+        arrays: What `rows_forward` or `rows_back` only reads; the fifth is the kernel.
         overwritten: What becomes its first results.
-        results: Shapes and dtypes of the others.
+        results: Shapes and dtypes of the others, but for the scratch of the products.
 
     Returns:
         All results.
     """
     given = [settings, *arrays, *overwritten]
-    shapes = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in overwritten] + results
+    batch = overwritten[0].shape[0]
+    inner, columns = arrays[4].shape
+    sizes = (batch, 1, WIDTH), (-(-columns // WIDTH), inner, WIDTH)
+    scratch = [jax.ShapeDtypeStruct(shape, "float32") for shape in sizes]
+    shapes = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in overwritten] + results + scratch
     places = {len(given) - len(overwritten) + place: place for place in range(len(overwritten))}
     call = jax.ffi.ffi_call("rnnstate_rows", shapes, vmap_method="sequential", input_output_aliases=places)
-    return call(*given)
+    return call(*given)[: -len(scratch)]

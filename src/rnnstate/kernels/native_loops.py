@@ -11,6 +11,7 @@ from rnnstate.kernels import native_cells as cells
 from rnnstate.kernels.loops_reference import Array
 from rnnstate.kernels.native_cells import GRU, LSTM
 from rnnstate.kernels.native_math import add, add_product, copy, fill, native
+from rnnstate.kernels.native_strips import add_product_of_strips
 
 _zero = np.float32(0)
 
@@ -33,6 +34,8 @@ def rows_forward(
     kept: Array,
     final: Array,
     spare: Array,
+    edge: Array,
+    strips: Array,
 ) -> None:
     """Run the rows `lo` to `hi`.
 
@@ -53,6 +56,8 @@ def rows_forward(
         kept: Takes c of an LSTM, or h through the last third of the kernel of a GRU, `(batch, time, units)`.
         final: Takes the leaves after the window, `(leaves, batch, 1, units)`.
         spare: Scratch, `(batch, 1, gates * units)`.
+        edge: Scratch of the products, `(batch, 1, width of a strip)`.
+        strips: The recurrent kernel in strips, or empty.
     """
     last = start.shape[0] - 1
     h, c, p = final[0, lo:hi], final[last, lo:hi], spare[lo:hi]
@@ -69,12 +74,20 @@ def rows_forward(
         if kind == GRU:
             _fill_rows(p, bias)
         product, at = (p, 0) if kind == GRU else (x, t)
-        add_product(product, at, h, 0, recurrent)
+        _add_recurrent(product, at, h, 0, recurrent, strips, edge[lo:hi])
         _cell_forward(kind, t, mask[lo:hi], x, p, h, c, kept)
         for row in range(hi - lo):
             copy(outputs[row, t], h[row, 0])
             if kind == LSTM:
                 copy(kept[row, t], c[row, 0])
+
+
+@native
+def _add_recurrent(z: Array, tz: int, a: Array, ta: int, kernel: Array, strips: Array, edge: Array) -> None:
+    if strips.size:
+        add_product_of_strips(z, tz, a, ta, strips, edge)
+    else:
+        add_product(z, tz, a, ta, kernel)
 
 
 @native
@@ -109,6 +122,8 @@ def rows_back(
     d_start: Array,
     d_initial: Array,
     spare: Array,
+    edge: Array,
+    strips: Array,
 ) -> None:
     """Run the rows `lo` to `hi` back.
 
@@ -129,6 +144,8 @@ def rows_back(
         d_start: Takes the gradient of the leaves before the window.
         d_initial: Takes that of the leaves of resets.
         spare: Scratch, `(batch, 1, gates * units)`.
+        edge: Scratch of the products, `(batch, 1, width of a strip)`.
+        strips: `transposed` in strips, or empty.
     """
     last = start.shape[0] - 1
     d_h, d_c, p = d_start[0, lo:hi], d_start[last, lo:hi], spare[lo:hi]
@@ -143,7 +160,7 @@ def rows_back(
         flags = mask[lo:hi], reset[lo:hi]
         _cell_back(kind, t, flags, start[last, lo:hi], initial[last, lo:hi], outputs, x, kept, d_h, d_c, p)
         d_product, at = (p, 0) if kind == GRU else (x, t)
-        add_product(d_h, 0, d_product, at, transposed)
+        _add_recurrent(d_h, 0, d_product, at, transposed, strips, edge[lo:hi])
         if reset.size:
             for leaf in range(last + 1):
                 _collect(d_start[leaf, lo:hi], d_initial[leaf], reset, t, lo)
