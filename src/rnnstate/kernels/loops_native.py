@@ -1,7 +1,7 @@
 """JAX on the CPU: the native loops in the place of XLA's, where Numba is installed.
 
-XLA runs a loop as some dozen small operations a step, about 2 us each, and their products on one core. Compiled for
-the processor as one function, a step of 8 units takes half a microsecond, and the cores share the rows of a batch.
+XLA runs a loop as some dozen small operations a step, about 2 us each. Compiled for the processor as one function, a step
+of 8 units takes half a microsecond, and the cores share the rows of a batch.
 """
 
 import importlib.util
