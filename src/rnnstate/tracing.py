@@ -10,7 +10,7 @@ import keras
 from keras import tree
 
 from rnnstate.errors import RnnStateError, UnsupportedModelError
-from rnnstate.network import inputs_of, is_container
+from rnnstate.network import PortLayer, inputs_of, is_container
 from rnnstate.scope import StateScope
 
 
@@ -53,14 +53,16 @@ def _untraceable(error: BaseException) -> RnnStateError:
 
 def _rebuilt(error: BaseException) -> bool:
     """True for an error that Keras made from the text of another, `from None`, or that was raised while it did so."""
-    *_, innermost = _owners(error)
-    return error.__suppress_context__ or isinstance(innermost, BaseException)
+    return error.__suppress_context__ or any(isinstance(owner, BaseException) for owner in _owners(error)[-1:])
 
 
 def _failing(error: BaseException) -> str:
     """Name the innermost layer that was running when an error was raised."""
     layers = [owner for owner in _owners(error) if isinstance(owner, keras.Layer) and not is_container(owner)]
-    return f"Layer `{layers[-1].name}` ({type(layers[-1]).__name__})" if layers else "The network"
+    if not layers:
+        return "The network"
+    layer = layers[-1].layer if isinstance(layers[-1], PortLayer) else layers[-1]
+    return f"Layer `{layer.name}` ({type(layer).__name__})"
 
 
 def _owners(error: BaseException) -> list[Any]:
