@@ -35,7 +35,8 @@ def read_table(path: str) -> Table:
         try:
             content = gzip.decompress(content)
         except (EOFError, OSError, zlib.error) as error:
-            raise DataError(f"{source} must be a whole gzip file. Received: {error} Copy the file again.") from error
+            reason = str(error).rstrip(".")
+            raise DataError(f"{source} must be a whole gzip file. Received: {reason}. Copy the file again.") from error
     return read_parquet(content, source) if content.startswith(_PARQUET) else read_csv(content, source)
 
 
