@@ -43,7 +43,8 @@ def load() -> float | None:
 def matrix_rate() -> float:
     """Return the rate of a large matrix product in float32, in operations per second, from a process of its own."""
     command = [sys.executable, "-m", "rnnstate.peers.rate"]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}  # whatever else the process is told to run on
+    return float(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
 
 
 def operations(task: Task, training: bool) -> int:
