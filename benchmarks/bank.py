@@ -3,8 +3,8 @@
 from parts import SIZES
 
 import rnnstate as rs
-from rnnstate.benchcommand import standard
-from rnnstate.peers.keras_models import network
+from rnnstate.bench.contenders.keras_models import network
+from rnnstate.cli.bench_command import standard
 
 # The number of rows is a power of two, and one row is spare: from 2 rows to 1024.
 FEW, MANY = 1, 1023

@@ -4,7 +4,7 @@ from itertools import zip_longest
 
 from parts import SEQUENCES, SIZES
 
-from rnnstate.benchplot import FLOOR, INK, OTHERS, OURS, draw_bars, new_figure, save
+from rnnstate.bench.plot import FLOOR, INK, OTHERS, OURS, draw_bars, new_figure, save
 
 COLUMNS = 3
 

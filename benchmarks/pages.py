@@ -7,7 +7,7 @@ import figure
 import targets
 from parts import SEQUENCES, SIZES
 
-from rnnstate.benchtable import UNIT, conditions, figures, markdown, quartiles, title
+from rnnstate.bench.table import UNIT, conditions, figures, markdown, quartiles, title
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "performance.md"

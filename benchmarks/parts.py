@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from rnnstate.benchcommand import standard
-from rnnstate.benching import Entry
-from rnnstate.peers.catalogue import STEP, TRAIN
+from rnnstate.bench.compare import Entry
+from rnnstate.bench.contenders.catalogue import STEP, TRAIN
+from rnnstate.cli.bench_command import standard
 
 SIZES = (8, 64, 256)
 COMPILED = ["rnnstate-jax", "rnnstate-torch", "keras-jax", "torch-lstm", "torch-lstm-compiled", "flax-nnx"]

@@ -14,8 +14,8 @@ from pathlib import Path
 import pages
 from parts import PARTS
 
-from rnnstate.benching import Comparison, compare
-from rnnstate.benchtable import text
+from rnnstate.bench.compare import Comparison, compare
+from rnnstate.bench.table import text
 
 RESULTS = Path(__file__).parent / "results"
 BANK = "bank"

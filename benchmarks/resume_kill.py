@@ -125,7 +125,7 @@ def finish(child):
 
 def position(folder):
     """Return where the newest checkpoint stands."""
-    from rnnstate.sealed import read_sealed
+    from rnnstate.training.resume.file import read_sealed
 
     files = sorted(folder.glob("checkpoint-*"))
     content = read_sealed(files[-1]) if files else None

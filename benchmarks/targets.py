@@ -2,7 +2,7 @@
 
 from parts import SIZES
 
-from rnnstate.benchtable import markdown, quartiles
+from rnnstate.bench.table import markdown, quartiles
 
 FASTER = {8: 3.0, 64: 1.7, 256: 1.15}
 FASTER_THAN_KERAS = {8: 20.0, 64: 3.0, 256: 2.2}

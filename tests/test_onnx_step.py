@@ -12,7 +12,7 @@ from keras import layers
 import nets
 import rnnstate as rs
 from rnnstate import onnx_step
-from rnnstate.initial import Learned, Observed
+from rnnstate.initial.initial import Learned, Observed
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,14 @@
 
 A tour, in reading order:
 
-- `read`, `write`, `reset`, `audit`, `repair`: the state of a Keras model you already have
-  (`views.py`, `auditing.py`, `repairing.py`).
-- `StatefulModel`: any Functional or Sequential network with its state as an argument, a result, and one row per
-  sequence that `fit` carries (`model.py`, `bank.py`).
-- `Windows`: long sequences cut into windows that `fit` meets in time order (`windows.py`, `plan.py`).
-- `State`, `StateSpec`: a named set of arrays and what it must look like (`state.py`, `spec.py`).
-- `register_port`: how a layer with a memory of its own joins in (`ports.py`).
+- `State`, `StateSpec`: a named set of arrays, and the names, shapes and dtypes it must have (`state/`).
+- `StatefulModel`: any Functional or Sequential network with its state as an argument and a result (`model/`).
+  `fit` keeps one row of state per sequence and carries it from window to window.
+- `Windows`: long sequences cut into windows, which `fit` sees in time order (`windows/`).
+- `initial`: the states that sequences start from (`initial/`).
+- `read`, `write`, `reset`, `audit`, `repair`: the state of a Keras model you already have (`inplace/`).
+- `register_port`: tells rnnstate what your own layer remembers (`ports/`).
+- `export`: the step model as a file for another runtime (`exporting/`).
 
 Names are bound on first use, so that `import rnnstate` and `rnnstate --help` start neither Keras nor a backend.
 """
@@ -21,27 +22,27 @@ from rnnstate.backend import choose_backend
 __version__ = "0.1.0"
 
 _HOMES = {
-    "read": "views",
-    "write": "views",
-    "reset": "views",
-    "audit": "auditing",
-    "Finding": "auditing",
-    "repair": "repairing",
-    "StatefulModel": "model",
-    "Windows": "windows",
-    "Vary": "varying",
-    "Checkpoint": "checkpoint",
-    "Staleness": "staleness",
-    "State": "state",
-    "concat": "state",
-    "StateSpec": "spec",
-    "LeafSpec": "spec",
-    "save_state": "files",
-    "load_state": "files",
+    "read": "inplace.access",
+    "write": "inplace.access",
+    "reset": "inplace.access",
+    "audit": "inplace.audit",
+    "Finding": "inplace.audit",
+    "repair": "inplace.repair",
+    "StatefulModel": "model.stateful_model",
+    "Windows": "windows.windows",
+    "Vary": "windows.varied_lengths",
+    "Checkpoint": "training.resume.checkpoint",
+    "Staleness": "insight.staleness",
+    "State": "state.state",
+    "concat": "state.state",
+    "StateSpec": "state.spec",
+    "LeafSpec": "state.spec",
+    "save_state": "state.files",
+    "load_state": "state.files",
     "export": "exporting",
     "Export": "exporting",
-    "Port": "ports",
-    "register_port": "ports",
+    "Port": "ports.protocol",
+    "register_port": "ports.protocol",
     "RnnStateError": "errors",
     "StateStructureError": "errors",
     "StateShapeError": "errors",
@@ -78,9 +79,6 @@ if TYPE_CHECKING:
     from rnnstate import initial as initial
     from rnnstate import onnx_step as onnx_step
     from rnnstate import weights as weights
-    from rnnstate.auditing import Finding as Finding
-    from rnnstate.auditing import audit as audit
-    from rnnstate.checkpoint import Checkpoint as Checkpoint
     from rnnstate.errors import CarryError as CarryError
     from rnnstate.errors import DataError as DataError
     from rnnstate.errors import ExportError as ExportError
@@ -93,19 +91,22 @@ if TYPE_CHECKING:
     from rnnstate.errors import UnsupportedModelError as UnsupportedModelError
     from rnnstate.exporting import Export as Export
     from rnnstate.exporting import export as export
-    from rnnstate.files import load_state as load_state
-    from rnnstate.files import save_state as save_state
-    from rnnstate.model import StatefulModel as StatefulModel
-    from rnnstate.ports import Port as Port
-    from rnnstate.ports import register_port as register_port
-    from rnnstate.repairing import repair as repair
-    from rnnstate.spec import LeafSpec as LeafSpec
-    from rnnstate.spec import StateSpec as StateSpec
-    from rnnstate.staleness import Staleness as Staleness
-    from rnnstate.state import State as State
-    from rnnstate.state import concat as concat
-    from rnnstate.varying import Vary as Vary
-    from rnnstate.views import read as read
-    from rnnstate.views import reset as reset
-    from rnnstate.views import write as write
-    from rnnstate.windows import Windows as Windows
+    from rnnstate.inplace.access import read as read
+    from rnnstate.inplace.access import reset as reset
+    from rnnstate.inplace.access import write as write
+    from rnnstate.inplace.audit import Finding as Finding
+    from rnnstate.inplace.audit import audit as audit
+    from rnnstate.inplace.repair import repair as repair
+    from rnnstate.insight.staleness import Staleness as Staleness
+    from rnnstate.model.stateful_model import StatefulModel as StatefulModel
+    from rnnstate.ports.protocol import Port as Port
+    from rnnstate.ports.protocol import register_port as register_port
+    from rnnstate.state.files import load_state as load_state
+    from rnnstate.state.files import save_state as save_state
+    from rnnstate.state.spec import LeafSpec as LeafSpec
+    from rnnstate.state.spec import StateSpec as StateSpec
+    from rnnstate.state.state import State as State
+    from rnnstate.state.state import concat as concat
+    from rnnstate.training.resume.checkpoint import Checkpoint as Checkpoint
+    from rnnstate.windows.varied_lengths import Vary as Vary
+    from rnnstate.windows.windows import Windows as Windows

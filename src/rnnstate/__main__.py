@@ -2,7 +2,7 @@
 
 import sys
 
-from rnnstate.cli import main
+from rnnstate.cli.app import main
 
 if __name__ == "__main__":
     sys.exit(main())

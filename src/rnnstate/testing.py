@@ -12,9 +12,9 @@ import numpy as np
 from keras import ops
 
 from rnnstate.errors import RnnStateError
-from rnnstate.model import StatefulModel
-from rnnstate.state import State, to_numpy
-from rnnstate.windows import Windows
+from rnnstate.model.stateful_model import StatefulModel
+from rnnstate.state.state import State, to_numpy
+from rnnstate.windows.windows import Windows
 
 
 @keras.saving.register_keras_serializable("rnnstate")

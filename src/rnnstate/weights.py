@@ -21,7 +21,7 @@ import numpy as np
 from keras import layers, ops
 
 from rnnstate.errors import SpecMismatchError
-from rnnstate.state import to_numpy
+from rnnstate.state.state import to_numpy
 
 # For each gate of the other library, its number in Keras' order.
 _GATES = {

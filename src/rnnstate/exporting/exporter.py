@@ -19,13 +19,14 @@ import numpy as np
 from keras import ops
 
 from rnnstate.errors import ExportError
-from rnnstate.exporting import chunks, verification, worker
-from rnnstate.exporting.custom import Custom, custom_of
+from rnnstate.exporting import chunked_run as chunks
+from rnnstate.exporting import verification, worker
+from rnnstate.exporting.copy import in_float32, settings_of
+from rnnstate.exporting.custom_classes import Custom, custom_of
 from rnnstate.exporting.formats import Format, find_format
 from rnnstate.exporting.manifest import initial_path, manifest_of, manifest_path, write_manifest
-from rnnstate.exporting.plain import plain_initial_model, plain_step_model
+from rnnstate.exporting.plain_keras import plain_initial_model, plain_step_model
 from rnnstate.exporting.programs import programs_of
-from rnnstate.exporting.rebuilding import in_float32, settings_of
 from rnnstate.exporting.signature import Signature, signature_of
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rnnstate.errors import ExportError
-from rnnstate.state import quoted
+from rnnstate.messages import quoted
 
 
 @dataclass(frozen=True)

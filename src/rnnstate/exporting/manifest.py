@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rnnstate import __version__
-from rnnstate.exporting.chunks import Arrays
+from rnnstate.exporting.chunked_run import Arrays
 from rnnstate.exporting.signature import Signature
 
 FORMAT_VERSION = 1

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from jax import export
 
-from rnnstate.exporting.chunks import Step
+from rnnstate.exporting.chunked_run import Step
 from rnnstate.exporting.programs import Program
 
 PLATFORMS = ("cpu", "cuda", "tpu")

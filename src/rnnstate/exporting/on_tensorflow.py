@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from rnnstate.exporting.chunks import Arrays, Step
+from rnnstate.exporting.chunked_run import Arrays, Step
 from rnnstate.exporting.programs import Program
 from rnnstate.exporting.signature import Tensor
 

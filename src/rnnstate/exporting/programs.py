@@ -6,9 +6,9 @@ from typing import Any
 
 from keras import ops, tree
 
-from rnnstate.exporting.chunks import Step
+from rnnstate.exporting.chunked_run import Step
 from rnnstate.exporting.signature import Signature, Tensor
-from rnnstate.network import inputs_of
+from rnnstate.network.clone import inputs_of
 
 
 @dataclass(frozen=True)

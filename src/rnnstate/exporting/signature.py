@@ -12,9 +12,9 @@ import keras
 from keras import tree
 
 from rnnstate.errors import ExportError
-from rnnstate.initial import Given
-from rnnstate.network import inputs_of
-from rnnstate.spec import LeafSpec, StateSpec
+from rnnstate.initial.initial import Given
+from rnnstate.network.clone import inputs_of
+from rnnstate.state.spec import LeafSpec, StateSpec
 
 Size = int | str  # "batch" and "time" are chosen at each call
 

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from rnnstate.errors import ExportError
-from rnnstate.exporting.chunks import Arrays, Step, run_chunks
+from rnnstate.exporting.chunked_run import Arrays, Step, run_chunks
 from rnnstate.exporting.programs import Program
 from rnnstate.exporting.signature import Signature, Tensor
 

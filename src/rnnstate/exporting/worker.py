@@ -16,12 +16,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from rnnstate.exporting.chunks import run_job
+from rnnstate.exporting.chunked_run import run_job
+from rnnstate.exporting.copy import rebuilt
 from rnnstate.exporting.programs import programs_of
-from rnnstate.exporting.rebuilding import rebuilt
 from rnnstate.exporting.signature import Signature
-from rnnstate.network import walk
-from rnnstate.ports import Port, is_recurrent
+from rnnstate.network.clone import walk
+from rnnstate.ports.protocol import Port, is_recurrent
 
 _ENGINES = {"tensorflow": "on_tensorflow", "jax": "on_jax"}
 

@@ -4,8 +4,7 @@ from typing import Any
 
 import jax
 
-from rnnstate.kernels.jax_steps import CompiledStep, many_steps
-from rnnstate.kernels.loops_jax import has_loop, no_loop_because, recurrent_loop
+from rnnstate.kernels.loops.jax import has_loop, no_loop_because, recurrent_loop
 from rnnstate.kernels.reference import (
     FEED_ERRORS,
     feed,
@@ -15,6 +14,7 @@ from rnnstate.kernels.reference import (
     set_random_state,
     take_rows,
 )
+from rnnstate.kernels.step.jax import CompiledStep, many_steps
 
 __all__ = [
     "FEED_ERRORS",

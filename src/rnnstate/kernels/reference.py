@@ -5,7 +5,7 @@ from typing import Any
 
 from keras import ops
 
-from rnnstate.kernels.loops_reference import has_loop, no_loop_because, recurrent_loop
+from rnnstate.kernels.loops.definition import has_loop, no_loop_because, recurrent_loop
 
 __all__ = [
     "FEED_ERRORS",

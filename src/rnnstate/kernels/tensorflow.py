@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from keras import tree
 
-from rnnstate.kernels.loops_tensorflow import has_loop, no_loop_because, recurrent_loop
+from rnnstate.kernels.loops.tensorflow import has_loop, no_loop_because, recurrent_loop
 from rnnstate.kernels.reference import many_steps, random_state, register_state, set_random_state
 
 __all__ = [

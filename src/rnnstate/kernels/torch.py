@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 
-from rnnstate.kernels.loops_torch import has_loop, no_loop_because, recurrent_loop
+from rnnstate.kernels.loops.torch import has_loop, no_loop_because, recurrent_loop
 from rnnstate.kernels.reference import FEED_ERRORS, feed, has_replicas, register_state
-from rnnstate.kernels.steps_torch import CompiledStep
+from rnnstate.kernels.step.torch import CompiledStep
 
 __all__ = [
     "FEED_ERRORS",

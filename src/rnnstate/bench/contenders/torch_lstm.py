@@ -1,0 +1,109 @@
+"""PyTorch's `nn.LSTM` in a loop written by hand: truncated back-propagation with the state detached and carried."""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from rnnstate.bench.contenders.task import EPSILON, LEARNING_RATE, Run, Task, batches, repeated, weights
+
+
+class _Net(torch.nn.Module):
+    """The network with the weights of the task."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.lstm = torch.nn.LSTM(task.features, task.units, num_layers=task.layers, batch_first=True)
+        self.dense = torch.nn.Linear(task.units, 1)
+        *loops, kernel, bias = (torch.from_numpy(array) for array in weights(task))
+        with torch.no_grad():
+            for layer in range(task.layers):
+                self._load(layer, *loops[3 * layer : 3 * layer + 3])
+            self.dense.weight.copy_(kernel.T)
+            self.dense.bias.copy_(bias)
+
+    def _load(self, layer: int, kernel: Any, recurrent: Any, bias: Any) -> None:
+        for name, value in (("weight_ih", kernel.T), ("weight_hh", recurrent.T), ("bias_ih", bias)):
+            getattr(self.lstm, f"{name}_l{layer}").copy_(value)
+        # PyTorch has a second bias, which would train as fast again as the first.
+        getattr(self.lstm, f"bias_hh_l{layer}").zero_().requires_grad_(False)
+
+    def forward(self, x: Any, h: Any, c: Any) -> Any:
+        outputs, (h, c) = self.lstm(x, (h, c))
+        return self.dense(outputs), h, c
+
+
+def train(task: Task, compiled: bool = False) -> Run:
+    """Train with as many threads as are fastest; one is, for small layers."""
+    choose_threads(lambda task: _trainer(task, compiled=False), task)
+    return _trainer(task, compiled)
+
+
+def _trainer(task: Task, compiled: bool) -> Run:
+    net = _Net(task)
+    kept = [parameter for parameter in net.parameters() if parameter.requires_grad]
+    adam = torch.optim.Adam(kept, LEARNING_RATE, eps=EPSILON, fused=True)
+
+    def step(x: Any, y: Any, h: Any, c: Any) -> Any:
+        outputs, h, c = net(x, h, c)
+        loss = torch.nn.functional.mse_loss(outputs, y)
+        adam.zero_grad(set_to_none=True)
+        loss.backward()
+        adam.step()
+        return loss.detach(), h.detach(), c.detach()
+
+    run = torch.compile(step) if compiled else step
+    x, y = (torch.from_numpy(part) for part in batches(task))
+
+    def epochs(count: int) -> float:
+        for _ in range(count):
+            h = c = torch.zeros(task.layers, task.batch, task.units)
+            losses = []
+            for one, target in zip(x, y, strict=True):
+                loss, h, c = run(one, target, h, c)
+                losses.append(loss)
+        return float(torch.stack(losses).mean())
+
+    return epochs
+
+
+def step(task: Task, compiled: bool = False) -> Run:
+    """One step without gradients, from NumPy to NumPy."""
+    serve_only()
+    net = _Net(task)
+    run = torch.compile(net) if compiled else net
+    h = c = torch.zeros(task.layers, task.batch, task.units)
+    kept = [h, c]
+
+    def call(x: Any) -> Any:
+        y, *kept[:] = run(torch.from_numpy(x), *kept)
+        return y.numpy()
+
+    return repeated(call, task)
+
+
+def serve_only() -> None:
+    """Use one thread and no gradients, as one serves a small model."""
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
+
+
+def choose_threads(build: Callable[[Task], Run], task: Task) -> None:
+    """Let PyTorch have as many threads as train fastest, of one and all that it would take."""
+    small, most = replace(task, windows=min(task.windows, 2)), torch.get_num_threads()
+    taken = {threads: _time(build, small, threads) for threads in sorted({1, most})}
+    torch.set_num_threads(min(taken, key=lambda threads: taken[threads]))
+
+
+def _time(build: Callable[[Task], Run], task: Task, threads: int) -> float:
+    torch.set_num_threads(threads)
+    run, taken = build(task), []
+    for _ in range(6):
+        start = time.perf_counter()
+        run(1)
+        taken.append(time.perf_counter() - start)
+    # The first one allocates.
+    return statistics.median(taken[1:])

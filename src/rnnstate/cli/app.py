@@ -1,0 +1,177 @@
+"""The command line: arguments in, lines and an exit status out. What commands do is in `commands.py`.
+
+Exit status: 0 done; 1 an error, told in one line on standard error; 2 wrong usage; 130 interrupted.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from rnnstate.cli.arguments import build_parser
+from rnnstate.errors import RnnStateError
+
+say = partial(print, flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    options = build_parser().parse_args(given)
+    options.given = ["rnnstate", *given]
+    # Documented by TensorFlow: hides its start-up messages, errors excepted. JAX's absl takes the same variable.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        return COMMANDS[options.command](options)
+    except KeyboardInterrupt:
+        resumable = getattr(options, "resume", False) or getattr(options, "checkpoint", None)
+        left = "the same command goes on from the last checkpoint" if resumable else "nothing was kept"
+        return _fail(f"Interrupted: {left}.", 130)
+    except BrokenPipeError:
+        # The reader of our output is gone; Python would complain once more when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (RnnStateError, OSError) as error:
+        return _fail(f"Error: {error}")
+    except Exception as error:
+        if os.environ.get("RNNSTATE_TRACEBACK"):
+            raise
+        return _fail(f"Error: {type(error).__name__}: {error} Set RNNSTATE_TRACEBACK=1 to see where.")
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from rnnstate.cli import forecast_commands as commands
+
+    commands.demo(options.out, options.epochs, **_output(options))
+    if options.out is not None:
+        commands.next_steps(options.out, say)
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from rnnstate.cli import forecast_commands as commands
+    from rnnstate.forecasting.settings import Settings
+
+    names = ("key", "time", "horizon", "window", "layers", "epochs", "batch_size", "learning_rate", "split", "seed")
+    settings = Settings(
+        targets=tuple(options.target),
+        features=tuple(options.feature),
+        **{name: getattr(options, name) for name in names},
+    )
+    keep = {"checkpoint": options.checkpoint, "resume": options.resume}
+    commands.train(settings, options.data, options.out, **keep, **_output(options))
+    commands.next_steps(options.out, say)
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from rnnstate.cli import forecast_commands as commands
+
+    commands.evaluate(options.path, options.data, always=options.always, say=say)
+    return 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from rnnstate.cli import forecast_commands as commands
+
+    commands.predict(options.path, options.data, options.out, always=options.always, force=options.force, say=say)
+    return 0
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from rnnstate.cli.state_commands import SUFFIXES, describe_state
+
+    if options.path.suffix in SUFFIXES:
+        lines = describe_state(options.path)
+    else:
+        from rnnstate.cli.model_commands import describe
+
+        lines = describe(options.path)
+    for line in lines:
+        say(line)
+    return 0
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from rnnstate.cli.model_commands import findings
+
+    lines, failed = findings(options.path)
+    for line in lines:
+        say(line)
+    return int(failed)
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from rnnstate.cli.state_commands import convert_state
+
+    state = convert_state(options.source, options.target, options.force)
+    say(f"Wrote {options.target}: {len(state)} leaves of {state.batch_size} rows.")
+    return 0
+
+
+def _diff(options: argparse.Namespace) -> int:
+    from rnnstate.cli.state_commands import diff_states
+
+    lines, differs = diff_states(options.one, options.other)
+    for line in lines:
+        say(line)
+    return int(differs)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from rnnstate.cli.model_commands import export_model
+
+    done = export_model(options.path, options.out, options.format, options.time, options.force, options.scaled)
+    say(f"Wrote {done.path} and {done.manifest_path}: at most {done.largest_difference:.1e} from the model.")
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from rnnstate.cli import bench_command as benchcommand
+
+    if options.list:
+        benchcommand.list_contenders(options.task, say)
+        return 0
+    benchcommand.bench(
+        options.task,
+        options.units,
+        {name: getattr(options, name) for name in ("batch", "features", "window", "layers")},
+        options.contenders,
+        **{name: getattr(options, name) for name in ("rounds", "seconds", "quick", "force")},
+        json_path=options.json,
+        plot_path=options.plot,
+        say=say,
+        note=partial(_note, options.quiet),
+    )
+    return 0
+
+
+def _note(quiet: bool, text: str) -> None:
+    if not quiet:
+        print(text, file=sys.stderr, flush=True)
+
+
+def _output(options: argparse.Namespace) -> dict[str, Any]:
+    verbose = 0 if options.quiet else 1 if sys.stdout.isatty() else 2
+    return {"force": options.force, "verbose": verbose, "command": options.given, "say": say}
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "demo": _demo,
+    "train": _train,
+    "evaluate": _evaluate,
+    "predict": _predict,
+    "inspect": _inspect,
+    "audit": _audit,
+    "convert": _convert,
+    "diff": _diff,
+    "export": _export,
+    "bench": _bench,
+}
+
+
+def _fail(text: str, status: int = 1) -> int:
+    print(" ".join(text.split()), file=sys.stderr)
+    return status

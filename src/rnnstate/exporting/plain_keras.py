@@ -1,0 +1,180 @@
+"""A plain Keras network of the step model: stock layers alone, so that its `.keras` file loads without rnnstate.
+
+The graph of the network is laid once more, flat, with copies of its layers: every recurrent layer starts from an input of
+the network, and its final state is an output.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import keras
+from keras import layers, tree
+
+from rnnstate.errors import ExportError
+from rnnstate.exporting.signature import Signature, Tensor
+from rnnstate.initial.initial import Bridge, Observed
+from rnnstate.network.clone import inputs_of, is_container
+from rnnstate.ports.protocol import BackwardPort, BidirectionalPort, RecurrentPort, find_port, leaf_names, runs_backward
+
+_MERGES: dict[str, Callable[..., Any]] = {
+    "concat": layers.Concatenate,
+    "sum": layers.Add,
+    "ave": layers.Average,
+    "mul": layers.Multiply,
+}
+
+
+def plain_step_model(net: Any, signature: Signature) -> Any:
+    """Return a Functional model with the network's inputs and one for each leaf, with weights of its own.
+
+    Raises:
+        ExportError: If a layer carries its memory by a port of its own, which no stock layer does.
+    """
+    graph = _Graph(signature)
+    named = {tensor.name: graph.input(tensor) for tensor in signature.inputs}
+    outputs = graph.lay(net, "", tree.pack_sequence_as(inputs_of(net), list(named.values())))
+    results = dict(zip((tensor.name for tensor in signature.outputs), tree.flatten(outputs), strict=True))
+    going_in = {tensor.name: graph.leaves[name] for name, tensor in signature.state_inputs.items()}
+    coming_out = {tensor.name: graph.finals[name] for name, tensor in signature.state_outputs.items()}
+    model = keras.Model({**named, **going_in}, {**results, **coming_out}, name=f"{net.name}_step")
+    for original, copy in graph.copies:
+        copy.set_weights(original.get_weights())
+    return model
+
+
+def plain_initial_model(start: Any, signature: Signature) -> Any:
+    """Return a Functional model of an initial state that is computed: known values in, one output for each leaf.
+
+    Raises:
+        ExportError: If it is no map of stock layers.
+    """
+    observed = cast(Tensor, signature.observed)
+    if type(start) not in (Observed, Bridge):
+        raise ExportError(
+            f'format="keras" is made of stock layers. Received: the initial state `{type(start).__name__}`. '
+            "Use another format."
+        )
+    shape = observed.sizes(None, None)
+    x = keras.Input(shape[1:], batch_size=shape[0], dtype=observed.dtype, name=observed.name)
+    hidden, maps = start.maps
+    value = x if hidden is None else _twin(hidden)(x)
+    outputs = {
+        tensor.name: layers.Reshape(leaf.shape, name=f"{dense.name}_leaf")(_twin(dense)(value))
+        for dense, (tensor, leaf) in zip(
+            maps, zip(signature.state_inputs.values(), signature.leaves.values(), strict=True), strict=True
+        )
+    }
+    model = keras.Model({observed.name: x}, outputs, name="initial_state")
+    for layer in filter(None, (hidden, *maps)):
+        model.get_layer(layer.name).set_weights(layer.get_weights())
+    return model
+
+
+def _twin(layer: Any) -> Any:
+    return type(layer).from_config(layer.get_config())
+
+
+class _Slot(keras.Layer):
+    """Holds the place of a layer in the copy of a graph, and calls `lay` in its stead once the graph is laid."""
+
+    def __init__(self, layer: Any, lay: Callable[..., Any]) -> None:
+        super().__init__(name=layer.name)
+        self.layer, self.lay, self.laying = layer, lay, False
+        self.supports_masking = True
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.lay(self.layer, *args, **kwargs) if self.laying else super().__call__(*args, **kwargs)
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        return self.layer(*args, **kwargs)
+
+
+class _Graph:
+    """The graph of a network, laid again with the state as inputs and outputs."""
+
+    def __init__(self, signature: Signature) -> None:
+        self.signature = signature
+        self.leaves: dict[str, Any] = {}
+        self.finals: dict[str, Any] = {}
+        self.copies: list[tuple[Any, Any]] = []
+        self._copied: dict[str, Any] = {}
+        self._calls: dict[str, int] = {}
+
+    def input(self, tensor: Tensor) -> Any:
+        """Return an input of the plain network."""
+        shape = tensor.sizes(None, None)
+        return keras.Input(shape[1:], batch_size=shape[0], dtype=tensor.dtype, name=tensor.name)
+
+    def lay(self, net: Any, prefix: str, x: Any) -> Any:
+        """Lay the graph of a network on `x`, and return its outputs."""
+        if isinstance(net, keras.Sequential):
+            for layer in net.layers:
+                x = self._call(prefix, layer, x)
+            return x
+        slots: list[_Slot] = []
+
+        def hold(layer: Any) -> Any:
+            slots.append(_Slot(layer, lambda layer, *args, **kwargs: self._call(prefix, layer, *args, **kwargs)))
+            return slots[-1]
+
+        graph = keras.models.clone_model(net, clone_function=hold)
+        for slot in slots:
+            slot.laying = True
+        return graph.call(x)
+
+    def _call(self, prefix: str, layer: Any, *args: Any, **kwargs: Any) -> Any:
+        path = f"{prefix}{layer.name}"
+        if is_container(layer):
+            return self.lay(layer, f"{path}/", *args)
+        port = find_port(layer, self._carries(path, layer))
+        if port is None:
+            changes = {"stateful": False} if runs_backward(layer) else {}
+            return self._copy(path, layer, **changes)(*args, **kwargs)
+        if isinstance(port, BidirectionalPort):
+            return self._call_bidirectional(path, layer, *args)
+        if type(port) not in (RecurrentPort, BackwardPort):
+            raise ExportError(
+                f'format="keras" is made of stock layers. Received: layer `{layer.name}`, whose memory is carried by '
+                f"{type(port).__name__}. Use another format."
+            )
+        y, *final = self._call_recurrent(path, self._entered(path), layer, *args)
+        return (y, *final) if layer.return_state else y
+
+    def _carries(self, path: str, layer: Any) -> bool:
+        """Whether a layer that runs backward is carried: the model then has leaves of it."""
+        return runs_backward(layer) and any(name.startswith(f"{path}/") for name in self.signature.leaves)
+
+    def _copy(self, path: str, layer: Any, **changes: Any) -> Any:
+        """Return the copy of a layer, the same one for each of its uses."""
+        if path not in self._copied:
+            changes.setdefault("name", path.replace("/", "_"))
+            self._copied[path] = type(layer).from_config({**layer.get_config(), **changes})
+            self.copies.append((layer, self._copied[path]))
+        return self._copied[path]
+
+    def _entered(self, path: str) -> str:
+        """Name one use of a layer as the state scope does: each has a memory of its own."""
+        count = self._calls[path] = self._calls.get(path, -1) + 1
+        return path if count == 0 else f"{path}/call_{count}"
+
+    def _call_recurrent(self, path: str, prefix: str, layer: Any, x: Any) -> Any:
+        names = [f"{prefix}/{name}" for name in leaf_names(layer)]
+        self.leaves |= {name: self.input(self.signature.state_inputs[name]) for name in names}
+        structure = layer.get_initial_state(batch_size=1)
+        given = tree.pack_sequence_as(structure, [self.leaves[name] for name in names])
+        y, *final = self._copy(path, layer, return_state=True, stateful=False)(x, initial_state=given)
+        self.finals.update(zip(names, tree.flatten(final), strict=True))
+        return (y, *final)
+
+    def _call_bidirectional(self, path: str, layer: Any, x: Any) -> Any:
+        prefix = self._entered(path)
+        y = self._call_recurrent(f"{path}/forward", f"{prefix}/forward", layer.forward_layer, x)[0]
+        if self._carries(f"{prefix}/backward", layer.backward_layer):
+            other = self._call_recurrent(f"{path}/backward", f"{prefix}/backward", layer.backward_layer, x)[0]
+        else:
+            other = self._copy(f"{path}/backward", layer.backward_layer, stateful=False)(x)
+        if layer.return_sequences:
+            other = keras.ops.flip(other, axis=1)
+        if layer.merge_mode is None:
+            return [y, other]
+        return _MERGES[layer.merge_mode](name=f"{prefix}_merge".replace("/", "_"))([y, other])

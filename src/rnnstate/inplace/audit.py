@@ -1,0 +1,168 @@
+"""`audit`: what a model does with its state on this backend, before it surprises anyone."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import keras
+import numpy as np
+
+from rnnstate.inplace.discover import StatefulLayer, is_ignored, keeps_state, recurrent_layers, stateful_layers
+from rnnstate.inplace.repair import CarryingLayer
+from rnnstate.network.clone import walk
+from rnnstate.ports.fast_path import slow_because
+from rnnstate.ports.protocol import runs_backward
+
+LEVELS = ("error", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a user of a model should know about its state.
+
+    Args:
+        code: Short name of the kind of finding, such as `not-carried`.
+        level: `"error"`: results are wrong or training fails; `"warning"`: a trap; `"note"`: how it works.
+        layer: Path of the layer.
+        message: What happens.
+        hint: What to do.
+    """
+
+    code: str
+    level: str
+    layer: str
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return " ".join(
+            part for part in (f"{self.level} [{self.code}] `{self.layer}`:", self.message, self.hint) if part
+        )
+
+
+def audit(model: Any) -> list[Finding]:
+    """Report what a model does with its recurrent state on the active backend.
+
+    Args:
+        model: Any Keras model: with stock stateful layers, repaired, a `StatefulModel`, or without state.
+
+    Returns:
+        Findings, errors first. Their codes are `not-carried`, `rebound`, `training-crashes`, `backward-carried`,
+        `backward-fresh`, `reference-kernel`, `frozen-batch`, `not-saved`, `shared-with-evaluate`,
+        `time-distributed`, `fresh`.
+
+    Example:
+
+    >>> net = keras.Sequential([keras.Input((None, 2)), keras.layers.LSTM(3, name="lstm")])
+    >>> [finding.code for finding in audit(net)]
+    ['fresh']
+    """
+    findings = [*_time_distributed(model)]
+    if hasattr(model, "state_spec"):
+        findings += _of_stateful_model(model)
+    else:
+        layers = list(recurrent_layers(model))
+        findings += [_fresh(path) for path, layer in layers if not keeps_state(layer)]
+        if any(keeps_state(layer) for _, layer in layers):
+            for layer in stateful_layers(model):
+                findings += _of_stateful_layer(model, layer)
+    return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
+
+
+def _of_stateful_model(model: Any) -> Iterator[Finding]:
+    for path, layer in recurrent_layers(model.net):
+        if runs_backward(layer) or isinstance(layer, keras.layers.Bidirectional):
+            yield _backward_carried(path) if model.carry_backward else _backward_fresh(path)
+        reason = _reference_because(model, layer)
+        if reason is not None:
+            message = f"It runs in Keras' own loop, which is slower than a fast one: {reason}."
+            yield Finding("reference-kernel", "note", path, message)
+
+
+def _reference_because(model: Any, layer: Any) -> str | None:
+    if model.kernels == "reference":
+        return 'the model was made with `kernels="reference"`'
+    if isinstance(layer, keras.layers.Bidirectional):
+        return slow_because(layer.forward_layer)
+    return slow_because(layer)
+
+
+def _of_stateful_layer(model: Any, found: StatefulLayer) -> Iterator[Finding]:
+    path, layer = found.path, found.layer
+    for message in found.rebound:
+        yield Finding("rebound", "error", path, message)
+    repaired = isinstance(layer, CarryingLayer)
+    if not repaired:
+        yield from _of_stock_layer(model, found)
+    elif isinstance(layer.layer, keras.layers.Bidirectional):
+        yield _backward_fresh(path)
+    batch_size = found.initial[0].shape[0]
+    message = f"The batch size is frozen at {batch_size}: another one fails, or is broadcast in silence."
+    yield Finding("frozen-batch", "warning", path, message, "`rnnstate.StatefulModel` takes any batch size.")
+    message = "`evaluate`, `predict` and validation move the state that `fit` goes on from."
+    yield Finding("shared-with-evaluate", "warning", path, message, "`rnnstate.StatefulModel` keeps them apart.")
+
+
+def _of_stock_layer(model: Any, found: StatefulLayer) -> Iterator[Finding]:
+    path, layer = found.path, found.layer
+    if any(is_ignored(model, variable) for variable in found.variables.values()):
+        message = (
+            "Nothing is carried in `fit`, `evaluate` and `predict` on JAX: the state is compiled in as a constant."
+        )
+        yield Finding("not-carried", "error", path, message, "Use `rnnstate.repair(model)`.")
+    if keras.config.backend() == "torch" and _takes_fast_path(layer) and stateful_training_crashes():
+        message = "Training fails on PyTorch: the layer overwrites its state while gradients need it."
+        yield Finding("training-crashes", "error", path, message, "Use `rnnstate.repair(model)`.")
+    if isinstance(layer, keras.layers.Bidirectional) or runs_backward(layer):
+        message = "The backward direction is carried, from a window's first step to the next window's last one."
+        yield Finding("backward-carried", "warning", path, message, "`rnnstate.repair(model)` starts it fresh.")
+    message = "The state is not saved: a loaded model starts from zeros."
+    yield Finding("not-saved", "warning", path, message, "`rnnstate.repair(model)` and `StatefulModel` save it.")
+
+
+def _takes_fast_path(layer: Any) -> bool:
+    inner = getattr(layer, "forward_layer", layer)
+    fast = isinstance(inner, (keras.layers.LSTM, keras.layers.GRU))
+    return fast and getattr(inner, "use_cudnn", "auto") is not False
+
+
+@cache
+def stateful_training_crashes() -> bool:
+    """Try it: train one tiny stateful LSTM for one step. Keras releases differ."""
+    tiny = keras.Sequential([keras.Input(batch_shape=(1, 2, 1)), keras.layers.LSTM(1, stateful=True)])
+    tiny.compile("sgd", "mse")
+    try:
+        for _ in range(2):
+            tiny.train_on_batch(np.ones((1, 2, 1)), np.ones((1, 1)))
+    except RuntimeError:
+        return True
+    return False
+
+
+def _backward_fresh(path: str) -> Finding:
+    message = "The backward direction starts fresh in each window; only a forward direction can be carried."
+    return Finding("backward-fresh", "note", path, message)
+
+
+def _backward_carried(path: str) -> Finding:
+    message = (
+        "The backward direction is carried as asked, from a window's first step to the next window's last one: outputs "
+        "are not those of a pass over the whole sequence, and depend on where windows are cut."
+    )
+    return Finding("backward-carried", "note", path, message, "Leave out `carry_backward` to start it fresh.")
+
+
+def _fresh(path: str) -> Finding:
+    message = "Each call starts from the initial state; nothing is carried."
+    return Finding("fresh", "note", path, message, "To carry, wrap the network: `rnnstate.StatefulModel(net)`.")
+
+
+def _time_distributed(model: Any) -> Iterator[Finding]:
+    if keras.config.backend() != "tensorflow":
+        return
+    for path, layer in walk(getattr(model, "net", model)):
+        if isinstance(layer, keras.layers.TimeDistributed):
+            message = "On TensorFlow it returns wrong shapes once a second window length is used."
+            hint = "A `Dense` layer needs no `TimeDistributed`: it works on the last axis."
+            yield Finding("time-distributed", "warning", path, message, hint)

@@ -1,0 +1,6 @@
+"""What a user wants to know about states.
+
+| file | idea |
+|---|---|
+| `staleness` | measures how far carried states are from the states that the current weights would give |
+"""

@@ -1,0 +1,10 @@
+"""Loops over the steps of a window: the definition, and one fast loop per backend that is tested against it.
+
+| file | idea |
+|---|---|
+| `definition` | `Loop`, and the plain loop that defines the result |
+| `cells` | the arithmetic of one step of LSTM, GRU and SimpleRNN |
+| `scanned` | the shared fast loop: input products outside, recurrent products inside |
+| `jax`, `torch`, `tensorflow` | the scan of each backend |
+| `products_jax`, `segments_torch` | helpers of one backend |
+"""

@@ -1,0 +1,42 @@
+"""JAX: products with all steps of a window at once, as matrices of two axes, in an order that XLA need not transpose."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rnnstate.kernels.loops.definition import Array
+
+
+@jax.custom_vjp
+def project(x: Array, kernel: Array) -> Array:
+    """Return `x @ kernel`, for `(..., features)` and `(features, columns)`.
+
+    The way back is JAX's own, but for the order of the axes: with that of JAX, XLA lays the gradient of all steps out anew,
+    and multiplies it by columns, which takes several times as long.
+    """
+    return _multiply(x, kernel, axis=0)
+
+
+def _way_back(saved: tuple[Array, Array], d: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    return _multiply(d, kernel, axis=1), over_steps(x, d)
+
+
+project.defvjp(lambda x, kernel: (project(x, kernel), (x, kernel)), _way_back)
+
+
+def over_steps(left: Array, right: Array) -> Array:
+    """Return the sum over rows and steps of the products of each with each, which is the gradient of a kernel."""
+    return _dot(left, right, axes=(0, 0))
+
+
+def _multiply(rows: Array, matrix: Array, axis: int) -> Array:
+    """Multiply the rows of all steps by a matrix, along one of its axes."""
+    return _dot(rows, matrix, axes=(1, axis)).reshape(*rows.shape[:-1], matrix.shape[1 - axis])
+
+
+def _dot(left: Array, right: Array, axes: tuple[int, int]) -> Any:
+    left, right = (array.reshape(-1, array.shape[-1]) for array in (left, right))
+    dtype = jnp.result_type(left, right)
+    return jax.lax.dot_general(left.astype(dtype), right.astype(dtype), (((axes[0],), (axes[1],)), ((), ())))

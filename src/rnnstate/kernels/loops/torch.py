@@ -1,0 +1,135 @@
+"""PyTorch: its native recurrent operators, on the CPU and on CUDA; with masks and resets, on segments of the rows.
+
+They know neither dropout of h, nor dropout for each gate, nor a GRU whose reset gate acts before the product: the hoisted
+loop runs there, step by step, differentiated by PyTorch.
+"""
+
+from itertools import groupby
+from typing import Any
+
+import torch
+from keras import tree
+
+from rnnstate.kernels.loops.definition import Array, Leaves, Loop
+from rnnstate.kernels.loops.scanned import Inputs, forward, hoisted_loop
+from rnnstate.kernels.loops.segments_torch import cut
+
+_OPERATORS = {"lstm": torch.lstm, "gru": torch.gru, "rnn": torch.rnn_tanh}
+_STEPS = {"lstm": torch.lstm_cell, "gru": torch.gru_cell, "rnn": torch.rnn_tanh_cell}
+_FEW = 8  # with flags, so many steps are run one by one sooner than they are cut into segments
+
+
+def has_loop(kind: str, flags: bool, dropout: int, recurrent_dropout: int) -> bool:
+    """Tell whether this loop is faster than Keras' own, in Python: it always is."""
+    return True
+
+
+def no_loop_because(kind: str) -> str | None:
+    """Say why this backend has no fast loop for a kind of layer: it has one for each."""
+    return None
+
+
+def recurrent_loop(loop: Loop) -> tuple[Array, Leaves]:
+    """Run a loop."""
+    if loop.kind not in _OPERATORS or loop.recurrent_dropout or len(loop.dropout) > 1:
+        return hoisted_loop(loop, _step_by_step)
+    if loop.dropout:
+        loop = loop._replace(x=loop.x * loop.dropout[0][:, None], dropout=())
+    flags, steps = loop.mask is not None or loop.reset is not None, loop.x.shape[1]
+    if steps == 1 or (flags and steps <= _FEW and not torch.is_grad_enabled()):
+        return _each_step(loop)
+    if (loop.mask is None or bool(loop.mask.all())) and (loop.reset is None or not bool(loop.reset.any())):
+        return _native(loop.kind, loop.x, loop.state, _weights(loop))
+    return _segmented(loop)
+
+
+def _native(kind: str, x: Array, state: Leaves, weights: list[Array], batch_first: bool = True) -> tuple[Array, Leaves]:
+    """Run the operator on rows of equal length."""
+    leaves, weights = [leaf[None].contiguous() for leaf in state], [weight.contiguous() for weight in weights]
+    # has_biases, num_layers, dropout, train, bidirectional; without gradients to keep, `train` is slower
+    settings = (len(weights) > 2, 1, 0.0, torch.is_grad_enabled(), False, batch_first)
+    outputs, *final = _OPERATORS[kind](x, leaves if kind == "lstm" else leaves[0], weights, *settings)
+    return outputs, tuple(leaf[0] for leaf in final)
+
+
+def _each_step(loop: Loop) -> tuple[Array, Leaves]:
+    """Run the operator for a single step, one after the other: nothing here asks what the flags are."""
+    state, outputs, y = loop.state, [], torch.zeros_like(loop.state[0])
+    weights = _weights(loop)
+    for t in range(loop.x.shape[1]):
+        before = state if loop.reset is None else _where(loop.reset[:, t], loop.initial or loop.state, state)
+        after = _STEPS[loop.kind](loop.x[:, t], before if loop.kind == "lstm" else before[0], *weights)
+        state = after if loop.kind == "lstm" else (after,)
+        (y,) = state[:1] if loop.mask is None else _where(loop.mask[:, t], state[:1], (y,))
+        state = state if loop.mask is None else _where(loop.mask[:, t], state, before)
+        outputs.append(y)
+    return torch.stack(outputs, dim=1), state
+
+
+def _where(rows: Array, ones: Leaves, others: Leaves) -> Leaves:
+    return tuple(torch.where(rows[:, None], one, other) for one, other in zip(ones, others, strict=True))
+
+
+def _segmented(loop: Loop) -> tuple[Array, Leaves]:
+    """Run the segments between resets as rows of their own, without the masked steps."""
+    batch, time, features = loop.x.shape
+    mask = torch.ones((batch, time), dtype=torch.bool, device=loop.x.device) if loop.mask is None else loop.mask
+    segments = cut(mask, loop.reset)
+    starts = tuple(
+        torch.where(segments.begun[:, None], leaf[segments.row], start[segments.row])
+        for leaf, start in zip(loop.state, loop.initial or loop.state, strict=True)
+    )
+    if not len(segments.steps):  # the weights still get a gradient, of zeros
+        outputs = torch.where(mask[:, :, None], _native(loop.kind, loop.x, loop.state, _weights(loop))[0], 0.0)
+        return outputs, tuple(start[segments.last] for start in starts)
+    x = loop.x.reshape(batch * time, features)[segments.steps]
+    outputs, ends = _blocks(loop, x, tuple(start[segments.order] for start in starts), segments.batch_sizes)
+    final = [start.index_copy(0, segments.order, end)[segments.last] for start, end in zip(starts, ends, strict=True)]
+    held = outputs[segments.held.clamp(min=0)]
+    return torch.where(segments.held[:, :, None] >= 0, held, 0.0), tuple(final)
+
+
+def _blocks(loop: Loop, steps: Array, state: Leaves, batch_sizes: list[int]) -> tuple[Array, Leaves]:
+    """Run packed steps `(steps, features)`: as long as no row ends, they are a block of rows of equal length.
+
+    The operators' own packed form gives the same and takes two to four times as long.
+    """
+    weights, done, outputs, ended = _weights(loop), 0, [], []
+    for rows, times in [(rows, len(list(same))) for rows, same in groupby(batch_sizes)]:
+        ended.append(tuple(leaf[rows:] for leaf in state))
+        x = steps[done : done + rows * times].reshape(times, rows, -1)
+        y, state = _native(loop.kind, x, tuple(leaf[:rows] for leaf in state), weights, batch_first=False)
+        outputs.append(y.flatten(0, 1))
+        done += rows * times
+    return torch.cat(outputs), tuple(map(torch.cat, zip(state, *ended[::-1], strict=True)))
+
+
+def _weights(loop: Loop) -> list[Array]:
+    """Return the weights in PyTorch's layout: transposed, with a bias for each product, and the GRU's gates as r, z, n."""
+    kernels = [_reordered(loop.kind, kernel.T) for kernel in (loop.kernel, loop.recurrent)]
+    if loop.bias is None:
+        return kernels
+    pair = loop.bias if loop.kind == "gru" else (loop.bias, torch.zeros_like(loop.bias))
+    return [*kernels, *(_reordered(loop.kind, bias) for bias in pair)]
+
+
+def _reordered(kind: str, gates: Array) -> Array:
+    if kind != "gru":
+        return gates
+    z, r, new = gates.chunk(3)
+    return torch.cat([r, z, new])
+
+
+def _step_by_step(kind: str, inputs: Inputs) -> tuple[Array, Leaves]:
+    final, (states, _) = forward(kind, inputs, _scan, save=False)
+    return states[0], final
+
+
+def _scan(step: Any, carry: Any, given: Any, reverse: bool) -> Any:
+    """Scan like `jax.lax.scan`, in Python."""
+    time = range(len(given[0]))
+    steps = []
+    for t in reversed(time) if reverse else time:
+        carry, made = step(carry, tree.map_structure(lambda part, t=t: None if part is None else part[t], given))
+        steps.append(made)
+    return carry, tree.map_structure(lambda *parts: torch.stack(parts), *(steps[::-1] if reverse else steps))

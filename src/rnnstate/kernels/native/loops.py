@@ -1,0 +1,247 @@
+"""JAX on the CPU: the native loops in the place of XLA's, where Numba is installed.
+
+XLA runs a loop as some dozen small operations a step, about 2 us each. Compiled for the processor as one function, a step
+of 8 units takes half a microsecond, and the cores share the rows of a batch.
+"""
+
+import importlib.util
+import sys
+import warnings
+from functools import cache, partial
+from types import ModuleType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+
+from rnnstate.kernels.loops.definition import GATES, Array, Leaves, Loop, biases, product
+from rnnstate.kernels.loops.products_jax import over_steps, project
+from rnnstate.kernels.loops.scanned import Inputs, backward, forward, held
+
+_NATIVE = {"lstm": 0, "gru": 1, "rnn": 2}
+_KEEPS = ("lstm", "gru")
+
+
+def has_native_loop(loop: Loop) -> bool:
+    """Tell whether a loop can run as native code."""
+    return (
+        loop.kind in _NATIVE
+        and not loop.recurrent_dropout
+        and loop.x.dtype == jnp.float32
+        and jax.default_backend() == "cpu"
+        and keras.distribution.distribution() is None
+        and has_compiler()
+    )
+
+
+@cache
+def has_compiler() -> bool:
+    """Tell whether there is native code to be had: Numba on a POSIX system. What Numba does not get to work is a warning."""
+    if sys.platform not in ("linux", "darwin") or importlib.util.find_spec("numba") is None:
+        return False
+    try:
+        _native_code()
+    except Exception as error:
+        warnings.warn(
+            f"The native loops cannot be compiled, so those of XLA run, which are slower. Received: {error!r}. "
+            "Install a version of Numba for this NumPy and this processor, or none.",
+            stacklevel=2,
+        )
+        return False
+    return True
+
+
+def native_loop(loop: Loop) -> tuple[Array, Leaves]:
+    """Run a loop."""
+    loop, (bias, recurrent_bias) = in_shape(loop), biases(loop)
+    inputs = Inputs(
+        bias,
+        loop.recurrent,
+        recurrent_bias if loop.kind == "gru" and loop.bias is not None else None,
+        loop.state,
+        None if loop.reset is None else loop.initial or loop.state,
+        loop.mask,
+        loop.reset,
+        (),
+    )
+    x = loop.x * loop.dropout[0][:, None] if len(loop.dropout) == 1 else loop.x
+    if len(loop.dropout) > 1:
+        projected = (
+            product(tuple(factor[:, None] for factor in loop.dropout), x, loop.kernel, GATES[loop.kind], project) + bias
+        )
+        outputs, final = _run(loop.kind, inputs._replace(projected=projected))
+    else:
+        outputs, final = (_step if x.shape[1] == 1 else _project_and_run)(loop.kind, x, loop.kernel, inputs)
+    return held(loop, outputs), final
+
+
+def in_shape(loop: Loop) -> Loop:
+    """Return a loop whose arrays have exactly the shapes and dtypes that native code reads without a look at them."""
+    (batch, time, features), units = loop.x.shape, loop.recurrent.shape[0]
+    width = GATES[loop.kind] * units
+
+    def leaves(given: Leaves | None) -> Any:
+        return given and tuple(jnp.broadcast_to(leaf, (batch, units)).astype(loop.x.dtype) for leaf in given)
+
+    def flags(given: Array | None) -> Any:
+        return None if given is None else jnp.broadcast_to(given, (batch, time)).astype(bool)
+
+    return loop._replace(
+        kernel=jnp.broadcast_to(loop.kernel, (features, width)),
+        recurrent=jnp.broadcast_to(loop.recurrent, (units, width)),
+        state=leaves(loop.state),
+        initial=leaves(loop.initial),
+        mask=flags(loop.mask),
+        reset=flags(loop.reset),
+    )
+
+
+def _project_and_run(kind: str, x: Array, kernel: Array, inputs: Inputs) -> tuple[Array, Leaves]:
+    outputs, final = _run(kind, inputs._replace(projected=project(x, kernel) + inputs.projected))
+    return outputs, final
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _step(kind: str, x: Array, kernel: Array, inputs: Inputs) -> tuple[Array, Leaves]:
+    """Run a window of one step, input and all, in the native code.
+
+    JAX runs a program of a thousand multiplications and more in another thread, which takes longer than a step of one row;
+    it knows nothing of those in the native code.
+    """
+    biases = jnp.broadcast_to(inputs.projected, (*x.shape[:2], kernel.shape[1])).astype(x.dtype)
+    _, outputs, _, final = _call_forward(kind, inputs._replace(projected=biases), x, kernel)
+    return outputs, final
+
+
+def _step_and_way_back(kind: str, *given: Any) -> Any:
+    return jax.vjp(partial(_project_and_run, kind), *given)
+
+
+_step.defvjp(_step_and_way_back, lambda kind, way_back, gradients: way_back(gradients))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _run(kind: str, inputs: Inputs) -> tuple[Array, Leaves]:
+    _, outputs, _, final = _forward(kind, inputs)
+    return outputs, final
+
+
+def _save(kind: str, inputs: Inputs) -> Any:
+    gates, outputs, kept, final = _forward(kind, inputs)
+    return (outputs, final), (inputs._replace(projected=None), outputs, gates, kept)
+
+
+def _back(kind: str, saved: Any, gradients: Any) -> tuple[Inputs]:
+    return (_gradients(kind, saved, gradients),)
+
+
+_run.defvjp(_save, _back)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _forward(kind: str, inputs: Inputs) -> tuple[Array, Array, Array, Leaves]:
+    """Return the gates, h, what the way back needs beside them, and the final leaves."""
+    return _call_forward(kind, inputs, _none(3), _none(2))
+
+
+def _call_forward(kind: str, inputs: Inputs, x: Array, kernel: Array) -> tuple[Array, Array, Array, Leaves]:
+    batch, time, width = inputs.projected.shape
+    units, leaves = inputs.recurrent.shape[0], len(inputs.state)
+    bias = _none(1) if inputs.bias is None else inputs.bias
+    arrays = [*_common(inputs), inputs.recurrent, bias, x, kernel]
+    shapes = [(batch, time, units), (batch, time, units * (kind in _KEEPS)), (leaves, batch, units), (batch, 1, width)]
+    gates, outputs, kept, final, _ = _call(kind, False, arrays, [inputs.projected], shapes)
+    return gates, outputs, kept, tuple(final)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _gradients(kind: str, saved: Any, gradients: Any) -> Inputs:
+    inputs, outputs, gates, kept = saved
+    d_outputs, d_final = gradients
+    batch, _, units = outputs.shape
+    leaves = (len(inputs.state), batch, units)
+    arrays = [*_common(inputs), inputs.recurrent.T, d_outputs, jnp.stack(d_final), outputs]
+    shapes = [leaves, leaves, (batch, 1, inputs.recurrent.shape[1])]
+    d_x, d_kept, d_state, d_initial, _ = _call(kind, True, arrays, [gates, kept], shapes)
+    d_h = jnp.concatenate([d_x[..., : 2 * units], d_kept], axis=-1) if kind == "gru" else d_x
+    d_recurrent = over_steps(_h_before(inputs, outputs), d_h)
+    d_bias = None if inputs.bias is None else jnp.sum(d_h, axis=(0, 1))
+    d_initial = None if inputs.initial is None else tuple(d_initial)
+    return Inputs(d_x, d_recurrent, d_bias, tuple(d_state), d_initial, None, None, ())
+
+
+def _h_before(inputs: Inputs, outputs: Array) -> Array:
+    before = jnp.concatenate([inputs.state[0][:, None], outputs[:, :-1]], axis=1)
+    if inputs.reset is None or inputs.initial is None:
+        return before
+    return jnp.where(inputs.reset[..., None], inputs.initial[0][:, None], before)
+
+
+# A gradient of a gradient goes through both ways once more: as XLA can, through the hoisted loops, which give the same.
+
+
+def _forward_by_xla(kind: str, inputs: Inputs) -> tuple[Array, Array, Array, Leaves]:
+    final, (states, gates) = forward(kind, _by_time(inputs), scan, save=True)
+    if kind == "rnn":
+        return inputs.projected, _swapped(states[0]), jnp.zeros((*inputs.projected.shape[:2], 0)), final
+    kept = states[1] if kind == "lstm" else gates[3]
+    return _swapped(jnp.concatenate(gates[: GATES[kind]], axis=-1)), _swapped(states[0]), _swapped(kept), final
+
+
+def _gradients_by_xla(kind: str, saved: Any, gradients: Any) -> Inputs:
+    inputs, outputs, gates, kept = saved
+    parts = tuple(jnp.split(_swapped(gates), GATES[kind], axis=-1))
+    parts = {"lstm": (*parts, jnp.tanh(_swapped(kept))), "gru": (*parts, _swapped(kept)), "rnn": ()}[kind]
+    states = (_swapped(outputs), _swapped(kept)) if kind == "lstm" else (_swapped(outputs),)
+    d_outputs, d_final = gradients
+    found = backward(kind, (_by_time(inputs), states, parts), (_swapped(d_outputs), d_final), scan)
+    return found._replace(projected=_swapped(found.projected))
+
+
+def scan(step: Any, carry: Any, given: Any, reverse: bool) -> Any:
+    """Scan as the hoisted loops want it."""
+    return jax.lax.scan(step, carry, given, reverse=reverse)
+
+
+def _by_time(inputs: Inputs) -> Inputs:
+    mask, reset = (None if flag is None else _swapped(flag)[:, :, None] for flag in (inputs.mask, inputs.reset))
+    projected = None if inputs.projected is None else _swapped(inputs.projected)
+    return inputs._replace(projected=projected, mask=mask, reset=reset)
+
+
+def _swapped(array: Array) -> Array:
+    return jnp.swapaxes(array, 0, 1)
+
+
+_forward.defvjp(
+    lambda kind, inputs: (_forward(kind, inputs), inputs),
+    lambda kind, inputs, higher: jax.vjp(partial(_forward_by_xla, kind), inputs)[1](higher),
+)
+_gradients.defvjp(
+    lambda kind, saved, gradients: (_gradients(kind, saved, gradients), (saved, gradients)),
+    lambda kind, given, higher: jax.vjp(partial(_gradients_by_xla, kind), *given)[1](higher),
+)
+
+
+def _common(inputs: Inputs) -> list[Array]:
+    """Return what both ways get: the leaves to start from, those of resets, and the flags."""
+    initial = _none(3) if inputs.initial is None else jnp.stack(inputs.initial)
+    flags = (_none(2, bool) if flag is None else flag for flag in (inputs.mask, inputs.reset))
+    return [jnp.stack(inputs.state), initial, *flags]
+
+
+def _none(axes: int, dtype: Any = jnp.float32) -> Array:
+    return jnp.zeros((0,) * axes, dtype)
+
+
+def _call(kind: str, back: bool, arrays: list[Array], overwritten: list[Array], shapes: Any) -> Any:
+    settings = np.array([_NATIVE[kind], back], np.int32)
+    results = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    return _native_code().call_rows(settings, arrays, overwritten, results)
+
+
+@cache
+def _native_code() -> ModuleType:
+    return importlib.import_module("rnnstate.kernels.native.xla_call")

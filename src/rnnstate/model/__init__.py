@@ -1,0 +1,10 @@
+"""`StatefulModel`, and where it keeps states between batches.
+
+| file | idea |
+|---|---|
+| `stateful_model` | the public class: `step`, `fit`, `evaluate`, `predict` |
+| `bank` | one row of state per sequence, as non-trainable weights |
+| `carry` | what happens inside the compiled step: gather, reset, detach, run, scatter |
+| `by_key` | `model.states`: read, write and reset states by the keys of sequences |
+| `rollout` | `trace` and `rollout` |
+"""

@@ -1,0 +1,100 @@
+"""The bank: one row per sequence of every leaf, as variables that a compiled training step reads and writes.
+
+Row 0 is a spare row for the empty rows of a batch. The number of rows is a power of two, so that another dataset seldom
+changes the shape of a variable, and with it the compiled step.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from rnnstate.kernels import kernels
+from rnnstate.state.spec import LeafSpec, StateSpec
+from rnnstate.state.state import Array, State, to_numpy
+
+_FLAG = LeafSpec((), "float32")
+# The next window starts from a row that is GIVEN even if it is a sequence's first; from one that is CARRIED unless it is
+# the first; and from the initial state instead of one that is FRESH.
+GIVEN, CARRIED, FRESH = 1.0, 0.0, -1.0
+
+
+class Bank:
+    """Rows of state, addressed by slot.
+
+    Args:
+        spec: The leaves that each row has.
+        name: Prefix of the names of its variables.
+    """
+
+    def __init__(self, spec: StateSpec, name: str) -> None:
+        self._spec = spec
+        self._name = name
+        self.capacity = 2
+        self.leaves = {leaf: self._variable(leaf, leaf_spec) for leaf, leaf_spec in spec.items()}
+        # What the next window makes of the row, see GIVEN, CARRIED and FRESH.
+        self.flags = self._variable("flags", _FLAG)
+
+    def _variable(self, leaf: str, spec: LeafSpec, values: np.ndarray | None = None) -> Any:
+        rows = np.zeros((self.capacity, *spec.shape), "float32" if spec.dtype == "bfloat16" else spec.dtype)
+        if values is not None:
+            rows[: len(values)] = values
+        # autocast=False: under mixed precision PyTorch would write into a copy that is thrown away.
+        return keras.Variable(
+            rows, dtype=spec.dtype, trainable=False, autocast=False, name=f"{self._name}_{leaf.replace('/', '_')}"
+        )
+
+    @property
+    def variables(self) -> list[Any]:
+        """The variables of the bank, in the order of the spec."""
+        return [*self.leaves.values(), self.flags]
+
+    def reserve(self, rows: int) -> bool:
+        """Make room for slots 1 to `rows`, keeping what is there.
+
+        Returns:
+            True if the variables were replaced by larger ones.
+        """
+        if rows < self.capacity:
+            return False
+        self.capacity = 1 << rows.bit_length()
+        self.leaves = {leaf: self._variable(leaf, self._spec[leaf], to_numpy(v)) for leaf, v in self.leaves.items()}
+        self.flags = self._variable("flags", _FLAG, to_numpy(self.flags))
+        return True
+
+    def take(self, slots: Array) -> State:
+        """Return the rows at `slots`, `(batch,)`, detached."""
+        rows = [ops.stop_gradient(kernels().take_rows(variable, slots)) for variable in self.leaves.values()]
+        return State.unchecked(self.leaves, rows)
+
+    def starts_fresh(self, slots: Array, first: Array) -> Array:
+        """Return a boolean `(batch,)`: which rows start from the initial state, given which are a sequence's first."""
+        flags = kernels().take_rows(self.flags, slots)
+        return ops.logical_or(flags < 0, ops.logical_and(first, flags <= 0))
+
+    def put(self, slots: Array, state: State, fresh: Array | None = None) -> None:
+        """Write the rows of `state` at `slots`; they count as carried, not as given, and as fresh where `fresh` is true."""
+        for leaf, variable in self.leaves.items():
+            kernels().put_rows(variable, slots, state[leaf])
+        # What is written depends on what is there, in a way that changes nothing: if not, XLA copies all flags at each
+        # step, so that they could be written before they are read.
+        there = kernels().take_rows(self.flags, slots)
+        flags = ops.where(there > GIVEN, there, CARRIED)
+        kernels().put_rows(self.flags, slots, flags if fresh is None else ops.where(fresh, FRESH, flags))
+
+    def read(self, slots: np.ndarray) -> State:
+        """Return the rows at `slots` as NumPy arrays."""
+        return State({leaf: to_numpy(variable)[slots] for leaf, variable in self.leaves.items()})
+
+    def write(self, slots: np.ndarray, state: State, flag: float) -> None:
+        """Write rows from the host, as `GIVEN`, `CARRIED` or `FRESH`; leaves that `state` lacks stay as they are."""
+        index = ops.convert_to_tensor(slots, dtype="int32")
+        for leaf, rows in state.items():
+            value = ops.convert_to_tensor(rows, dtype=self._spec[leaf].dtype)
+            kernels().put_rows(self.leaves[leaf], index, value)
+        kernels().put_rows(self.flags, index, ops.full((len(slots),), flag, dtype=_FLAG.dtype))
+
+    def clear_flags(self) -> None:
+        """Let every first window start from the initial state again."""
+        self.flags.assign(ops.full((self.capacity,), CARRIED, dtype=_FLAG.dtype))

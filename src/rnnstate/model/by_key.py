@@ -1,0 +1,186 @@
+"""Where each sequence stands: the rows of the training bank by key."""
+
+import json
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rnnstate.errors import DataError, SpecMismatchError, StateStructureError, UnknownKeyError
+from rnnstate.messages import quoted
+from rnnstate.model.bank import CARRIED, FRESH, GIVEN, Bank
+from rnnstate.state.checks import checked
+from rnnstate.state.spec import StateSpec
+from rnnstate.state.state import Array, State, to_numpy
+
+Key = Hashable
+
+
+class States:
+    """The state in which each sequence's last training window ended; `model.states`.
+
+    `read`, `write` and `reset` may be called at any time, from callbacks too. What `write` gives is where the key's next
+    window starts, even if that window is the sequence's first. `evaluate` and `predict` neither see nor change these rows.
+
+    Args:
+        spec: The leaves of the model.
+        initial: Returns the initial state of a number of rows.
+        before: Called before each access, to bring variables up to date.
+        replaced: Called after the variables of the bank were replaced by larger ones.
+    """
+
+    def __init__(
+        self,
+        spec: StateSpec,
+        initial: Callable[[int], State],
+        before: Callable[[], None],
+        replaced: Callable[[], None],
+    ) -> None:
+        self.bank = Bank(spec, "train")
+        self._spec, self._initial, self._before, self._replaced = spec, initial, before, replaced
+        self._slots: dict[Key, int] = {}
+        self._last: tuple[tuple[Key, ...], np.ndarray] = (), np.zeros(0, np.int32)  # what `reserve` found
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """Keys of all sequences that were trained on or written, in the order in which they came."""
+        return tuple(self._slots)
+
+    def __len__(self) -> int:
+        return len(self._slots)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._slots
+
+    def __repr__(self) -> str:
+        return f"States({len(self)} keys; leaves {quoted(self._spec, 6)})"
+
+    def read(self, keys: Iterable[Key] | Key | None = None) -> State:
+        """Return where the given sequences stand.
+
+        Args:
+            keys: Keys, or one key; all keys if left out.
+
+        Returns:
+            A `State` of NumPy arrays with one row per key, in the order of `keys`.
+
+        Raises:
+            UnknownKeyError: If no state is known for a key.
+        """
+        self._before()
+        return self.bank.read(self._known(keys))
+
+    def write(self, keys: Iterable[Key] | Key, state: Mapping[str, Array]) -> None:
+        """Set where the given sequences stand: all of it, or nothing if anything is wrong.
+
+        Args:
+            keys: Keys, or one key. Keys that are new are added.
+            state: Leaves `(len(keys), *shape)`; leaves left out keep their value, or the initial one for new keys.
+
+        Raises:
+            StateStructureError: If a leaf is unknown, or a key is given twice.
+            StateShapeError: If a leaf has another shape than `(len(keys), *shape)`.
+            StateValueError: If a leaf is not floating, or not finite.
+        """
+        listed = self._listed(keys)
+        if len(set(listed)) != len(listed):
+            raise StateStructureError(f"Each key must be given once. Received: {quoted(listed)}.")
+        rows = checked(self._spec, state, batch_size=len(listed), partial=True)
+        # Values of the backend's tensors can be seen on the host alone.
+        rows = checked(self._spec, rows.numpy(), batch_size=len(listed), partial=True)
+        self._before()
+        slots = self.reserve(listed)
+        self.bank.write(slots, rows, GIVEN)
+
+    def reset(self, keys: Iterable[Key] | Key | None = None) -> None:
+        """Put the given sequences, or all, back to the initial state.
+
+        Raises:
+            UnknownKeyError: If no state is known for a key.
+        """
+        self._before()
+        slots = self._known(keys)
+        if len(slots):
+            self.bank.write(slots, self._initial(len(slots)), FRESH)
+
+    def reserve(self, keys: Sequence[Key]) -> np.ndarray:
+        """Return the slots of keys; new ones get a row that holds the initial state."""
+        # Every `fit` asks for all keys of the same windows, which may be a million: slots stay what they are.
+        if keys is not self._last[0]:
+            slots = self._looked_up(keys)
+            if not isinstance(keys, tuple):
+                return slots
+            self._last = keys, slots
+        return self._last[1].copy()
+
+    def _looked_up(self, keys: Sequence[Key]) -> np.ndarray:
+        # Mapped over, not comprehended, for the same reason.
+        if not all(map(self._slots.__contains__, keys)):
+            new = [key for key in dict.fromkeys(keys) if key not in self._slots]
+            if self.bank.reserve(len(self) + len(new)):
+                self._replaced()
+            slots = np.arange(len(self) + 1, len(self) + 1 + len(new))
+            self.bank.write(slots, self._initial(len(new)), FRESH)
+            self._slots.update(zip(new, slots.tolist(), strict=True))
+        return np.fromiter(map(self._slots.__getitem__, keys), dtype=np.int32, count=len(keys))
+
+    def _listed(self, keys: Any) -> list[Key]:
+        # A key may itself be a tuple, such as (key, piece).
+        if isinstance(keys, (str, bytes, int)) or (isinstance(keys, tuple) and keys in self._slots):
+            return [keys]
+        return [key.item() if isinstance(key, np.generic) else key for key in keys]
+
+    def _known(self, keys: Any) -> np.ndarray:
+        listed = list(self._slots) if keys is None else self._listed(keys)
+        unknown = [key for key in listed if key not in self._slots]
+        if unknown:
+            raise UnknownKeyError(
+                f"No state is known for {len(unknown)} of {len(listed)} keys, first: {quoted(unknown[:3])}. "
+                f"Known: {quoted(self._slots) or 'no key yet'}. Train on these sequences, or `write` their state."
+            )
+        return np.array([self._slots[key] for key in listed], dtype=np.int32)
+
+    def save(self, store: Any) -> None:
+        """Put keys and rows into the store of a saved model."""
+        self._before()
+        slots = self._known(None)
+        store["keys"] = np.frombuffer(json.dumps([_encoded(key) for key in self._slots]).encode(), dtype=np.uint8)
+        store["flags"] = to_numpy(self.bank.flags)[slots]
+        for index, rows in enumerate(self.bank.read(slots).values()):
+            store[f"leaf_{index}"] = rows
+
+    def load(self, store: Any) -> None:
+        """Take keys and rows from the store of a saved model, in place of what is here."""
+        keys = [_decoded(key) for key in json.loads(bytes(np.asarray(store["keys"])).decode() or "[]")]
+        rows = State({leaf: np.asarray(store[f"leaf_{index}"]) for index, leaf in enumerate(self._spec)})
+        for name, leaf in self._spec.items():
+            if tuple(rows[name].shape[1:]) != leaf.shape:
+                raise SpecMismatchError(
+                    f"Saved states must have leaf `{name}` of shape {leaf.describe(len(keys))}. "
+                    f"Received: shape={rows[name].shape}. The file was saved by another model."
+                )
+        self._slots.clear()
+        self._last = (), np.zeros(0, np.int32)
+        if keys:
+            slots = self.reserve(keys)
+            flags = np.asarray(store["flags"])
+            for flag in (GIVEN, CARRIED, FRESH):
+                if (chosen := np.flatnonzero(flags == flag)).size:
+                    self.bank.write(slots[chosen], rows.rows(chosen), flag)
+
+
+def _encoded(key: Any) -> Any:
+    """Return a key as JSON can hold it; tuples become lists in a list."""
+    if isinstance(key, tuple):
+        return [[_encoded(part) for part in key]]
+    if isinstance(key, np.generic):
+        return key.item()
+    if key is None or isinstance(key, (str, int, float, bool)):
+        return key
+    raise DataError(
+        f"Keys must be strings, numbers or tuples of them to be saved. Received: {key!r} ({type(key).__name__})."
+    )
+
+
+def _decoded(key: Any) -> Any:
+    return tuple(_decoded(part) for part in key[0]) if isinstance(key, list) else key

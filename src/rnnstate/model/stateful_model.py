@@ -1,0 +1,399 @@
+"""StatefulModel: a Keras network whose recurrent state is an argument, a result, and a row per sequence.
+
+`step` is pure: `(x, state) -> (y, state)`. `fit`, `evaluate` and `predict` are Keras' own, on batches that say which
+sequence each row belongs to: the state is gathered from a bank by slot, stepped, and put back inside the compiled step.
+Training and inference have banks of their own, so they cannot mix.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from rnnstate.errors import DataError, UnsupportedModelError
+from rnnstate.initial.initial import read_initial
+from rnnstate.kernels import kernels as backend_kernels
+from rnnstate.model.bank import GIVEN, Bank
+from rnnstate.model.by_key import States
+from rnnstate.model.carry import Carried, is_batch, masked_outputs
+from rnnstate.model.rollout import Unrolling
+from rnnstate.network.clone import carrying_clone
+from rnnstate.network.masks import honouring_masks
+from rnnstate.network.probe import trace
+from rnnstate.network.step import Stepper, run
+from rnnstate.ports.protocol import choose_kernels
+from rnnstate.state.checks import checked, checked_flags
+from rnnstate.state.spec import StateSpec
+from rnnstate.state.state import Array, State
+from rnnstate.training.fit_checks import check_windows, refuse_extras, unstacked
+from rnnstate.training.fit_hooks import paced
+from rnnstate.training.guard import variables_kept
+from rnnstate.training.loader import BoundWindows, Feeder
+from rnnstate.training.resume.fit import fit_resumably
+
+
+@dataclass
+class _Parts:
+    """What a model keeps out of Keras' sight, which would otherwise count its weights twice."""
+
+    net: Any
+    spec: StateSpec
+    owners: dict[str, Any]
+    states: States
+    inference: Bank
+    lengths: dict[str, int] = field(default_factory=dict)
+    stepper: Stepper | None = None
+    feeder: Feeder = field(default_factory=Feeder)
+
+
+@keras.saving.register_keras_serializable("rnnstate")
+class StatefulModel(Unrolling, keras.Model):
+    """A network with explicit state, in the shape of a `keras.Model`.
+
+    Args:
+        net: A built Functional or Sequential model, nested ones included, `stateful` or not. Layers and weights are
+            shared with it.
+        initial_state: A layer of `rnnstate.initial` that says where a sequence starts. `"zeros"` is `initial.Zeros()`:
+            each layer's own `get_initial_state`, which is zeros for Keras' layers.
+        kernels: `"auto"` runs recurrent layers in faster loops wherever they compute the same, `"reference"` in Keras'.
+        carry_backward: Whether to carry layers that run backward, those in `Bidirectional` included, as Keras' stateful
+            layers do: the backward pass over a window starts from where that over the previous window ended. The outputs
+            are then not those of a pass over the whole sequence. By default they start fresh in each window.
+
+    Raises:
+        UnsupportedModelError: If the network is subclassed, not built, or has recurrent layers out of reach.
+        ValueError: If `initial_state` or `kernels` is none of those.
+
+    Example:
+
+    >>> net = keras.Sequential([keras.Input((None, 2)), keras.layers.LSTM(8, name="lstm", return_sequences=True)])
+    >>> model = StatefulModel(net)
+    >>> model.state_spec
+    StateSpec(lstm/h: (batch, units=8) float32, lstm/c: (batch, units=8) float32)
+    >>> y, state = model.step(np.ones((3, 5, 2)), model.initial_state(batch_size=3))
+    >>> state.batch_size
+    3
+    """
+
+    train_function: Any  # what `fit` calls; Keras' own attribute
+
+    def __init__(
+        self, net: Any, initial_state: Any = "zeros", kernels: str = "auto", carry_backward: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.kernels, self.carry_backward = kernels, carry_backward
+        self.start = read_initial(initial_state)
+        self._carrier, ports = carrying_clone(net, carry_backward=carry_backward)
+        if not any(layer.port.spec(layer.layer) for layer in ports):
+            raise UnsupportedModelError(
+                f"The network must have at least one layer with a memory. Received: `{net.name}` without any. "
+                "Recurrent layers have one; `rnnstate.register_port` adds other kinds."
+            )
+        for layer in ports:
+            choose_kernels(layer.port, kernels)
+        backend_kernels().register_state(State)
+        scope = trace(self._carrier)
+        states = States(scope.spec, self._placeholder_state, self._sync, partial(self._forget_compiled, "train"))
+        self._parts = _Parts(net, scope.spec, scope.owners, states, Bank(scope.spec, "inference"))
+        self.start.attach(scope.spec, self._own_initial_state)
+        self.built = True
+
+    @property
+    def net(self) -> Any:
+        """The network that this model was made from; it shares all weights."""
+        return self._parts.net
+
+    @property
+    def state_spec(self) -> StateSpec:
+        """The leaves of this model's state, in the order in which the network computes them."""
+        return self._parts.spec
+
+    @property
+    def states(self) -> States:
+        """Where each sequence stands in training: `states.read(keys)`, `.write(keys, state)`, `.reset(keys)`."""
+        return self._parts.states
+
+    @property
+    def variables(self) -> list[Any]:
+        """All variables, with the rows of both banks: JAX carries only what is listed here."""
+        parts = getattr(self, "_parts", None)
+        banks = [*parts.states.bank.variables, *parts.inference.variables] if parts else []
+        return [*super().variables, *banks]
+
+    def initial_state(self, batch_size: Any, observed: Any = None) -> State:
+        """Return the state in which every sequence starts.
+
+        Args:
+            batch_size: Number of rows.
+            observed: Known values `(batch_size, values)`, for an initial state that is computed from them.
+
+        Returns:
+            A `State` with leaves `(batch_size, *shape)`; gradients flow into it.
+
+        Raises:
+            DataError: If the initial state needs observed values and none are given.
+        """
+        return self.start.state(batch_size, observed)
+
+    def _own_initial_state(self, batch_size: Any) -> State:
+        """Return what the layers themselves start from."""
+        leaves = {}
+        for prefix, port in self._parts.owners.items():
+            for name, value in port.initial(batch_size).items():
+                leaves[f"{prefix}/{name}"] = ops.cast(value, self.state_spec[f"{prefix}/{name}"].dtype)
+        return State.unchecked(self.state_spec, [leaves[name] for name in self.state_spec])
+
+    def _placeholder_state(self, batch_size: int) -> State:
+        """Return what the rows of sequences show that have not started: their values are not known before the data."""
+        return self._own_initial_state(batch_size) if self.start.needs_observed else self.start.state(batch_size)
+
+    def step(
+        self,
+        x: Any,
+        state: Mapping[str, Array],
+        mask: Array | None = None,
+        reset: Array | None = None,
+        training: bool = False,
+        observed: Any = None,
+    ) -> tuple[Any, State]:
+        """Run a window from a given state. Pure: nothing but the results changes.
+
+        Args:
+            x: Input `(batch, time, features)`; a mapping or list for networks with several inputs.
+            state: State that each row starts from, leaves `(batch, *shape)`.
+            mask: Boolean `(batch, time)` of the valid steps. The state after a window is that of the last valid step.
+            reset: Boolean `(batch,)`: rows to put back to the initial state before the first step; or `(batch, time)`:
+                before each step that is flagged, as at the starts of episodes.
+            training: Whether dropout and the like are active.
+            observed: Known values `(batch, values)` for resets to an initial state that is computed from them.
+
+        Returns:
+            The outputs, and the `State` after the window.
+
+        Raises:
+            StateStructureError: If leaves are missing or unknown.
+            StateShapeError: If a leaf, `mask` or `reset` has the wrong shape.
+            StateValueError: If a leaf is not floating, or an array holds a value that is not finite.
+        """
+        parts = self._parts
+        if not hasattr(x, "shape"):
+            x = tree.map_structure(lambda part: part if hasattr(part, "shape") else ops.convert_to_tensor(part), x)
+        shape = x.shape if hasattr(x, "shape") else tree.flatten(x)[0].shape
+        given = list(checked(parts.spec, state, batch_size=shape[0]).values())
+        if mask is not None:
+            mask = checked_flags("mask", mask, shape[:2])
+        if reset is not None:
+            reset = checked_flags("reset", reset, shape[: max(1, min(2, len(np.shape(reset))))])
+        if parts.stepper is None:
+            parts.stepper = Stepper(self._carrier, self.start, parts.spec, super().variables)
+        return parts.stepper(x, given, mask, reset, training, observed)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Run a batch of windows from the bank, or plain inputs from the initial state."""
+        if is_batch(inputs):
+            bank = self._parts.states.bank if training else self._parts.inference
+            return Carried(self._carrier, bank, self.start, training)(inputs)
+        batch_size = ops.shape(tree.flatten(inputs)[0])[0]
+        return run(self._carrier, inputs, self.start.state(batch_size, None, training), None, training)[0]
+
+    def compile(self, *args: Any, metrics: Any = None, weighted_metrics: Any = None, **kwargs: Any) -> None:
+        """Configure the model for training; arguments as in `keras.Model.compile`."""
+        super().compile(
+            *args, metrics=honouring_masks(metrics), weighted_metrics=honouring_masks(weighted_metrics), **kwargs
+        )
+
+    def make_train_function(self, force: bool = False) -> None:
+        """Make the function that `fit` calls; on JAX it runs `steps_per_execution` steps in one compiled call."""
+        made = self.train_function
+        super().make_train_function(force)
+        if self.train_function is not made:
+            self.train_function = backend_kernels().many_steps(self, self.train_function)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compile as the saved model was compiled."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """Compute the loss; padded steps carry none."""
+        return super().compute_loss(x, y, masked_outputs(x, y_pred), sample_weight, training)
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        """Update the metrics; padded steps count for nothing."""
+        return super().compute_metrics(x, y, masked_outputs(x, y_pred), sample_weight)
+
+    def fit(
+        self, x: Any = None, y: Any = None, *, validation_data: Any = None, checkpoint: Any = None, **kwargs: Any
+    ) -> Any:
+        """Train on windows, each from the state in which its sequence's previous window ended.
+
+        Args:
+            x: `Windows` with targets. Every epoch starts each sequence from its initial state, or from what
+                `states.write` gave.
+            y: Belongs to `Windows`.
+            validation_data: `Windows` with targets, run from their initial states in a bank of their own.
+            checkpoint: Folder, or `rnnstate.Checkpoint`, to keep checkpoints in. The same call, made again after the
+                process was killed, goes on from there and gives bit for bit the uninterrupted run.
+            kwargs: As in `keras.Model.fit`; `shuffle` must be False.
+
+        Returns:
+            Keras' `History`.
+
+        Raises:
+            DataError: If the data are no `Windows`, lack targets, do not fit the network, or are to be shuffled; or
+                if no checkpoint in the folder is usable.
+            SpecMismatchError: If the checkpoints in the folder are those of another run.
+        """
+        refuse_extras("fit", {**kwargs, "y": y})
+        x = check_windows(self, x, argument="x", targets=True, training=True)
+        if validation_data is not None:
+            validation_data = check_windows(self, validation_data, argument="validation_data", targets=True)
+            validation_data = self._bound_inference(validation_data, None)
+        self._observe(x)
+        self._keep_length_static(x, "train_function")
+        kwargs["shuffle"] = False
+        with variables_kept(self), paced(self, x, kwargs.get("callbacks")) as kwargs["callbacks"]:
+            fit = partial(self._fed, super().fit)
+            if checkpoint is not None:
+                return fit_resumably(self, fit, x, validation_data, checkpoint, kwargs)
+            return fit(BoundWindows(x, self.states.reserve(x.keys)), validation_data=validation_data, **kwargs)
+
+    def evaluate(self, x: Any = None, y: Any = None, *, initial_state: Any = None, **kwargs: Any) -> Any:
+        """Return loss and metrics on windows, without touching the training states.
+
+        Args:
+            x: `Windows` with targets.
+            y: Belongs to `Windows`.
+            initial_state: State that the sequences start from, one row per `x.keys`; else their initial state.
+            kwargs: As in `keras.Model.evaluate`.
+
+        Returns:
+            As `keras.Model.evaluate`.
+
+        Raises:
+            DataError: If the data are no `Windows`, lack targets, or do not fit the network.
+        """
+        if self._parts.feeder.gave(x):  # by Keras, within `fit`
+            return super().evaluate(x, **kwargs)
+        refuse_extras("evaluate", {name: value for name, value in {**kwargs, "y": y}.items() if name != "steps"})
+        x = self._bound_inference(check_windows(self, x, argument="x", targets=True), initial_state)
+        with variables_kept(self):
+            return self._fed(super().evaluate, x, **kwargs)
+
+    def predict(
+        self, x: Any, *, initial_state: Any = None, return_state: bool = False, **kwargs: Any
+    ) -> dict[Any, Any] | tuple[dict[Any, Any], State]:
+        """Return the outputs for every step of every sequence, without touching the training states.
+
+        Args:
+            x: `Windows`.
+            initial_state: State that the sequences start from, one row per `x.keys`; else their initial state.
+            return_state: Whether to return where each sequence ended, too.
+            kwargs: As in `keras.Model.predict`.
+
+        Returns:
+            `{key: (time, outputs)}` in time order, or `{key: (windows, outputs)}` for one output per window; with
+            `return_state=True` also a `State` with one row per `x.keys`.
+
+        Raises:
+            DataError: If the data are no `Windows`, or do not fit the network.
+        """
+        refuse_extras("predict", kwargs)
+        x = check_windows(self, x, argument="x", targets=False)
+        if not hasattr(x, "assemble"):
+            raise DataError(
+                "`predict` puts outputs back in time order, so it needs `rnnstate.Windows`. "
+                "Received: a dataset of your own. Use `Windows`, or `step` in a loop."
+            )
+        bound = self._bound_inference(x, initial_state)
+        with variables_kept(self):
+            outputs = self._fed(super().predict, bound, **kwargs)
+        per_step = tree.flatten(outputs)[0].ndim > 2
+        result: dict[Any, Any] = x.assemble(unstacked(outputs, len(x)), per_step=per_step)
+        return (result, self._parts.inference.read(np.arange(1, len(x.keys) + 1))) if return_state else result
+
+    def _bound_inference(self, windows: Any, initial_state: Any) -> BoundWindows:
+        """Bind windows to rows of the inference bank, from the given states or the initial ones."""
+        self._observe(windows)
+        rows = len(windows.keys)
+        given = None if initial_state is None else checked(self.state_spec, initial_state, batch_size=rows)
+        given = None if given is None else checked(self.state_spec, given.numpy())
+        bank = self._parts.inference
+        if bank.reserve(rows):
+            self._forget_compiled("test", "predict")
+        self._keep_length_static(windows, "test_function", "predict_function")
+        slots = np.arange(1, rows + 1, dtype=np.int32)
+        bank.clear_flags()
+        if given is not None:
+            bank.write(slots, given, GIVEN)
+        return BoundWindows(windows, slots)
+
+    def _fed(self, function: Callable[..., Any], data: BoundWindows, **kwargs: Any) -> Any:
+        """Call Keras' own `fit`, `evaluate` or `predict` on windows that are loaded ahead."""
+        return self._parts.feeder.run(function, data, self.steps_per_execution, **kwargs)
+
+    def _observe(self, windows: Any) -> None:
+        """Make the variables of the initial state that depend on the observed values, before anything is compiled."""
+        observed = windows[0][0].get("observed")
+        if self.start.needs_observed and observed is None:
+            raise DataError(
+                f"`initial_state={type(self.start).__name__}(...)` needs known values of each sequence. "
+                "Received: windows without `observed`. Use `Windows(..., observed=...)`."
+            )
+        if observed is not None and not self.start.needs_observed:
+            raise DataError(
+                f"`initial_state={type(self.start).__name__}()` takes no observed values. Received: windows with "
+                "`observed`. Use `StatefulModel(net, initial_state=rnnstate.initial.Observed())`, or leave them out."
+            )
+        if observed is not None and self.start.needs_observed:
+            self.start.observe(observed.shape[1])
+
+    def _sync(self) -> None:
+        """Bring the variables up to date: on JAX, Keras keeps their values elsewhere while it trains."""
+        if hasattr(self, "jax_state_sync"):
+            self.jax_state_sync()
+
+    def _keep_length_static(self, windows: Any, *functions: str) -> None:
+        """On TensorFlow, drop steps compiled for windows of another length: it would make one for any length instead.
+
+        Loops over a time axis of unknown length fail there, Keras' `scan` among them.
+        """
+        steps = windows.prefix + windows.max_length
+        for name in functions:
+            known = self._parts.lengths.setdefault(name, steps)
+            if known != steps and keras.config.backend() == "tensorflow":
+                setattr(self, name, None)
+            self._parts.lengths[name] = steps
+
+    def _forget_compiled(self, *kinds: str) -> None:
+        """Make anew the steps that hold variables which were replaced; `fit` may be running, so none may be missing."""
+        for kind in kinds:
+            if getattr(self, f"{kind}_function") is not None:
+                getattr(self, f"make_{kind}_function")(force=True)
+
+    def get_config(self) -> dict[str, Any]:
+        parts = {"net": self.net, "initial_state": self.start}
+        own = {"name": self.name, "kernels": self.kernels, "carry_backward": self.carry_backward}
+        return {**own, **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "StatefulModel":
+        parts = {
+            name: keras.saving.deserialize_keras_object(config[name], custom_objects=custom_objects)
+            for name in ("net", "initial_state")
+        }
+        return cls(**{**config, **parts})
+
+    def save_own_variables(self, store: Any) -> None:
+        """Save the states of all keys along with the weights."""
+        self.states.save(store)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Load the states of all keys along with the weights."""
+        self.states.load(store)

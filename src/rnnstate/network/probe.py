@@ -1,0 +1,78 @@
+"""Running a network on symbols, which computes nothing, to learn what it remembers; and saying which layer cannot.
+
+Keras rebuilds an error at each level from its text alone. Errors of JAX do not survive that, so the first is looked for.
+"""
+
+from traceback import walk_tb
+from typing import Any
+
+import keras
+from keras import tree
+
+from rnnstate.errors import RnnStateError, UnsupportedModelError
+from rnnstate.network.clone import PortLayer, inputs_of, is_container
+from rnnstate.network.scope import StateScope
+
+
+def trace(clone: Any) -> StateScope:
+    """Call the network on symbols, computing nothing, to learn its leaves and the port that owns each.
+
+    Raises:
+        UnsupportedModelError: If a layer cannot be run on symbols.
+    """
+    scopes: list[StateScope] = []
+
+    class Probe(keras.Layer):
+        def call(self, inputs: Any) -> Any:
+            with StateScope() as scope:
+                outputs = clone(inputs)
+            scopes.append(scope)
+            return outputs
+
+    symbols = tree.map_structure(_symbol, inputs_of(clone))
+    try:
+        Probe().compute_output_spec(symbols)
+    except Exception as error:
+        raise _untraceable(error) from error
+    return scopes[-1]
+
+
+def _untraceable(error: BaseException) -> RnnStateError:
+    """Return the error to raise for one that Keras passed on from a layer that was run on symbols."""
+    while error.__context__ is not None and _rebuilt(error):
+        error = error.__context__
+    if isinstance(error, RnnStateError):
+        return type(error)(*error.args)
+    received = f"{type(error).__name__}: {error}".strip().partition("\n")[0].rstrip(".")
+    return UnsupportedModelError(
+        "Every layer must run on symbols, from which its state is found before anything is computed. "
+        f"{_failing(error)} did not. Received: {received}. What a layer does must not depend on values: choose with "
+        "`keras.ops.where` or `keras.ops.cond`, and compute with `keras.ops`, not NumPy."
+    )
+
+
+def _rebuilt(error: BaseException) -> bool:
+    """True for an error that Keras made from the text of another, `from None`, or that was raised while it did so."""
+    return error.__suppress_context__ or any(isinstance(owner, BaseException) for owner in _owners(error)[-1:])
+
+
+def _failing(error: BaseException) -> str:
+    """Name the innermost layer that was running when an error was raised."""
+    layers = [owner for owner in _owners(error) if isinstance(owner, keras.Layer) and not is_container(owner)]
+    if not layers:
+        return "The network"
+    layer = layers[-1].layer if isinstance(layers[-1], PortLayer) else layers[-1]
+    return f"Layer `{layer.name}` ({type(layer).__name__})"
+
+
+def _owners(error: BaseException) -> list[Any]:
+    """Return the objects whose methods an error passed through, the innermost last."""
+    return [frame.f_locals.get("self") for frame, _ in walk_tb(error.__traceback__)]
+
+
+def _symbol(tensor: Any) -> Any:
+    """Return a symbol like an input. TensorFlow cannot scan over a time axis of unknown length, so it gets one."""
+    batch, *sizes = tensor.shape
+    if sizes and sizes[0] is None:
+        sizes[0] = 2
+    return keras.KerasTensor((batch, *sizes), dtype=tensor.dtype)

@@ -1,0 +1,131 @@
+"""Which recurrent layers run in a fast loop, and what the loop is given.
+
+The choice is made by the layer's configuration and never changes a result.
+"""
+
+from typing import Any
+
+from keras import activations, layers, ops
+
+from rnnstate.errors import DataError
+from rnnstate.kernels import kernels
+from rnnstate.kernels.loops.definition import Loop
+from rnnstate.state.state import Array
+
+_KINDS = {layers.LSTMCell: "lstm", layers.GRUCell: "gru", layers.SimpleRNNCell: "rnn"}
+_LAYERS = (layers.RNN, layers.LSTM, layers.GRU, layers.SimpleRNN)
+
+
+def run_fast(
+    layer: Any,
+    x: Array,
+    state: Any,
+    mask: Array | None,
+    training: bool,
+    reset: Array | None = None,
+    initial: Any = None,
+) -> tuple[Array, Any] | None:
+    """Run a recurrent layer in a fast loop.
+
+    Args:
+        layer: The recurrent layer.
+        x: Input `(batch, time, features)`.
+        state: Leaves that the window starts from, in the nesting of the cell.
+        mask: Boolean `(batch, time)` of the valid steps, or `None` if all are.
+        training: Whether dropout is active.
+        reset: Boolean `(batch, time)`: put the row back to `initial` before this step.
+        initial: Leaves to put back to, in the nesting of the cell.
+
+    Returns:
+        The layer's output, and the leaves after the last valid step; `None` if there is no fast loop for this call.
+    """
+    flags = mask is not None or reset is not None
+    if slow_because(layer) is not None or not kernels().has_loop(
+        _kind(layer.cell), flags, *_factors(layer.cell, training)
+    ):
+        return None
+    _check_features(layer, x)
+    mask = None if mask is None else ops.cast(mask, "bool")
+    if layer.go_backwards:
+        x, mask, reset = (None if part is None else ops.flip(part, axis=1) for part in (x, mask, reset))
+    x, *leaves = (ops.cast(part, layer.compute_dtype) for part in (x, *state))
+    start = None if initial is None else tuple(ops.cast(leaf, layer.compute_dtype) for leaf in initial)
+    loop = Loop(str(_kind(layer.cell)), x, *_weights(layer.cell), tuple(leaves), mask, reset, start)
+    outputs, final = kernels().recurrent_loop(loop._replace(**_dropout(layer.cell, loop, training)))
+    return _output(layer, outputs, loop), list(final)
+
+
+def _check_features(layer: Any, x: Array) -> None:
+    """PyTorch's operators would read past the end of a wrong input, and say nothing."""
+    if x.shape[-1] != layer.cell.kernel.shape[0]:
+        raise DataError(
+            f"Layer `{layer.name}` must get {layer.cell.kernel.shape[0]} features, (batch, time, features). "
+            f"Received: shape={tuple(x.shape)}."
+        )
+
+
+def slow_because(layer: Any) -> str | None:
+    """Say why a recurrent layer has no fast loop on this backend, or return `None` if it has one."""
+    kind = _kind(layer.cell)
+    if kind is None or type(layer) not in _LAYERS:
+        return f"only LSTM, GRU and SimpleRNN themselves have one, and this is {_named(layer)}"
+    if _other_activations(layer.cell):
+        return "its activations are not tanh and sigmoid"
+    if layer.compute_dtype != layer.variable_dtype or layer.compute_dtype not in ("float32", "float64"):
+        return f"it computes in {layer.compute_dtype} with weights in {layer.variable_dtype}"
+    if max(layer.cell.dropout, layer.cell.recurrent_dropout) >= 1:
+        return "it drops out everything"
+    if layer.unroll:
+        return "it is to be unrolled (`unroll=True`)"
+    reason: str | None = kernels().no_loop_because(kind)
+    return reason
+
+
+def _kind(cell: Any) -> str | None:
+    kind = _KINDS.get(type(cell))
+    return "gru_before" if kind == "gru" and not cell.reset_after else kind
+
+
+def _named(layer: Any) -> str:
+    return type(layer.cell if type(layer) is layers.RNN else layer).__name__
+
+
+def _other_activations(cell: Any) -> bool:
+    recurrent = getattr(cell, "recurrent_activation", activations.sigmoid)
+    return cell.activation is not activations.tanh or recurrent is not activations.sigmoid
+
+
+def _weights(cell: Any) -> tuple[Array, Array, Array | None]:
+    kernel, recurrent, bias = cell.kernel, cell.recurrent_kernel, cell.bias
+    return kernel.value, recurrent.value, None if bias is None else bias.value
+
+
+def _factors(cell: Any, training: bool) -> tuple[int, int]:
+    """Return how many factors dropout draws for the input and for h."""
+    count = getattr(cell, "dropout_mask_count", 1)
+    active, recurrent = (count if training and rate else 0 for rate in (cell.dropout, cell.recurrent_dropout))
+    return active, recurrent
+
+
+def _dropout(cell: Any, loop: Loop, training: bool) -> dict[str, Any]:
+    """Draw the dropout of a window as Keras does: input first, then h, in inference too, where it goes unused."""
+    if (loop.reset is not None and not training) or not (cell.dropout or cell.recurrent_dropout):
+        return {}
+    factors = {
+        "dropout": _listed(cell.get_dropout_mask(loop.x[:, 0])),
+        "recurrent_dropout": _listed(cell.get_recurrent_dropout_mask(loop.state[0])),
+    }
+    cell.reset_dropout_mask()
+    cell.reset_recurrent_dropout_mask()
+    return factors if training else {}
+
+
+def _listed(factors: Any) -> tuple[Array, ...]:
+    return () if factors is None else tuple(factors) if isinstance(factors, (list, tuple)) else (factors,)
+
+
+def _output(layer: Any, outputs: Array, loop: Loop) -> Array:
+    # Keras zeroes a last output too; the loop for resets repeats it.
+    if layer.zero_output_for_mask and loop.mask is not None and (layer.return_sequences or loop.reset is None):
+        outputs = ops.where(loop.mask[:, :, None], outputs, ops.zeros_like(outputs))
+    return outputs if layer.return_sequences else outputs[:, -1]

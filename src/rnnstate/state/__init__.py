@@ -1,0 +1,11 @@
+"""The state as a value: named arrays, their specification, checks, and state files.
+
+This package needs NumPy alone: it imports neither Keras nor a backend. Everything else in rnnstate builds on it.
+
+| file | idea |
+|---|---|
+| `spec` | `LeafSpec` and `StateSpec`: the names, shapes and dtypes of a state |
+| `state` | `State`: an immutable mapping from leaf names to arrays |
+| `checks` | compares a given state with a specification, before anything changes |
+| `files` | `save_state` and `load_state`: the safetensors format |
+"""

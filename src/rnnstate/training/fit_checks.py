@@ -1,0 +1,118 @@
+"""Windows as a model meets them: what is given to `fit`, `evaluate` and `predict` is checked before anything runs."""
+
+from typing import Any
+
+import numpy as np
+from keras import tree
+
+from rnnstate.errors import DataError, UnsupportedModelError
+from rnnstate.kernels import kernels
+from rnnstate.network.clone import inputs_of
+from rnnstate.windows.lead_in import run_lengths
+from rnnstate.windows.own_dataset import as_windows
+
+
+def check_windows(model: Any, windows: Any, *, argument: str, targets: bool, training: bool = False) -> Any:
+    """Return windows that the model can be run on, or raise.
+
+    Args:
+        model: The `StatefulModel`.
+        windows: What the user gave.
+        argument: Its name, for the message.
+        targets: Whether targets are needed.
+        training: Whether they are to be trained on.
+
+    Returns:
+        The `Windows`, or a checked dataset of the user's own.
+
+    Raises:
+        DataError: If they are no windows, out of order, have no targets, do not fit the network's time axis, or are led to
+            by steps that a backward direction cannot be carried through.
+        UnsupportedModelError: Inside a distribution strategy whose replicas would keep states of their own.
+    """
+    windows = as_windows(windows, argument)
+    if kernels().has_replicas():
+        raise UnsupportedModelError(
+            "Carried state needs one copy of its bank. Received: a distribution strategy with several replicas, each of "
+            "which would keep its own. Train without `MirroredStrategy`, or on JAX with `keras.distribution`."
+        )
+    # Inference carries exact states and leaves these steps out, unless each window starts from an initial state.
+    lead = windows.prefix if training or model.start.at == "window" else 0
+    _check_time(model.net, windows, lead)
+    if model.carry_backward:
+        _check_backward(argument, lead)
+    if targets:
+        _check_targets(model.net, windows, argument)
+    return windows
+
+
+def _check_time(net: Any, windows: Any, lead: int) -> None:
+    received = f"length={windows.length}" + (
+        f" with `vary`, up to {windows.max_length} steps" if windows.varies else ""
+    )
+    for tensor in tree.flatten(inputs_of(net)):
+        steps = tensor.shape[1] if len(tensor.shape) > 2 else None
+        if steps not in (None, windows.max_length):
+            raise DataError(
+                f"Windows must be {steps} steps long for input `{tensor.name}` of this network. Received: {received}. "
+                f"Use `length={steps}`, or build the network with `keras.Input((None, features))`."
+            )
+        if steps is not None and (parts := run_lengths(steps, lead)) != {steps}:
+            raise DataError(
+                f"Input `{tensor.name}` of this network takes {steps} steps, so {steps} or {2 * steps} can come before a "
+                f"window. Received: `burn_in` or `back` with {lead}, which are run in parts of "
+                f"{', '.join(map(str, sorted(parts - {steps})))}. Build the network with `keras.Input((None, features))`."
+            )
+
+
+def _check_backward(argument: str, lead: int) -> None:
+    if lead:
+        raise DataError(
+            "With `carry_backward`, a window's backward pass starts from where that over the previous window ended, so the "
+            f"steps before a window cannot be run again. Received: `{argument}` with `burn_in` or `back`, which put "
+            f"{lead} steps before each window. Leave out one of them."
+        )
+
+
+def _check_targets(net: Any, windows: Any, argument: str) -> None:
+    batch = windows[0]
+    if len(batch) < 2:
+        raise DataError(f"`{argument}` must have targets. Received: windows without `y`. Use `Windows(x, y, ...)`.")
+    targets, outputs = tree.flatten(batch[1]), net.outputs
+    if len(targets) != len(outputs):
+        return
+    kinds = [None] * len(outputs) if windows.targets is None else tree.flatten(windows.targets)
+    for target, output, kind in zip(targets, outputs, kinds, strict=True):
+        # Without this, (batch, time, 1) against (batch, 1) broadcasts, and trains on nonsense.
+        if len(output.shape) == 2 and (target.ndim > 2 or kind == "steps"):
+            raise DataError(
+                "The network gives one output per window (`return_sequences=False`), so targets must be one per window. "
+                f'Received: targets per step, batch shape {target.shape}. Use `Windows(..., targets="last")`.'
+            )
+        if len(output.shape) > 2 and target.ndim <= 2 and kind != "steps":
+            raise DataError(
+                "The network gives one output per step, so targets must be per step, (time, outputs). "
+                f"Received: one per window, batch shape {target.shape}. Set `return_sequences=False` in the last "
+                "recurrent layer, or give targets per step."
+            )
+
+
+def refuse_extras(method: str, extras: dict[str, Any]) -> None:
+    """Raise for arguments of Keras' `fit` that belong to `Windows`, or that would break the time order."""
+    if extras.get("shuffle"):
+        raise DataError(
+            "`shuffle` must be False: windows are carried from one to the next, and a shuffled window would start from "
+            "the state of another time. Received: shuffle=True. Leave it out."
+        )
+    for name in ("y", "batch_size", "sample_weight", "validation_split", "validation_batch_size"):
+        if extras.get(name) is not None and not (name == "validation_split" and extras[name] == 0.0):
+            raise DataError(
+                f"`{method}` takes windows, which hold targets, weights and batch size. Received: `{name}`. "
+                "Give it to `Windows(...)`."
+            )
+
+
+def unstacked(outputs: Any, num_batches: int) -> list[Any]:
+    """Cut the outputs that Keras has concatenated into batches again."""
+    parts = [np.split(output, num_batches) for output in tree.flatten(outputs)]
+    return [tree.pack_sequence_as(outputs, list(batch)) for batch in zip(*parts, strict=True)]

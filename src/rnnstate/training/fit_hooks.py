@@ -1,0 +1,111 @@
+"""What `fit` does beside the batches themselves: which epoch the windows are those of, and how long each step is.
+
+Windows of drawn lengths come with learning rates to match: a short window has fewer steps to learn from, and would count as
+much as a long one.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+
+from rnnstate.errors import DataError
+from rnnstate.state.state import to_numpy
+
+
+class Epochs(keras.callbacks.Callback):
+    """Lets windows be those of the present epoch.
+
+    It has nothing to do at the end of a batch, and so no method for it: Keras would wait for the result of each batch
+    to give it the logs, and prepare the next batch only then.
+
+    Args:
+        windows: The `Windows` that are trained on.
+    """
+
+    def __init__(self, windows: Any) -> None:
+        super().__init__()
+        self._windows = windows
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._windows.epoch = epoch
+
+    def put_back(self) -> None:
+        """Give the optimizer its usual learning rate, which it always has here."""
+
+
+class Pace(Epochs):
+    """Scales the learning rate by the steps of the windows, too.
+
+    The rate is that of the optimizer before and after each batch, so that other callbacks see and set the usual one.
+
+    Args:
+        windows: The `Windows` that are trained on.
+
+    References:
+        - The learning rate scaled by the steps of the window: AWD-LSTM, Merity et al. (2017), arXiv:1708.02182.
+    """
+
+    def __init__(self, windows: Any) -> None:
+        super().__init__(windows)
+        self._rate: float | None = None
+
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        scale = float(self._windows.scales[batch])
+        if scale != 1.0:
+            self._sync()
+            self._rate = float(to_numpy(self.model.optimizer.learning_rate))
+            self.model.optimizer.learning_rate = self._rate * scale
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        self.put_back()
+
+    def put_back(self) -> None:
+        """Give the optimizer its usual learning rate."""
+        if self._rate is not None:
+            self._sync()
+            self.model.optimizer.learning_rate = self._rate
+            self._rate = None
+
+    def _sync(self) -> None:
+        if hasattr(self.model, "jax_state_sync"):
+            self.model.jax_state_sync()
+
+
+@contextmanager
+def paced(model: Any, windows: Any, callbacks: Any) -> Iterator[Any]:
+    """Give `fit` its callbacks with one for the windows before them, and the optimizer its usual rate in the end.
+
+    Raises:
+        DataError: If windows of drawn lengths need learning rates that the compiled model cannot have.
+    """
+    if windows.varies and getattr(model, "optimizer", None) is not None:
+        _check_rate(model)
+    pace = Pace(windows) if windows.varies else Epochs(windows)
+    if isinstance(callbacks, keras.callbacks.CallbackList):
+        pace.set_model(model)
+        callbacks.callbacks.append(pace)
+        together: Any = callbacks
+    else:
+        together = [pace, *keras.tree.flatten(callbacks or [])]
+    try:
+        yield together
+    finally:
+        pace.put_back()
+        if together is callbacks:
+            callbacks.callbacks.remove(pace)
+
+
+def _check_rate(model: Any) -> None:
+    if model.steps_per_execution > 1:
+        raise DataError(
+            "With `vary`, the learning rate differs from batch to batch, so each must be a call of its own. "
+            f"Received: steps_per_execution={model.steps_per_execution}. Compile with `steps_per_execution=1`."
+        )
+    rate = model.optimizer.get_config()["learning_rate"]
+    if isinstance(rate, dict):
+        raise DataError(
+            "With `vary`, the learning rate is scaled by the steps of each window, so it must be a number. "
+            f"Received: {rate['class_name']}. Compile with a number, and change it by a callback."
+        )

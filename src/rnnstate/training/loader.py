@@ -1,0 +1,135 @@
+"""How batches reach Keras: in order, and the next ones prepared by one thread while a step runs.
+
+On JAX and PyTorch the thread is one of ours; on TensorFlow it belongs to the `tf.data` pipeline that Keras reads from.
+`Windows(..., workers=0)` does without, and so do batches of `Windows` below 64 KiB, which are made sooner than handed over.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+
+from rnnstate.kernels import kernels
+from rnnstate.windows.windows import Windows
+
+_WORTH_A_THREAD = 2**16
+
+
+class BoundWindows(keras.utils.PyDataset):
+    """The batches of `Windows`, with sequence numbers replaced by slots of a bank.
+
+    Args:
+        windows: The windows.
+        slots: Slot of each sequence of `windows.keys`; empty rows go to the spare slot 0.
+    """
+
+    def __init__(self, windows: Any, slots: np.ndarray) -> None:
+        super().__init__()
+        self.windows = windows
+        # An empty row has sequence -1, which picks the last entry.
+        self._slots = np.append(slots, 0).astype(np.int32)
+        self.ahead: Ahead | None = None
+        self.failure: Exception | None = None
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return self.load(index) if self.ahead is None else self.ahead.get(index, len(self), self.windows.epoch)
+        except Exception as error:
+            self.failure = error
+            raise
+
+    def load(self, index: int) -> Any:
+        """Make a batch, in whichever thread this is."""
+        inputs, *rest = self.windows[index]
+        return ({**inputs, "slot": self._slots[inputs["slot"]]}, *rest)
+
+
+class Ahead:
+    """Batches that one thread loads, in order, before they are asked for.
+
+    Args:
+        load: Returns a batch, given its index.
+        count: How many batches to load ahead of the one that is asked for.
+    """
+
+    def __init__(self, load: Callable[[int], Any], count: int) -> None:
+        self._load, self._count = load, count
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rnnstate-loader")
+        self._coming: dict[tuple[int, int], Future[Any]] = {}
+
+    def get(self, index: int, total: int, epoch: int) -> Any:
+        """Return a batch of an epoch of `total`, and let those after it be loaded.
+
+        An error of `load` is raised here, when its own batch is asked for. Batches of another epoch are thrown away.
+        """
+        wanted = [(epoch, later) for later in range(index, min(index + 1 + self._count, total))]
+        for stale in self._coming.keys() - set(wanted):
+            self._coming.pop(stale).cancel()
+        for key in wanted:
+            if key not in self._coming:
+                self._coming[key] = self._thread.submit(self._load, key[1])
+        return self._coming.pop((epoch, index)).result()
+
+    def close(self) -> None:
+        """End the thread, once it is done with the batch it is at."""
+        self._thread.shutdown(cancel_futures=True)
+
+
+class Feeder:
+    """Runs Keras' `fit`, `evaluate` and `predict` on datasets that are loaded ahead."""
+
+    def __init__(self) -> None:
+        self._fed: list[Any] = []
+
+    def gave(self, data: Any) -> bool:
+        """Tell whether `data` came from here: within `fit`, Keras evaluates on what it was given."""
+        return any(data is one for one in self._fed)
+
+    def run(self, function: Callable[..., Any], data: BoundWindows, count: int, **kwargs: Any) -> Any:
+        """Return what `function` gives on `data`, which keep `count` batches ready, and on its `validation_data`.
+
+        Raises:
+            Exception: What a dataset raised, as it raised it, whatever the backend makes of that.
+        """
+        validation = kwargs.get("validation_data")
+        datasets = [data, *([] if validation is None else [validation])]
+        with ExitStack() as stack:
+            given = [stack.enter_context(_loaded(dataset, count)) for dataset in datasets]
+            self._fed += given
+            stack.callback(self._forget, given)
+            if validation is not None:
+                kwargs["validation_data"] = given[-1]
+            return function(given[0], **kwargs)
+
+    def _forget(self, given: list[Any]) -> None:
+        self._fed = [one for one in self._fed if not any(one is other for other in given)]
+
+
+def _is_quick(windows: Any) -> bool:
+    """Tell whether batches are made in less time than a thread takes to hand them over: small ones, of arrays in memory."""
+    return type(windows) is Windows and windows.batch_bytes < _WORTH_A_THREAD
+
+
+@contextmanager
+def _loaded(data: BoundWindows, count: int) -> Iterator[Any]:
+    """Give what Keras is to read `data` from; in the end no thread of ours is left."""
+    threads = 0 if _is_quick(data.windows) else min(1, data.windows.workers)
+    given = kernels().feed(data, count * threads)
+    if given is data and threads:
+        data.ahead = Ahead(data.load, count)
+    try:
+        yield given
+    except kernels().FEED_ERRORS:
+        if data.failure is None:
+            raise
+        raise data.failure from None
+    finally:
+        if data.ahead is not None:
+            data.ahead.close()
+            data.ahead = None

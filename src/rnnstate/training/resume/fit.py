@@ -1,0 +1,259 @@
+"""`fit` that goes on where it was stopped, bit for bit: Keras' own `fit`, from a checkpoint and from the right batch.
+
+A run is at most two calls of Keras' `fit`: the rest of the epoch that was interrupted, then the epochs that are left, which
+may be none. Everything is put to what the newest checkpoint says after `on_train_begin`, and in the middle of an epoch just
+before its next batch, so that what callbacks do in the beginning of a run or an epoch does not count twice.
+"""
+
+import os
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import tree
+
+from rnnstate.errors import DataError
+from rnnstate.training.loader import BoundWindows
+from rnnstate.training.resume.checkpoint import Checkpoint, CheckpointFolder
+from rnnstate.training.resume.same_run import check_identity, check_rate, identity_of, rate_of, versions
+from rnnstate.training.resume.training_state import build_all, put_snapshot, take_snapshot
+
+Fit = Callable[..., Any]
+
+
+def fit_resumably(
+    model: Any,
+    fit: Fit,
+    windows: Any,
+    validation: BoundWindows | None,
+    checkpoint: Checkpoint | str | os.PathLike[str],
+    arguments: Mapping[str, Any],
+) -> Any:
+    """Train from the newest checkpoint, or from the start if there never was one, writing checkpoints on the way.
+
+    Args:
+        model: A compiled `StatefulModel`.
+        fit: Keras' own `fit` of it.
+        windows: `Windows` with targets.
+        validation: Validation data, bound to the inference bank.
+        checkpoint: Where and how often to write.
+        arguments: Further arguments of `fit`.
+
+    Returns:
+        Keras' `History` of the whole run, whatever was trained before.
+
+    Raises:
+        DataError: If an argument contradicts the checkpoint, or no checkpoint in the folder is whole.
+        SpecMismatchError: If the checkpoints are those of another run.
+    """
+    _refuse(arguments)
+    policy = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
+    run = _Run(model, windows, validation, policy, arguments)
+    epochs = int(arguments.get("epochs", 1))
+    run.open(epochs)
+    callbacks = _Callbacks(run, arguments, epochs)
+    others = {name: value for name, value in arguments.items() if name not in ("epochs", "callbacks")}
+
+    def train(until: int) -> Any:
+        bound = _Remaining(windows, run.slots(), run.batch)
+        begin = run.epoch
+        return fit(bound, initial_epoch=begin, epochs=until, callbacks=callbacks, validation_data=validation, **others)
+
+    if run.batch:
+        train(run.epoch + 1)
+        run.read()
+    callbacks.is_last = True
+    return train(run.epoch if run.stopped else epochs)
+
+
+class _Run:
+    """Where a run stands, and its folder."""
+
+    def __init__(
+        self, model: Any, windows: Any, validation: Any, policy: Checkpoint, arguments: Mapping[str, Any]
+    ) -> None:
+        self.model, self.windows, self.policy = model, windows, policy
+        self._data = [windows, *([] if validation is None else [validation.windows])]
+        self.identity = identity_of(model, *self._data, arguments=arguments)
+        self.folder = CheckpointFolder(policy.directory, policy.keep)
+        self.content: dict[str, Any] | None = None
+        self._rate = rate_of(model)
+        self._written = time.monotonic()
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the next batch."""
+        return 0 if self.content is None else int(self.content["epoch"])
+
+    @property
+    def batch(self) -> int:
+        """Number of the next batch in its epoch."""
+        return 0 if self.content is None else int(self.content["batch"])
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a callback has ended the run."""
+        return self.content is not None and bool(self.content["stopped"])
+
+    def open(self, epochs: int) -> None:
+        """Read the newest checkpoint and see that it can be gone on from."""
+        self.read()
+        self.folder.clean()
+        if self.content is None:
+            return
+        if self.epoch + bool(self.batch) > epochs:
+            raise DataError(
+                f"`epochs` must be at least {self.epoch + bool(self.batch)}, where the run in `{self.folder.path}` "
+                f"stands. Received: epochs={epochs}. Name a new folder to start anew."
+            )
+        self._rate = self.content["rates"][0]
+        _warn_of_versions(self.content["versions"])
+
+    def read(self) -> None:
+        """Read the newest checkpoint."""
+        self.content = self.folder.newest(self._check)
+
+    def slots(self) -> np.ndarray:
+        """Return the slot of each sequence, once the bank knows the keys of the checkpoint."""
+        if self.content is not None:
+            self.model.states.load(self.content["states"])
+        slots: np.ndarray = self.model.states.reserve(self.windows.keys)
+        return slots
+
+    def at_epoch(self, epoch: int) -> None:
+        """Let data that differ from epoch to epoch be those of this one, however many were counted in this process."""
+        for windows in self._data:
+            windows.epoch = epoch
+
+    def write(self, callbacks: list[Any], epoch: int, batch: int) -> None:
+        """Write a checkpoint from which batch `batch` of `epoch` is next."""
+        snapshot = take_snapshot(self.model, callbacks)
+        self.folder.write(
+            {
+                "epoch": epoch,
+                "batch": batch,
+                "stopped": bool(self.model.stop_training),
+                "rates": [self._rate, rate_of(self.model)],
+                "identity": self.identity,
+                "versions": versions(),
+                **snapshot,
+            }
+        )
+        self._written = time.monotonic()
+
+    def is_due(self, before: int, done: int) -> bool:
+        """Whether a checkpoint is due after the batches from `before` to `done`."""
+        every, seconds = self.policy.every_batches, self.policy.every_seconds
+        if done >= len(self.windows) or self.model.stop_training:
+            return False  # the end of the epoch follows, and is kept when it is over
+        if every is not None and before // every != done // every:
+            return True
+        return seconds is not None and time.monotonic() - self._written >= seconds
+
+    def _check(self, content: dict[str, Any], name: str) -> None:
+        check_identity(content["identity"], self.identity, name)
+        if self.content is None:
+            check_rate(content["rates"], self._rate, name)
+
+
+class _Callbacks(keras.callbacks.CallbackList):
+    """The user's callbacks, which see one run in which nothing happened, and the checkpoints."""
+
+    def __init__(self, run: _Run, arguments: Mapping[str, Any], epochs: int) -> None:
+        verbose = arguments.get("verbose", "auto")
+        super().__init__(
+            arguments.get("callbacks"),
+            add_history=True,
+            add_progbar=verbose != 0,
+            model=run.model,
+            verbose=verbose,
+            epochs=epochs,
+            steps=len(run.windows),
+        )
+        self._run, self._begun, self.is_last = run, False, False
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        build_all(self.model, self._run.windows[0])
+        if not self._begun:
+            super().on_train_begin(logs)
+        self._begun = True
+        if self._run.content is None:
+            self._run.write(self.callbacks, 0, 0)
+        else:
+            self._put_back()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._run.at_epoch(epoch)
+        super().on_epoch_begin(epoch, logs)
+        self._epoch, self._first = epoch, 0 if self.is_last else self._run.batch
+        self._done = self._first
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        if self._first and not batch:
+            # As late as can be: PyTorch's loader has drawn from the global generator when it began the epoch.
+            self._put_back()
+        super().on_train_batch_begin(self._first + batch, logs)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        super().on_train_batch_end(self._first + batch, logs)
+        before, self._done = self._done, self._first + batch + 1
+        if self._run.is_due(before, self._done):
+            self._run.write(self.callbacks, self._epoch, self._done)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        super().on_epoch_end(epoch, logs)
+        self._run.write(self.callbacks, epoch + 1, 0)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        if self.is_last:
+            super().on_train_end(logs)
+
+    def _put_back(self) -> None:
+        put_snapshot(self.model, self.callbacks, self._run.content or {})
+        self.model.stop_training = self._run.stopped
+
+
+class _Remaining(BoundWindows):
+    """The batches of an epoch from batch `begin` on."""
+
+    def __init__(self, windows: Any, slots: np.ndarray, begin: int) -> None:
+        super().__init__(windows, slots)
+        self._begin = begin
+
+    def __len__(self) -> int:
+        return super().__len__() - self._begin
+
+    def load(self, index: int) -> Any:
+        return super().load(index + self._begin)
+
+
+def _refuse(arguments: Mapping[str, Any]) -> None:
+    """Raise for arguments that say themselves where to begin or end."""
+    for name in ("initial_epoch", "steps_per_epoch"):
+        if arguments.get(name):
+            raise DataError(
+                f"With `checkpoint`, the checkpoint says where to begin, and an epoch is all windows. Received: "
+                f"{name}={arguments[name]!r}. Leave it out."
+            )
+    callbacks = arguments.get("callbacks")
+    rivals = (keras.callbacks.CallbackList, keras.callbacks.BackupAndRestore)
+    for callback in [callbacks] if isinstance(callbacks, rivals) else tree.flatten(callbacks or []):
+        if isinstance(callback, rivals):
+            raise DataError(
+                f"With `checkpoint`, `callbacks` must be a list of callbacks that do not resume by themselves. "
+                f"Received: {type(callback).__name__}. Leave it out."
+            )
+
+
+def _warn_of_versions(kept: Mapping[str, str]) -> None:
+    changed = [f"{name} {kept.get(name)} -> {now}" for name, now in versions().items() if kept.get(name) != now]
+    if changed:
+        warnings.warn(
+            f"The run goes on with other versions than it began with ({', '.join(changed)}), so its result may differ in "
+            "the last bits from that of an uninterrupted run.",
+            RuntimeWarning,
+            stacklevel=2,
+        )

@@ -1,0 +1,130 @@
+"""Everything that a training step depends on, taken from a model and put back, bit for bit.
+
+| part | what it holds |
+|---|---|
+| `variables` | weights, BatchNorm, seed generators, metrics, optimizer, in Keras' order |
+| `states` | keys, rows and flags of the training bank |
+| `callbacks` | what `EarlyStopping` and the like remember |
+| `history` | the `History` of all epochs so far |
+| `random` | the global random states of Python, NumPy and the backend |
+"""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+from rnnstate.errors import SpecMismatchError
+from rnnstate.kernels import kernels
+from rnnstate.state.state import to_numpy
+
+# What Keras' callbacks remember from one epoch to the next, under their public names.
+_REMEMBERED: tuple[tuple[Any, tuple[str, ...]], ...] = (
+    (keras.callbacks.EarlyStopping, ("wait", "stopped_epoch", "best", "best_weights", "best_epoch")),
+    (keras.callbacks.ReduceLROnPlateau, ("wait", "best", "cooldown_counter")),
+    (keras.callbacks.ModelCheckpoint, ("best",)),
+)
+
+
+def build_all(model: Any, batch: Any) -> None:
+    """Make all variables that training will make: Keras makes those of optimizer and metrics when it needs them.
+
+    Args:
+        model: A compiled model.
+        batch: Inputs, targets and maybe weights.
+    """
+    model.optimizer.build(model.trainable_variables)
+    # Running the model on symbols may draw dropout, which a training without checkpoints would not have drawn.
+    drawn = kernels().random_state()
+    inputs, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
+    outputs = model.compute_output_spec(tree.map_structure(_spec, inputs), training=False)
+    zeros = tree.map_structure(lambda output: ops.zeros(output.shape, dtype=output.dtype), outputs)
+    model.compute_loss(inputs, y, zeros, weight)
+    model.compute_metrics(inputs, y, zeros, weight)
+    model.reset_metrics()
+    kernels().set_random_state(drawn)
+
+
+def _spec(value: Any) -> Any:
+    return keras.KerasTensor(value.shape, dtype=keras.backend.standardize_dtype(value.dtype))
+
+
+def take_snapshot(model: Any, callbacks: Sequence[Any]) -> dict[str, Any]:
+    """Return everything that the next training step depends on, as NumPy arrays and plain values."""
+    if hasattr(model, "jax_state_sync"):
+        model.jax_state_sync()
+    states: dict[str, Any] = {}
+    model.states.save(states)
+    return {
+        "variables": [to_numpy(variable.value) for variable in _variables(model)],
+        "states": states,
+        "callbacks": [_memory(callback) for callback in callbacks],
+        "history": {"history": model.history.history, "epoch": model.history.epoch},
+        "random": {
+            "python": random.getstate(),
+            "numpy": np.random.get_state(legacy=False),
+            "backend": kernels().random_state(),
+        },
+    }
+
+
+def put_snapshot(model: Any, callbacks: Sequence[Any], content: dict[str, Any]) -> None:
+    """Put everything back as `take_snapshot` found it.
+
+    Raises:
+        SpecMismatchError: If the model's variables are others than those of the snapshot; nothing is changed.
+    """
+    variables = _variables(model)
+    _check_variables(variables, content["variables"])
+    for variable, value in zip(variables, content["variables"], strict=True):
+        variable.assign(ops.convert_to_tensor(value, dtype=variable.dtype))
+    model.states.load(content["states"])
+    for callback, memory in zip(callbacks, content["callbacks"], strict=True):
+        _remember(callback, memory)
+    model.history.history = {name: list(values) for name, values in content["history"]["history"].items()}
+    model.history.epoch = list(content["history"]["epoch"])
+    random.setstate(content["random"]["python"])
+    np.random.set_state(content["random"]["numpy"])
+    kernels().set_random_state(content["random"]["backend"])
+
+
+def _variables(model: Any) -> list[Any]:
+    """Return all variables but the banks: training's is kept by key, and inference starts anew each time."""
+    own = keras.Model.variables.fget(model)
+    listed = [*own, *model.metrics_variables, *model.optimizer.variables]
+    return list({id(variable): variable for variable in listed}.values())
+
+
+def _check_variables(variables: Sequence[Any], values: Sequence[Any]) -> None:
+    for variable, value in zip(variables, values, strict=False):
+        if tuple(variable.shape) != value.shape:
+            raise SpecMismatchError(
+                f"Variable `{variable.path}` must have shape {tuple(variable.shape)} in a checkpoint. "
+                f"Received: shape={value.shape}. It was written by another model."
+            )
+    if len(variables) != len(values):
+        raise SpecMismatchError(
+            f"A checkpoint of this model must hold {len(variables)} variables. Received: {len(values)}. "
+            "It was written by another model."
+        )
+
+
+def _memory(callback: Any) -> Any:
+    if hasattr(callback, "get_state") and hasattr(callback, "set_state"):
+        return callback.get_state()
+    return {name: getattr(callback, name) for name in _remembered(callback) if hasattr(callback, name)}
+
+
+def _remember(callback: Any, memory: Any) -> None:
+    if hasattr(callback, "get_state") and hasattr(callback, "set_state"):
+        callback.set_state(memory)
+        return
+    for name, value in memory.items():
+        setattr(callback, name, value)
+
+
+def _remembered(callback: Any) -> tuple[str, ...]:
+    return next((names for kind, names in _REMEMBERED if isinstance(callback, kind)), ())

@@ -1,0 +1,184 @@
+"""One named array of every sequence: checked once, then cut into pieces and batches.
+
+A field holds the user's own arrays, one row for each sequence (a stacked array is its own list of rows).
+Nothing is copied before a batch is made.
+"""
+
+import math
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from typing import Any, Literal
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from rnnstate.errors import DataError
+from rnnstate.windows.cuts import count_windows
+from rnnstate.windows.plan import WindowPlan
+
+Array = NDArray[Any]
+Rows = Sequence[Array] | Array
+Kind = Literal["steps", "windows", "last", "static"]
+
+
+@dataclass(frozen=True, eq=False)
+class Field:
+    """One input, target or weight of every sequence.
+
+    Args:
+        label: How errors call it, such as `x['speed']`.
+        rows: One array for each sequence: `(time, ...)`, `(windows, ...)`, or the whole of a static input.
+        kind: What a window takes of a row: its `steps`, the `last` of them, its entry among the `windows`, or the
+            row as it is (`static`).
+    """
+
+    label: str
+    rows: Rows
+    kind: Kind = "steps"
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """Entries along axis 0 of each row; `(sequences,)`."""
+        if isinstance(self.rows, np.ndarray):
+            return np.full(len(self.rows), self.rows.shape[1], dtype=np.int64)
+        return np.array([len(row) for row in self.rows], dtype=np.int64)
+
+    @property
+    def entry_shape(self) -> tuple[int, ...]:
+        """Shape of what one step, window or sequence has."""
+        shape = tuple(self.rows[0].shape)
+        return shape if self.kind == "static" else shape[1:]
+
+    @cached_property
+    def dtype(self) -> str:
+        """Dtype of its batches: int32 for integers, `keras.config.floatx()` for all else."""
+        kinds = {self.rows.dtype.kind} if isinstance(self.rows, np.ndarray) else {row.dtype.kind for row in self.rows}
+        return "int32" if kinds <= {"i", "u"} else str(keras.config.floatx())
+
+    def batch(self, plan: WindowPlan, index: int, prefix: bool = False) -> Array:
+        """Return batch `index`: `(batch, time, ...)` for steps, else `(batch, ...)`; zeros where there is no data.
+
+        With `prefix`, steps come with those of the plan's prefix before them.
+        """
+        width = plan.prefix if prefix and self.kind == "steps" else 0
+        time = (width + plan.length,) if self.kind == "steps" else ()
+        out = np.zeros((plan.rows, *time, *self.entry_shape), dtype=self.dtype)
+        windows = zip(
+            *(array[index].tolist() for array in (plan.sequence, plan.start, plan.steps)),
+            plan.before[index].tolist() if width else [0] * plan.rows,
+            plan.number[index].tolist() if self.kind == "windows" else [0] * plan.rows,
+            strict=True,
+        )
+        for row, (sequence, start, steps, before, number) in enumerate(windows):
+            if sequence < 0:
+                continue
+            values = self.rows[sequence]
+            if self.kind == "steps":
+                out[row, width - before : width + steps] = values[start - before : start + steps]
+            elif self.kind == "last":
+                out[row] = values[start + steps - 1]
+            else:
+                out[row] = values if self.kind == "static" else values[number]
+        return out
+
+    def batch_bytes(self, plan: WindowPlan) -> int:
+        """Return the bytes of a batch, without the steps before its windows."""
+        steps = plan.length if self.kind == "steps" else 1
+        return plan.rows * steps * math.prod(self.entry_shape) * np.dtype(self.dtype).itemsize
+
+    def pieces(self, bounds: NDArray[np.int64], length: int) -> "Field":
+        """Return the field of the pieces of each sequence that `bounds` cuts, as views."""
+        if self.kind == "static":
+            rows = [row for row in self.rows for _ in range(bounds.shape[1] - 1)]
+            return replace(self, rows=rows)
+        if self.kind == "windows":
+            bounds = np.cumsum(piece_windows(bounds, length), axis=1)
+            bounds = np.pad(bounds, ((0, 0), (1, 0)))
+        cuts = zip(self.rows, bounds.tolist(), strict=True)
+        return replace(self, rows=[row[a:b] for row, cut in cuts for a, b in pairwise(cut)])
+
+
+def piece_windows(bounds: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """Return how many windows each piece has; `(sequences, pieces)`."""
+    return count_windows(np.diff(bounds, axis=1), length)
+
+
+def check_field(field: Field, keys: Sequence[Hashable]) -> None:
+    """Raise a `DataError` unless `field` has one row for each key, alike in shape, not empty, and all finite."""
+    if len(field.rows) != len(keys):
+        raise DataError(f"`{field.label}` must have {len(keys)} sequences, as `x`. Received: {len(field.rows)}.")
+    _check_shapes(field, keys)
+    if isinstance(field.rows, np.ndarray):
+        bad = first_bad(field.rows)
+        if bad is not None:
+            _refuse_value(field, keys[bad[0]], field.rows[bad[0]], bad[1:])
+        return
+    for key, row in zip(keys, field.rows, strict=True):
+        bad = first_bad(row)
+        if bad is not None:
+            _refuse_value(field, key, row, bad)
+
+
+def _check_shapes(field: Field, keys: Sequence[Hashable]) -> None:
+    start = 0 if field.kind == "static" else 1
+    # The rows of a stacked array are alike: one look is enough.
+    rows = field.rows[:1] if isinstance(field.rows, np.ndarray) else field.rows
+    expected = tuple(field.rows[0].shape[start:])
+    for key, row in zip(keys, rows, strict=False):
+        if row.ndim < 1 or not len(row):
+            raise DataError(
+                f"Sequence {key!r} must have at least one step. Received: `{field.label}` of shape {row.shape}. "
+                "Leave empty sequences out."
+            )
+        if row.shape[start:] != expected:
+            raise DataError(
+                f"`{field.label}` must have one shape per step in all sequences: {expected}, as in sequence "
+                f"{keys[0]!r}. Received: {row.shape[start:]} in sequence {key!r}. "
+                "If the names are those of inputs and not of sequences, pass `by='input'`."
+            )
+
+
+def first_bad(array: Array) -> tuple[int, ...] | None:
+    """Return the index of the first value that is not finite or does not fit the dtype of its batch, if any."""
+    if array.dtype.kind == "b" or not array.size:
+        return None
+    low, high = _limits(array.dtype)
+    # Two passes without a temporary settle almost every array: NaN makes both comparisons false.
+    if low <= array.min() and array.max() <= high:
+        return None
+    good = (array >= low) & (array <= high)
+    return tuple(int(i) for i in np.unravel_index(good.argmin(), array.shape))
+
+
+def _limits(dtype: np.dtype[Any]) -> tuple[float, float]:
+    if dtype.kind in "iu":
+        info = np.iinfo(np.int32)
+        return info.min, info.max
+    floatx = keras.config.floatx()
+    # NumPy has no finfo of bfloat16, whose range is that of float32.
+    high = min(float(np.finfo(name).max) for name in ("float32" if floatx == "bfloat16" else floatx, dtype))
+    return -high, high
+
+
+def _refuse_value(field: Field, key: Hashable, row: Array, index: tuple[int, ...]) -> None:
+    value = row[index]
+    features = index if field.kind == "static" else index[1:]
+    places = [f"sequence {key!r}"]
+    if field.kind != "static":
+        places.append(f"step {index[0]}")
+    if features:
+        places.append(f"feature {features[0] if len(features) == 1 else features}")
+    raise DataError(f"`{field.label}` {explain(value)} in {', '.join(places)}. {REPAIR}")
+
+
+REPAIR = "Fill the value, or end the sequence before it and start another after it."
+
+
+def explain(value: Any) -> str:
+    """Return why `first_bad` refused a value: the middle of a sentence."""
+    if np.isfinite(value):
+        return f"must fit {'int32' if value.dtype.kind in 'iu' else keras.config.floatx()}. Received: {value}"
+    return f"must be finite. Received: {value}"

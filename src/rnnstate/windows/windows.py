@@ -1,0 +1,312 @@
+"""Windows of sequences as a Keras dataset, in an order that lets a model carry its state from batch to batch.
+
+The dataset hands out data and facts about it (which sequence, whether it begins, which steps are padding), never a
+state: loaders run ahead of the training step, so whatever they did to a model would come too early.
+"""
+
+import operator
+from collections.abc import Hashable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnnstate.errors import DataError
+from rnnstate.windows.counts import check_count
+from rnnstate.windows.cuts import cut_pieces, piece_cuts
+from rnnstate.windows.dataset import OrderedDataset
+from rnnstate.windows.epochs import Schedule
+from rnnstate.windows.facts import Facts
+from rnnstate.windows.frames import Columns, frame_times, names_columns, split_frame
+from rnnstate.windows.inputs import Fields, Sequences
+from rnnstate.windows.lead_in import Prefix
+from rnnstate.windows.outputs import assemble
+from rnnstate.windows.plan import check_order_name
+from rnnstate.windows.targets import resolve_targets
+from rnnstate.windows.varied_lengths import Vary, read_vary
+
+
+class Windows(OrderedDataset):
+    """Sequences cut into windows of equal length, batched so that each window follows its predecessor.
+
+    In batch `b`, row `r` holds the window that continues what row `r` held in batch `b - 1`, or the first window of
+    another sequence. The last window of a sequence is padded and masked, never dropped. All batches of a dataset have
+    the same structure and shapes, so a compiled step is compiled once.
+
+    Args:
+        x: The inputs, in one of these forms. An array `(time, features)` is one sequence with key 0. An array
+            `(sequences, time, ...)`, or a list of arrays, is several with keys 0, 1, 2. A mapping
+            `{key: (time, ...)}` names them. Several inputs are a mapping of any of these by input name, or
+            `{key: {input: array}}`. Arrays `(time,)` hold one value per step. A pandas or polars frame counts as the
+            array of its columns.
+        y: Targets in the same form as `x`, by output name if there are several.
+        length: Steps of a window.
+        batch_size: Rows of a batch; with fewer sequences there are fewer rows.
+        sample_weight: Weights in the same form as `y`, one number for each of its entries.
+        static: Names of inputs that are one vector per sequence. By default those are found: float arrays
+            `(sequences, values)` beside arrays of rank 3 or more, and float vectors beside inputs with another number
+            of steps. Pass `()` to turn this off.
+        order: How windows share the batches, a sequence's own always in time order. `"lanes"`: a row takes one sequence
+            after another. `"buckets"`: the same, the longest first. `"shuffled"`: windows of random sequences.
+        pieces: Cut each sequence into this many contiguous pieces, each from the initial state, keyed `(key, piece)`.
+        targets: Whether `y` has one entry per step (`"steps"`) or per window (`"windows"`); `"last"` takes the last
+            valid step of each window. `"auto"` decides between the first two by the number of entries.
+        observed: Known values from which the state before a window is computed: a vector `(values,)` for each sequence,
+            or a series `(time, values)` of what is known after each step, or `(time + 1, values)`, before each step.
+        resets: Flags `(time,)` in the form of `y`, true before each step at which the state is to begin anew.
+        times: Times of the steps, `(time,)` in the form of `y`. A jump is a gap, which never lies inside a window.
+        gaps: Instead of `times`, the number of missing steps before each step, `(time,)`.
+        step: Usual step of `times`; by default the median of each sequence.
+        gap: What a gap does to the state: `"reset"` (the default), `"keep"`, or the number of missing steps after which
+            half of it has decayed.
+        burn_in: How many steps before each window come with it, to refresh the state without loss or gradient.
+        back: Instead, through how many steps the gradient flows: those of the window and `back - length` before it.
+        vary: Draw the steps of each batch anew in each epoch, as AWD-LSTM does: `True` or a `Vary`.
+        seed: With the epoch it decides everything random; `None` is 0.
+        by: Whether the names of a one-level mapping `x` are those of sequences (`"key"`) or inputs (`"input"`), where
+            the default would guess wrong.
+        **kwargs: Arguments of `keras.utils.PyDataset`. `workers=1`, the default, makes the next batch in a thread while a
+            step runs, 0 does not, and more are refused.
+
+    Raises:
+        DataError: If the data cannot be cut as asked, with key and step; see `docs/windows.md`.
+
+    Example:
+
+    >>> import numpy as np, rnnstate as rs
+    >>> windows = rs.Windows({"a": np.ones((5, 2)), "b": np.ones((3, 2))}, length=3, batch_size=2)
+    >>> windows
+    Windows(2 sequences, 8 steps, 2 batches of 2 x 3, order='lanes')
+    >>> windows[1][0]["mask"].tolist()
+    [[True, True, False], [False, False, False]]
+
+    References:
+        - Truncated back-propagation through time: Williams and Peng (1990), doi:10.1162/neco.1990.2.4.490.
+        - Lanes: Hidasi et al. (2016), arXiv:1511.06939. Burn-in: Kapturowski et al. (2019), openreview r1lyTjAqYX.
+    """
+
+    def __init__(
+        self,
+        x: Any,
+        y: Any = None,
+        *,
+        length: int,
+        batch_size: int,
+        sample_weight: Any = None,
+        static: str | Iterable[str] | None = None,
+        order: str = "lanes",
+        pieces: int | None = None,
+        targets: str = "auto",
+        by: str | None = None,
+        observed: Any = None,
+        resets: Any = None,
+        times: Any = None,
+        gaps: Any = None,
+        step: Any = None,
+        gap: str | float | None = None,
+        burn_in: int | None = None,
+        back: int | None = None,
+        vary: bool | Vary | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.length = check_count("length", length)
+        check_order_name(order)
+        varying = read_vary(vary, self.length, order)
+        self._prefix = Prefix.read(self.length, burn_in, back, varying is not None)
+        if y is None and sample_weight is not None:
+            raise DataError("`sample_weight` weighs targets. Received: no `y`. Pass `y`, or leave out `sample_weight`.")
+        data = Sequences.read(x, y, sample_weight, static, by)
+        facts = Facts.read(
+            data.form, data.lengths, observed=observed, resets=resets, times=times, gaps=gaps, step=step, gap=gap
+        )
+        bounds = None if pieces is None else cut_pieces(data.lengths, pieces, data.keys)
+        cuts = facts.cuts()
+        data = resolve_targets(data, targets, self.length, bounds, cuts, varying is not None)
+        self._data = data if bounds is None else data.cut(bounds, self.length)
+        self._facts = facts if bounds is None else facts.pieces(bounds, self.length)
+        self._schedule = Schedule(
+            self.lengths,
+            self.length,
+            check_count("batch_size", batch_size),
+            order,
+            cuts if cuts is None or bounds is None else piece_cuts(cuts, bounds),
+            self._prefix.steps,
+            varying,
+            check_count("seed", 0 if seed is None else seed, least=0),
+        )
+        self.order = order
+        self.epoch = 0
+        self.batch_size = self.plan.rows
+        self._masked = self.plan.padded or varying is not None or self._prefix.steps > 0
+        if self._facts.observed is not None:
+            self._facts.observed.check(None if varying is not None else self.plan, self.keys)
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: Any,
+        *,
+        features: Columns | None = None,
+        targets: Columns | None = None,
+        key: str | None = None,
+        time: str | None = None,
+        sample_weight: str | None = None,
+        observed: Any = None,
+        resets: Any = None,
+        length: int,
+        batch_size: int,
+        target_kind: str = "auto",
+        gap: str | float | None = None,
+        **kwargs: Any,
+    ) -> "Windows":
+        """Cut windows from the columns of a pandas or polars frame.
+
+        Args:
+            frame: One row for each step, sorted by time within each sequence.
+            features: Columns that are inputs; by default all that have no other use. A mapping
+                `{input: columns}` makes several inputs.
+            targets: Columns that are targets, or a mapping `{output: columns}`.
+            key: Column that names the sequence; without it the frame is one sequence. Rows of different sequences
+                may be interleaved.
+            time: Column of dates or numbers, which must increase within each sequence.
+            sample_weight: Column with the weight of each step.
+            observed: Columns of known values, from which the state before a window is computed: those of the row before
+                it. Values may be missing where no window needs them. Arrays are taken as `Windows` takes them.
+            resets: Column of flags, true where the state is to begin anew before the step; or arrays.
+            length: Steps of a window.
+            batch_size: Rows of a batch.
+            target_kind: The argument `targets` of `Windows`, such as `"last"`.
+            gap: What a jump of the column `time` does to the state, see `Windows`; by default jumps go unseen.
+            **kwargs: Further arguments of `Windows`.
+
+        Returns:
+            The windows. Inputs and targets are `(batch, time, columns)`.
+
+        Raises:
+            DataError: If a column is unknown, holds no numbers or no value, or times do not increase; with column,
+                key and step.
+
+        Example:
+
+        >>> import pandas as pd, rnnstate as rs
+        >>> frame = pd.DataFrame({"day": [1, 2, 3, 4], "load": [0.2, 0.4, 0.1, 0.3], "price": [3.0, 5.0, 2.0, 4.0]})
+        >>> rs.Windows.from_frame(frame, time="day", features=["load"], targets=["price"], length=2, batch_size=1)
+        Windows(1 sequence, 4 steps, 2 batches of 1 x 2, order='lanes')
+        """
+        named = {name: data for name, data in (("observed", observed), ("resets", resets)) if names_columns(data)}
+        kwargs |= {"observed": observed, "resets": resets}
+        parts = split_frame(frame, key, time, features, targets, sample_weight, **named)
+        kwargs |= {name: part for name, part in parts.items() if part is not None}
+        if gap is not None:
+            kwargs |= {"gap": gap, "times": frame_times(frame, key, time)}
+        # An input mapping of one frame is by name; everything else that `split_frame` makes is by key.
+        kwargs.setdefault("by", "input" if key is None else "key")
+        return cls(targets=target_kind, length=length, batch_size=batch_size, **kwargs)
+
+    @property
+    def keys(self) -> tuple[Hashable, ...]:
+        """Identity of each sequence; the index of a key is its slot."""
+        return self._data.keys
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Steps of each sequence, in the order of `keys`."""
+        return self._data.lengths
+
+    @property
+    def targets(self) -> str | dict[str, str] | None:
+        """How the targets are cut: `"steps"`, `"windows"` or `"last"`, by output name if they have names."""
+        kinds: Any = {name: field.kind for name, field in self._data.y.items()}
+        kind: str | dict[str, str] | None = kinds.get(None, kinds or None)
+        return kind
+
+    @property
+    def max_length(self) -> int:
+        """Steps of a batch's time axis, without those before the windows: `length`, or more with `vary`."""
+        return self.plan.length
+
+    @property
+    def batch_bytes(self) -> int:
+        """Bytes of the arrays of a batch, without flags and slots."""
+        fields = [*self._data.x.values(), *self._data.y.values(), *self._data.weights.values()]
+        return sum(field.batch_bytes(self.plan) for field in fields)
+
+    @property
+    def varies(self) -> bool:
+        """Whether the steps of windows are drawn (`vary`); `scales` has those of each batch in relation to `length`."""
+        return self._schedule.vary is not None
+
+    @property
+    def prefix(self) -> int:
+        """How many steps before each window its inputs begin: those of `burn_in`, or `back - length`."""
+        return self._prefix.steps
+
+    @property
+    def epoch(self) -> int:
+        """Number of the epoch whose batches these are; setting it gives exactly the batches of that epoch."""
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, value: int) -> None:
+        epoch = check_count("epoch", value, least=0)
+        if self._schedule.changes or not hasattr(self, "plan"):
+            self.plan, self.scales = self._schedule.plan(epoch)
+        self._epoch = epoch
+
+    def on_epoch_end(self) -> None:
+        """Go on to the next epoch; Keras calls this."""
+        self.epoch += 1
+
+    def __len__(self) -> int:
+        return self.plan.num_batches
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        batch = operator.index(index)
+        batch += len(self) if batch < 0 else 0
+        if not 0 <= batch < len(self):
+            raise IndexError(f"Batch index must be below {len(self)}. Received: {index}.")
+        inputs = {
+            "x": self._gather(self._data.x, batch, prefix=True),
+            "slot": self.plan.sequence[batch].copy(),
+            "first": self.plan.first[batch].copy(),
+        }
+        inputs |= self._prefix.batch(self.plan, batch, self._masked) | self._facts.batch(self.plan, batch)
+        parts = [self._gather(fields, batch) for fields in (self._data.y, self._data.weights) if fields]
+        return inputs, *parts
+
+    def __repr__(self) -> str:
+        steps, batches = int(self.lengths.sum()), len(self)
+        return (
+            f"Windows({_count(len(self.keys), 'sequence')}, {_count(steps, 'step')}, "
+            f"{_count(batches, 'batch', 'batches')} of {self.batch_size} x {self.length}, order={self.order!r})"
+        )
+
+    def assemble(self, outputs: Iterable[Any], per_step: Any = True, epoch: int | None = None) -> dict[Hashable, Any]:
+        """Put the outputs of all batches back in time order, without padding.
+
+        Args:
+            outputs: For each batch in turn, an array `(batch, time, ...)` or `(batch, ...)`, or a dict, list or tuple
+                of them. A generator is read one batch at a time.
+            per_step: Whether an output has a time axis; one answer for all, or one for each in the same structure.
+            epoch: The epoch whose batches these were; by default the present one. Keras goes on to the next when it has
+                met all batches.
+
+        Returns:
+            For each key an array `(time, ...)`, or `(windows, ...)` where `per_step` is false; in the structure of a
+            batch's outputs if there are several.
+
+        Raises:
+            DataError: If batches are missing or too many, or a shape is not that of a batch.
+        """
+        plan = self.plan if epoch is None else self._schedule.plan(check_count("epoch", epoch, least=0))[0]
+        return assemble(outputs, plan, self.lengths, self.keys, per_step)
+
+    def _gather(self, fields: Fields, batch: int, prefix: bool = False) -> Any:
+        parts = {name: field.batch(self.plan, batch, prefix) for name, field in fields.items()}
+        return parts.get(None, parts)
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    return f"{number} {one if number == 1 else many or one + 's'}"

@@ -1,0 +1,391 @@
+"""The command line: examples, tables, predictions that continue, and errors in one line."""
+
+import csv
+import gzip
+import io
+import re
+import shlex
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from forecasting import GAP, TINY, TRAIN, rows, write_rows
+from rnnstate import __version__
+from rnnstate.cli import forecast_commands as commands
+from rnnstate.cli.app import COMMANDS, main
+from rnnstate.cli.arguments import build_parser
+from rnnstate.forecasting.settings import Settings
+from rnnstate.forecasting.tablefiles import read_table
+
+PROBE = """
+import sys
+from rnnstate.cli.app import main
+try:
+    main(sys.argv[1:])
+finally:
+    print(sorted({"keras", "jax", "torch", "tensorflow", "numpy"} & set(sys.modules)))
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A folder with RUN, the data it was trained on, and the data that follow, whole and in two halves."""
+    folder = tmp_path_factory.mktemp("cli")
+    data = write_rows(folder / "data.csv", rows(0, 61))
+    assert main(["train", data, *TRAIN, *TINY, "--out", str(folder / "RUN")]) == 0
+    write_rows(folder / "newer.csv", rows(61, 80))
+    write_rows(folder / "all.csv", rows(0, 80))
+    return folder
+
+
+def forecast(folder: Path, data: str, *options: str) -> list[dict[str, str]]:
+    """Return the rows that `rnnstate predict` writes."""
+    out = folder / f"forecast_{data}"
+    assert main(["predict", str(folder / "RUN"), str(folder / data), "-o", str(out), "--force", *options]) == 0
+    return list(csv.DictReader(io.StringIO(out.read_text())))
+
+
+def values(predictions: list[dict[str, str]]) -> np.ndarray:
+    """Return the predictions as numbers, NaN where a cell is empty."""
+    return np.array([float(list(row.values())[-1] or "nan") for row in predictions])
+
+
+def test_help_starts_nothing() -> None:
+    """`--help`, of a command too, imports neither Keras nor a backend; the probe itself can see an import."""
+    for arguments in (["--help"], ["train", "--help"], ["--version"]):
+        done = subprocess.run([sys.executable, "-c", PROBE, *arguments], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "[]"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import numpy\n{PROBE}", "--help"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "['numpy']"
+
+
+def test_version() -> None:
+    """`python -m rnnstate --version` says the release."""
+    done = subprocess.run([sys.executable, "-m", "rnnstate", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"rnnstate {__version__}\n"
+
+
+def test_wrong_usage(capsys) -> None:
+    """Wrong usage has exit status 2."""
+    for arguments in ([], ["fly"], ["train", "data.csv"], ["predict", "RUN", "data.csv", "--horizon", "x"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments)
+        assert stopped.value.code == 2
+    assert "usage: rnnstate" in capsys.readouterr().err
+
+
+def examples() -> dict[str, str]:
+    """Return the example that ends the help of each command."""
+    parsers = next(action.choices for action in build_parser()._actions if action.dest == "command")
+    return {name: re.search(r"Example:\n  rnnstate (.*)\n\Z", parser.format_help()) for name, parser in parsers.items()}
+
+
+def test_examples_of_the_help(tmp_path, monkeypatch, capsys) -> None:
+    """Each command's help ends with an example, and the examples run in their order; the demo on a part of its data."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(3)
+    lines = [f"2021-05-0{1 + hour // 24} {hour % 24:02}:00,{rng.normal():.3f}" for hour in range(180)]
+    Path("power.csv").write_text("\n".join(["time,load", *lines[:150]]) + "\n")
+    Path("newer.csv").write_text("\n".join(["time,load", *lines[150:]]) + "\n")
+    shipped = (files("rnnstate") / "data" / commands.DEMO_DATA).read_bytes()
+    Path("part.csv").write_bytes(b"\n".join(gzip.decompress(shipped).split(b"\n")[:2000]))
+    monkeypatch.setattr(commands, "DEMO_DATA", str(tmp_path / "part.csv"))
+    assert list(examples()) == list(COMMANDS)
+    for example in examples().values():
+        assert main(shlex.split(example[1])) == 0, capsys.readouterr().err
+    output = capsys.readouterr().out
+    assert output.count("Continues from the kept state") == 2
+    written = {"power.run", "forecast.csv", "states.npz", "power.keras", "power.keras.json"}
+    assert {"part.csv", "power.csv", "newer.csv", *written} == {path.name for path in tmp_path.iterdir()}
+
+
+def test_every_command_is_in_the_guide() -> None:
+    """docs/cli.md shows a session of each command."""
+    guide = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+    assert [name for name in COMMANDS if f"$ rnnstate {name}" not in guide] == []
+
+
+def test_shipped_data() -> None:
+    """The demo's data are all there, with their notice."""
+    folder = files("rnnstate") / "data"
+    table = read_table(str(folder / commands.DEMO_DATA))
+    assert (len(table), int(np.isnan(table.numbers("active_kw")).sum())) == (138_352, 1_713)
+    assert "CC BY 4.0" in (folder / "NOTICE").read_text()
+
+
+def test_defaults_agree() -> None:
+    """The command line and `Settings` have the same defaults, and the help of the demo names its epochs."""
+    options = vars(build_parser().parse_args(["train", "data.csv", "--target", "load", "--out", "RUN"]))
+    settings = Settings(("load",)).to_json()
+    shared = set(options) & set(settings)
+    assert {name: options[name] for name in shared} == {name: settings[name] for name in shared}
+    assert len(shared) == 10
+    parsers = next(action.choices for action in build_parser()._actions if action.dest == "command")
+    assert f"(default: {commands.DEMO.epochs})" in parsers["demo"].format_help()
+
+
+def test_predicting_in_two_halves(trained, capsys) -> None:
+    """Predictions for newer data that continue equal those of one go over all data, also in the kept states' rows."""
+    whole = forecast(trained, "all.csv")
+    capsys.readouterr()
+    newer = forecast(trained, "newer.csv")
+    assert "2 keys continue from the kept states; 0 start fresh.\n" in capsys.readouterr().out
+    assert [list(row.values())[:2] for row in newer] == [line.split(",")[:2] for line in rows(61, 80)]
+    assert list(newer[0]) == ["house", "at", "load_in_1"]
+    np.testing.assert_allclose(values(newer), values(whole)[-len(newer) :], rtol=0, atol=1e-5)
+
+
+def test_predicting_without_states_differs(trained, capsys) -> None:
+    """Negative control: the same rows started fresh, as after a missing row, give other predictions; it is said why."""
+    write_rows(trained / "later.csv", rows(62, 80, "a") + rows(61, 80, "b") + rows(61, 80, "c"))
+    later = forecast(trained, "later.csv")
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line.startswith(
+        "1 key continues from the kept states; 2 start fresh: `a` (it begins at 2020-02-29 13:30:00,"
+    )
+    assert line.endswith("`c` (no state is kept for it).")
+    newer = forecast(trained, "newer.csv")
+    newer_of = {house: values([row for row in newer if row["house"] == house]) for house in "ab"}
+    later_of = {house: values([row for row in later if row["house"] == house]) for house in "ab"}
+    assert np.abs(later_of["a"] - newer_of["a"][1:])[0] > 1e-2
+    np.testing.assert_allclose(later_of["b"], newer_of["b"], rtol=0, atol=1e-5)
+
+
+def test_gap_rows_stay_empty(trained) -> None:
+    """Each row of the data has its row of predictions, empty where a value is missing."""
+    filled = np.isfinite(values(forecast(trained, "all.csv")))
+    assert np.flatnonzero(~filled).tolist() == [2 * GAP, 2 * GAP + 1]
+
+
+def test_parquet_both_ways(trained) -> None:
+    """Parquet in and out gives what CSV gives."""
+    from pyarrow import csv as pyarrow_csv
+    from pyarrow import parquet as pyarrow_parquet
+
+    table = pyarrow_csv.read_csv(trained / "newer.csv")
+    pyarrow_parquet.write_table(table, trained / "newer.parquet")
+    out = trained / "forecast.parquet"
+    assert main(["predict", str(trained / "RUN"), str(trained / "newer.parquet"), "-o", str(out)]) == 0
+    written = pyarrow_parquet.read_table(out)
+    assert written.column("at").type == table.column("at").type or str(written.column("at").type) == "timestamp[us]"
+    expected = values(forecast(trained, "newer.csv"))
+    np.testing.assert_allclose(written.column("load_in_1").to_numpy(), expected, rtol=0, atol=1e-5)
+
+
+def test_evaluate(trained, capsys) -> None:
+    """The table has persistence by hand, carried and reset; carried and reset agree on no more than one of them."""
+    assert main(["evaluate", str(trained / "RUN"), str(trained / "newer.csv")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    load = read_table(str(trained / "newer.csv")).numbers("load").reshape(-1, 2)
+    errors = load[1:] - load[:-1]
+    found = {
+        re.split("  +", line)[1]: [float(n) for n in line.split()[-3:]] for line in lines if line.startswith("load")
+    }
+    assert list(found) == ["persistence (value now)", "model, state carried", "model, reset every 7 steps"]
+    hand = [np.abs(errors).mean(), np.sqrt((errors**2).mean())]
+    assert found["persistence (value now)"] == pytest.approx([*hand, 1], rel=1e-3)
+    assert found["model, state carried"] != found["model, reset every 7 steps"]
+    predictions = values(forecast(trained, "newer.csv")).reshape(-1, 2)
+    carried = np.abs(predictions[:-1] - load[1:]).mean()
+    assert found["model, state carried"][0] == pytest.approx(carried, rel=1e-3)
+
+
+def test_data_without_time_and_key(tmp_path, capsys) -> None:
+    """Without times data start fresh, unless the user says that they continue; pieces are announced."""
+    lines = [line.split(",")[2] for line in rows(0, 70, "a", gap=None)]
+    (tmp_path / "data.csv").write_text("\n".join(["load", *lines[:60]]) + "\n")
+    (tmp_path / "newer.csv").write_text("\n".join(["load", *lines[60:]]) + "\n")
+    (tmp_path / "all.csv").write_text("\n".join(["load", *lines]) + "\n")
+    arguments = ["--target", "load", "--window", "5", "--split", "0.9,0,0.1", "--horizon", "2"]
+    assert main(["train", str(tmp_path / "data.csv"), *arguments, *TINY, "--out", str(tmp_path / "RUN")]) == 0
+    said = capsys.readouterr().out
+    assert "Cut 1 training sequence into 2 pieces, so that the 2 rows of a batch are full" in said
+    assert "No sequence is long enough for validation" in said
+    whole = values(forecast(tmp_path, "all.csv"))[60:]
+    assert "Starts fresh: there is no time column to tell; use --continue" in capsys.readouterr().out
+    continued = values(forecast(tmp_path, "newer.csv", "--continue"))
+    assert "Continues from the kept state: DATA follow the kept data." in capsys.readouterr().out
+    np.testing.assert_allclose(continued, whole, rtol=0, atol=1e-5)
+    assert np.abs(values(forecast(tmp_path, "newer.csv")) - whole)[0] > 1e-2
+
+
+def test_same_seed_same_run(trained, tmp_path) -> None:
+    """Two trainings with one seed have the same losses; another seed has others."""
+    losses = [(trained / "RUN" / "history.json").read_text()]
+    for seed in ("0", "1"):
+        arguments = [*TRAIN, *TINY, "--seed", seed, "--force", "--out", str(tmp_path / "RUN")]
+        assert main(["train", str(trained / "data.csv"), *arguments]) == 0
+        losses.append((tmp_path / "RUN" / "history.json").read_text())
+    assert losses[0] == losses[1] != losses[2]
+
+
+def test_inspect_and_audit(trained, tmp_path, capsys) -> None:
+    """`inspect` shows the leaves of a RUN and of any model, `audit` what is wrong with it."""
+    import keras
+
+    assert main(["inspect", str(trained / "RUN")]) == 0
+    text = capsys.readouterr().out
+    assert "Kept state of a: at 2020-02-29 13:00:00.\n" in text
+    assert re.search(r"gru_2 +h +\(batch, units=5\) +float32 +yes", text)
+    net = keras.Sequential([keras.Input((None, 2)), keras.layers.LSTM(3, name="lstm")])
+    net.save(tmp_path / "plain.keras")
+    assert main(["inspect", str(tmp_path / "plain.keras")]) == 0
+    assert re.search(r"lstm +c +\(batch, units=3\) +float32 +no \(stateful=False\)", capsys.readouterr().out)
+    assert main(["audit", str(tmp_path / "plain.keras")]) == 0
+    assert "[fresh] `lstm`" in capsys.readouterr().out
+    keras.Sequential([keras.Input((None, 2)), keras.layers.Dense(3)]).save(tmp_path / "dense.keras")
+    assert main(["inspect", str(tmp_path / "dense.keras")]) == 0
+    assert "No layer of this model remembers anything." in capsys.readouterr().out
+    assert main(["audit", str(trained / "RUN" / "model.keras")]) == 0
+    text = capsys.readouterr().out
+    # Where the backend has no fast loop, a note says so of each layer.
+    assert text == "Nothing to report.\n" or all(line.startswith("note [ref") for line in text.splitlines())
+
+
+def test_audit_fails_where_the_state_is_lost(tmp_path, backend, capsys) -> None:
+    """A stock stateful layer is an error on JAX and PyTorch, so `audit` has exit status 1; TensorFlow carries it."""
+    import keras
+
+    net = keras.Sequential([keras.Input(batch_shape=(2, 5, 1)), keras.layers.LSTM(3, stateful=True, name="lstm")])
+    net.save(tmp_path / "stock.keras")
+    status = main(["audit", str(tmp_path / "stock.keras")])
+    text = capsys.readouterr().out
+    assert "[not-saved] `lstm`" in text
+    assert status == int("error [" in text)
+    assert status == 1 or backend != "jax"
+
+
+BAD_DATA = {
+    "text.csv": "house,at,load,warmth\na,1,2,3\na,2,much,3\n",
+    "double.csv": "house,at,load,warmth\na,1,2,3\na,1,2,3\n",
+    "empty.csv": "house,at,load,warmth\na,1,,3\na,2,,3\n",
+    "short.csv": "house,at,load,warmth\n" + "".join(f"a,{row},{row},1\n" for row in range(9)),
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            "train none.csv TRAIN --out new",
+            "DATA must be a file that can be read. Received: none.csv (No such file or directory).",
+        ),
+        (
+            "train data.csv --target laod --out new",
+            "Column `laod` must be in data.csv, which has the columns `house`, `at`, `load`, ... (4 in all). "
+            "Received: no such column. Did you mean `load`?",
+        ),
+        ("train text.csv TRAIN --out new", "Column `load` must hold a number. Received: 'much' in line 3 of text.csv."),
+        (
+            "train double.csv TRAIN --out new",
+            "Times must increase strictly within key `a`. Received: 1 after 1 in line 3 of double.csv.",
+        ),
+        (
+            "train empty.csv TRAIN --out new",
+            "empty.csv must have rows with a value in `load`, `warmth`, `at`. Received: 2 rows, none of them complete.",
+        ),
+        (
+            "train short.csv TRAIN --out new",
+            "A window of 7 steps, predicting 1 ahead, needs 8 rows without a gap in the training part. "
+            "Received: 6 at most. Use --window 5 or less.",
+        ),
+        (
+            "train data.csv TRAIN --out new --layers lstm",
+            "`--layers` must be a list of lstm, gru or rnn, each with its number of units. Received: 'lstm'",
+        ),
+        ("train data.csv TRAIN --out new --split 1,1,1", "`--split` must be three fractions that add up to 1"),
+        ("train data.csv TRAIN --out new --epochs 0", "`epochs` must be a whole number of at least 1."),
+        (
+            "train data.csv TRAIN --out data.csv/new",
+            "--out must be a folder that can be made. Received: data.csv/new (File exists: ",
+        ),
+        (
+            "train data.csv TRAIN --out RUN",
+            "--out must not exist yet. Received: RUN. Give another name, or --force to replace it.",
+        ),
+        (
+            "evaluate data.csv newer.csv",
+            "RUN must be a folder that `rnnstate train` made. Received: data.csv, no folder.",
+        ),
+        ("evaluate RUN none.csv", "DATA must be a file that can be read."),
+        ("evaluate RUN text.csv", "Column `load` must hold a number."),
+        (
+            "predict RUN other.csv -o out.csv",
+            "Column `load` must be in other.csv, which has the columns `x`, `y`. Received: no such column.",
+        ),
+        ("predict RUN newer.csv -o data.csv", "The output must not exist yet. Received: data.csv."),
+        ("predict RUN newer.csv -o none/out.csv", "The folder of the output must exist. Received: none."),
+        ("inspect none", "There must be a RUN or a .keras file. Received: none, which does not exist."),
+        ("inspect cut.keras", "cut.keras must be a whole Keras model. Received:"),
+        ("audit cut.keras", "cut.keras must be a whole Keras model. Received:"),
+        ("audit none.keras", "MODEL must be a .keras file. Received: none.keras, which is no file."),
+    ],
+)
+def test_errors(trained, tmp_path, monkeypatch, capsys, arguments: str, message: str) -> None:
+    """Each error has exit status 1, is one line on standard error, and leaves nothing behind."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("data.csv", "newer.csv"):
+        Path(name).write_bytes((trained / name).read_bytes())
+    for name, text in {**BAD_DATA, "other.csv": "x,y\n1,2\n"}.items():
+        Path(name).write_text(text)
+    Path("cut.keras").write_bytes((trained / "RUN" / "model.keras").read_bytes()[:999])
+    Path("RUN").symlink_to(trained / "RUN")
+    before = sorted(tmp_path.iterdir())
+    given = arguments.replace("TRAIN", " ".join(TRAIN)).split()
+    assert main(given) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"Error: {message}")
+    assert error.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_unexpected_errors_are_one_line_too(trained, tmp_path, monkeypatch, capsys) -> None:
+    """An error that nobody foresaw is told in one line, with its class, and a variable shows where."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("first\nsecond")
+
+    monkeypatch.setattr(commands, "train_model", fail)
+    arguments = ["train", str(trained / "data.csv"), *TRAIN, "--out", str(tmp_path / "RUN")]
+    monkeypatch.delenv("RNNSTATE_TRACEBACK", raising=False)
+    assert main(arguments) == 1
+    assert capsys.readouterr().err == "Error: RuntimeError: first second Set RNNSTATE_TRACEBACK=1 to see where.\n"
+    monkeypatch.setenv("RNNSTATE_TRACEBACK", "1")
+    with pytest.raises(RuntimeError, match="first"):
+        main(arguments)
+
+
+def test_interrupt_in_training(trained, tmp_path, monkeypatch, capsys) -> None:
+    """Ctrl-C while training has exit status 130, one line, and leaves no RUN."""
+    from rnnstate.windows.windows import Windows
+
+    fetch = Windows.__getitem__
+    fetched = []
+
+    def interrupted(self, index):
+        fetched.append(index)
+        if len(fetched) == 3:
+            raise KeyboardInterrupt
+        return fetch(self, index)
+
+    monkeypatch.setattr(Windows, "__getitem__", interrupted)
+    assert main(["train", str(trained / "data.csv"), *TRAIN, *TINY, "--out", str(tmp_path / "RUN")]) == 130
+    assert capsys.readouterr().err == "Interrupted: nothing was kept.\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_loss_that_is_no_number(trained, tmp_path, capsys) -> None:
+    """A training whose loss is no number any more fails, and says what to lower."""
+    arguments = [*TRAIN, *TINY, "--learning-rate", "1e38", "--epochs", "3", "--out", str(tmp_path / "RUN")]
+    assert main(["train", str(trained / "data.csv"), *arguments]) == 1
+    assert re.search(
+        r"Error: The loss must stay a finite number. Received: \w+ (nan|inf) in epoch \d. Lower",
+        capsys.readouterr().err,
+    )
+    assert list(tmp_path.iterdir()) == []

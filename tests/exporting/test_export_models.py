@@ -1,0 +1,106 @@
+"""Export of models beyond the plainest: computed initial states, mixed precision, carried backward, constants."""
+
+import keras
+import numpy as np
+import onnxruntime
+import pytest
+from keras import layers
+
+import nets
+import rnnstate as rs
+from rnnstate.errors import ExportError
+from rnnstate.exporting.formats import FORMATS
+from rnnstate.exporting.signature import signature_of
+from rnnstate.initial.initial import Bridge, Given, Learned, Observed
+
+
+def small():
+    """Return a network whose leaves stand in another order than the alphabet's."""
+    return keras.Sequential(
+        [nets.series_input(), layers.LSTM(3, return_sequences=True, name="lstm"), layers.GRU(2, name="gru")]
+    )
+
+
+def run_initial(form, path, observed):
+    """Run the second file of an export in its own runtime, and return its outputs by name."""
+    if form == "onnx":
+        session = onnxruntime.InferenceSession(path)
+        return dict(
+            zip([o.name for o in session.get_outputs()], session.run(None, {"observed": observed}), strict=True)
+        )
+    return keras.saving.load_model(path).predict({"observed": observed}, verbose=0)
+
+
+@pytest.mark.parametrize(("kind", "form"), [*((Observed, form) for form in FORMATS), (Bridge, "keras")])
+def test_a_computed_initial_state_is_a_second_file(tmp_path, kind, form):
+    """An initial state that is computed from known values is exported too, verified, and named in the manifest."""
+    model = nets.randomized(rs.StatefulModel(small(), initial_state=kind(units=5, size=2)))
+    path = tmp_path / f"small{FORMATS[form].suffix}"
+    done = rs.export(model, path, format=form)
+    second = tmp_path / f"small.initial{FORMATS[form].suffix}"
+    assert done.manifest["initial"]["file"] == second.name
+    assert done.manifest["initial"]["inputs"] == [{"name": "observed", "shape": ["batch", 2], "dtype": "float32"}]
+    assert second.exists()
+    if form in ("onnx", "keras"):
+        observed = nets.values(5, 2, seed=7)
+        theirs, ours = run_initial(form, second, observed), model.initial_state(5, observed=observed)
+        assert max(np.abs(theirs[f"state.{n.replace('/', '.')}"] - nets.host(v)).max() for n, v in ours.items()) < 1e-6
+    assert sorted(place.name for place in tmp_path.iterdir()) == sorted([path.name, second.name, f"{path.name}.json"])
+
+
+def test_other_initial_states():
+    """A learned state is a constant row, a whole state is given by the caller, and an unused map has no size yet."""
+    assert signature_of(nets.make(small), None).observed is None
+    assert signature_of(rs.StatefulModel(small(), initial_state=Given()), None).observed is None
+    assert signature_of(rs.StatefulModel(small(), initial_state=Learned()), None).observed is None
+    with pytest.raises(ExportError, match=r"must know how many values it takes. Received: `Observed` before"):
+        signature_of(rs.StatefulModel(small(), initial_state=Observed()), None)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_is_written_in_float32(tmp_path, policy):
+    """A network of mixed precision is exported as it is in float32, from the same weights, and stays as it was."""
+    keras.config.set_dtype_policy(policy)
+    try:
+        net = small()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model = nets.randomized(rs.StatefulModel(net, initial_state=Learned()))
+    whole = rs.StatefulModel(small(), initial_state=Learned())
+    whole.net.set_weights(model.net.get_weights())
+    whole.start.set_weights(model.start.get_weights())
+    done = rs.export(model, tmp_path / "m.keras")
+    assert model.net.layers[0].compute_dtype == policy.removeprefix("mixed_")
+    x, initial = nets.values(3, 5, 2), whole.initial_state(3)
+    file = keras.saving.load_model(done.path)
+    given = {f"state.{name.replace('/', '.')}": nets.host(value) for name, value in initial.items()}
+    y, _ = whole.step(x, initial)
+    assert nets.difference(y, file.predict({"x": x, **given}, verbose=0)["y"]) < 1e-5
+    half, _ = model.step(x, model.initial_state(3))
+    assert nets.difference(nets.host(half).astype("float32"), y) > 1e-4
+
+
+@pytest.mark.parametrize("form", ["onnx", "saved_model", "litert", "stablehlo"])
+def test_carried_backward(tmp_path, form):
+    """A file of a model that carries its backward direction has the leaves of that direction too."""
+    net = nets.one(layers.Bidirectional(layers.LSTM(3, return_sequences=True, name="rec"), name="both"))
+    model = rs.StatefulModel(nets.randomized(net), carry_backward=True)
+    done = rs.export(model, tmp_path / f"m{FORMATS[form].suffix}", form)
+    assert [leaf["leaf"] for leaf in done.manifest["state"]] == [
+        f"both/{side}/{name}" for side in ("forward", "backward") for name in "hc"
+    ]
+
+
+@pytest.mark.parametrize("form", ["onnx", "litert", "stablehlo"])
+def test_constants_of_layers(tmp_path, form):
+    """What a layer keeps beside its weights, such as the mean of a `Normalization`, is in the file."""
+    net = keras.Sequential(
+        [
+            nets.series_input(),
+            layers.Normalization(mean=[11.0, -7.0], variance=[5.0, 0.3]),
+            layers.GRU(3, return_sequences=True, name="gru"),
+            layers.Normalization(mean=[0.1, 0.2, 0.3], variance=[2.0, 3.0, 5.0], invert=True),
+        ]
+    )
+    done = rs.export(nets.randomized(rs.StatefulModel(net)), tmp_path / f"m{FORMATS[form].suffix}", form)
+    assert done.largest_difference <= 1e-5

@@ -1,0 +1,114 @@
+"""Random loops over steps, and comparisons of fast loops with their definition."""
+
+import importlib
+import itertools
+
+import keras
+import numpy as np
+from keras import ops
+
+from nets import difference, host
+from rnnstate.kernels import kernels
+from rnnstate.kernels.loops.definition import GATES, Loop
+from rnnstate.kernels.loops.definition import recurrent_loop as define_loop
+
+FEATURES = 2
+
+
+def draw(shape, seed):
+    """Return random values in -1 to 1 as float32."""
+    return ops.convert_to_tensor(np.random.default_rng(seed).uniform(-1, 1, size=shape), dtype="float32")
+
+
+def flags(batch, time, seed, share):
+    """Return random booleans `(batch, time)`."""
+    return ops.convert_to_tensor(np.random.default_rng(seed).random((batch, time)) < share)
+
+
+def a_loop(kind, batch, time, units, *, mask=False, reset=False, dropout=0, recurrent_dropout=0, bias=True):
+    """Return a loop with random weights; dropout counts how many factors are drawn."""
+    width = GATES[kind] * units
+    leaves = 2 if kind == "lstm" else 1
+    shape = (2, width) if kind == "gru" else (width,)
+    return Loop(
+        kind,
+        draw((batch, time, FEATURES), 1),
+        draw((FEATURES, width), 2),
+        draw((units, width), 3),
+        draw(shape, 4) if bias else None,
+        tuple(draw((batch, units), 5 + i) for i in range(leaves)),
+        mask=flags(batch, time, 8, 0.6) if mask else None,
+        reset=flags(batch, time, 9, 0.3) if reset else None,
+        initial=tuple(draw((batch, units), 10 + i) for i in range(leaves)) if reset else None,
+        dropout=tuple(draw((batch, FEATURES), 20 + i) for i in range(dropout)),
+        recurrent_dropout=tuple(draw((batch, units), 30 + i) for i in range(recurrent_dropout)),
+    )
+
+
+def differentiable(loop):
+    """Return the arrays of a loop that gradients flow into."""
+    weights = [loop.x, loop.kernel, loop.recurrent, *([] if loop.bias is None else [loop.bias])]
+    return [*weights, *loop.state, *(loop.initial or ())]
+
+
+def rebuilt(loop, arrays):
+    """Return the loop with other arrays in the places of `differentiable`."""
+    arrays = iter(arrays)
+    changed = {name: next(arrays) for name in ("x", "kernel", "recurrent")}
+    changed["bias"] = None if loop.bias is None else next(arrays)
+    changed["state"] = tuple(next(arrays) for _ in loop.state)
+    changed["initial"] = None if loop.initial is None else tuple(next(arrays) for _ in loop.initial)
+    return loop._replace(**changed)
+
+
+def with_gradients(run, arrays):
+    """Return the outputs and leaves that `run` gives, and the gradients of a sum that weighs each of them differently."""
+
+    def weighed(arrays):
+        outputs, leaves = run(arrays)
+        parts = [outputs, *leaves]
+        return sum(ops.sum(part * draw(part.shape, 40 + i)) for i, part in enumerate(parts)), parts
+
+    name = keras.config.backend()
+    if name == "jax":
+        import jax  # noqa: TID251
+
+        gradients, parts = jax.jit(jax.grad(weighed, has_aux=True))(arrays)
+        return [*parts, *gradients]
+    if name == "torch":
+        import torch  # noqa: TID251
+
+        leaves = [array.detach().clone().requires_grad_() for array in arrays]
+        value, parts = weighed(leaves)
+        gradients = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
+        return [*(part.detach() for part in parts), *gradients]
+    import tensorflow as tf  # noqa: TID251
+
+    with tf.GradientTape() as tape:
+        tape.watch(arrays)
+        value, parts = weighed(arrays)
+    return [*parts, *tape.gradient(value, arrays, unconnected_gradients=tf.UnconnectedGradients.ZERO)]
+
+
+def agree(loop):
+    """Check the fast loops against the definition, with their gradients; return whether there was one."""
+    arrays = differentiable(loop)
+    slow, *fast = (
+        with_gradients(lambda arrays, run=run: run(rebuilt(loop, arrays)), arrays)
+        for run in (define_loop, *fast_loops(loop))
+    )
+    for one, other in itertools.chain(*(zip(found, slow, strict=True) for found in fast)):
+        assert difference(one, other) < 1e-5 * max(1e-2, float(np.abs(host(other)).max()))
+    return bool(fast)
+
+
+def fast_loops(loop):
+    """Return all fast loops that can run it here: JAX has native ones and those of XLA."""
+    flags = loop.mask is not None or loop.reset is not None
+    if not kernels().has_loop(loop.kind, flags, len(loop.dropout), len(loop.recurrent_dropout)):
+        return []
+    if keras.config.backend() != "jax":
+        return [kernels().recurrent_loop]
+    native = importlib.import_module("rnnstate.kernels.native.loops")
+    by_xla = importlib.import_module("rnnstate.kernels.loops.jax").loop_of_xla
+    return [by_xla, native.native_loop] if native.has_native_loop(loop) else [by_xla]
