@@ -10,6 +10,8 @@ import pytest
 
 from rnnstate import backend as choosing
 
+pytestmark = pytest.mark.once
+
 
 def run(code, **environment):
     """Run code in a new process and return what it prints."""

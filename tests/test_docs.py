@@ -74,7 +74,16 @@ class Page:
                 check_same(promise[1], "\n".join(text for at, text in self.printed if at == line), self.exact)
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+EVERYWHERE = ("README.md", "tutorial.md", "01_minibatch_states.py")
+
+
+def each(paths):
+    """Return the paths as parameters. Most of them run on one backend alone."""
+    marks = {path: () if path.name in EVERYWHERE else pytest.mark.once for path in paths}
+    return [pytest.param(path, id=path.name, marks=mark) for path, mark in marks.items()]
+
+
+@pytest.mark.parametrize("path", each(PAGES))
 def test_every_python_fence_runs(path, tmp_path, monkeypatch, backend):
     """The code of a page runs from top to bottom, in an empty folder, and prints what the page shows."""
     monkeypatch.chdir(tmp_path)
@@ -105,7 +114,7 @@ def run_example(path):
     return result.stdout
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", each(EXAMPLES))
 def test_every_example_runs(path):
     """Each example runs to its end and prints something."""
     assert run_example(path).strip()
@@ -126,15 +135,21 @@ def test_the_first_example_shows_what_it_says():
     assert float(known) > alone + 0.05
 
 
-MODULES = sorted(name for _, name, package in pkgutil.iter_modules(rs.__path__) if not package and name[0] != "_")
+# Modules that can be imported only where their own backend or library runs.
+ELSEWHERE = re.compile(
+    r"\.(kernels\.(jax|torch|tensorflow|loops|native|step)\b|bench\.contenders|exporting\.on_)|__main__"
+)
+MODULES = sorted(
+    found.name for found in pkgutil.walk_packages(rs.__path__, "rnnstate.") if not ELSEWHERE.search(found.name)
+)
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_docstrings_run(name, tmp_path, monkeypatch):
     """The examples of every docstring give what they show."""
     monkeypatch.chdir(tmp_path)
-    module = importlib.import_module(f"rnnstate.{name}")
-    names = {public: getattr(rs, public) for public in rs.__all__} | vars(module) | {"np": np, "keras": keras}
+    module = importlib.import_module(name)
+    names = {public: getattr(rs, public) for public in rs.__all__} | vars(module) | {"np": np, "keras": keras, "rs": rs}
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
     output = []
     for test in doctest.DocTestFinder(exclude_empty=True).find(module, globs=names):
@@ -144,9 +159,7 @@ def test_docstrings_run(name, tmp_path, monkeypatch):
 
 def public_names():
     """Return every public name, those of `rnnstate.initial` with their prefix."""
-    layers = [
-        name for name, value in vars(initial).items() if inspect.isclass(value) and value.__module__ == initial.__name__
-    ]
+    layers = [name for name, value in vars(initial).items() if inspect.isclass(value) and name[0] != "_"]
     return [*rs.__all__, *(f"initial.{name}" for name in layers if not name.startswith("_"))]
 
 

@@ -14,6 +14,8 @@ import rnnstate as rs
 from rnnstate import onnx_step
 from rnnstate.initial.initial import Learned, Observed
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):

@@ -8,6 +8,8 @@ import pytest
 
 import rnnstate
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize("name", rnnstate.__all__)
 def test_every_name_resolves_and_is_documented(name):

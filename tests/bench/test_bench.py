@@ -19,6 +19,8 @@ from rnnstate.cli import bench_command as benchcommand
 from rnnstate.cli.app import main
 from rnnstate.errors import RnnStateError
 
+pytestmark = pytest.mark.once
+
 STRANGE = """
 import os, time
 

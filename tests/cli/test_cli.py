@@ -21,6 +21,8 @@ from rnnstate.cli.arguments import build_parser
 from rnnstate.forecasting.settings import Settings
 from rnnstate.forecasting.tablefiles import read_table
 
+pytestmark = pytest.mark.once
+
 PROBE = """
 import sys
 from rnnstate.cli.app import main

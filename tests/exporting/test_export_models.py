@@ -13,6 +13,8 @@ from rnnstate.exporting.formats import FORMATS
 from rnnstate.exporting.signature import signature_of
 from rnnstate.initial.initial import Bridge, Given, Learned, Observed
 
+pytestmark = pytest.mark.once
+
 
 def small():
     """Return a network whose leaves stand in another order than the alphabet's."""

@@ -24,6 +24,8 @@ from rnnstate.forecasting.settings import Settings, parse_layers
 from rnnstate.forecasting.tablefiles import read_csv
 from rnnstate.state.state import State
 
+pytestmark = pytest.mark.once
+
 SPLIT = (0.7, 0.1, 0.2)
 FLAGS = st.lists(st.tuples(st.booleans(), st.booleans()), max_size=31)
 

@@ -16,6 +16,8 @@ from rnnstate.forecasting.run_folder import FILES, load_run
 from rnnstate.forecasting.series import read_series
 from rnnstate.forecasting.tablefiles import read_table
 
+pytestmark = pytest.mark.once
+
 ROWS = 61
 
 

@@ -14,6 +14,8 @@ from rnnstate.errors import DataError
 from rnnstate.forecasting.tablefiles import read_csv, read_table, write_table
 from rnnstate.forecasting.times import parse_date, read_tick, show_tick, usual_step
 
+pytestmark = pytest.mark.once
+
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\x00\r", exclude_categories=["Cs"]), max_size=8)
 NUMBERS = st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False, width=64))
 

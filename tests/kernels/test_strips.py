@@ -12,6 +12,8 @@ from rnnstate.kernels.native.math import native
 from rnnstate.kernels.native.strips import add_product_of_strips, pack
 from rnnstate.kernels.native.tiles import WIDTH
 
+pytestmark = pytest.mark.once
+
 
 @native
 def add(z, a, b, strips, edge):
@@ -42,7 +44,7 @@ def test_products_by_strips(rows, inner, columns):
 def test_tiles_of_other_processors():
     """A processor with fewer registers gets smaller tiles, which give the same."""
     environment = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
-    code = "from rnnstate.kernels.native_tiles import WIDTH; print(WIDTH)"
+    code = "from rnnstate.kernels.native.tiles import WIDTH; print(WIDTH)"
     run = {"env": environment, "capture_output": True, "text": True, "check": False}
     assert subprocess.run([sys.executable, "-c", code], **run).stdout.strip() == "16"
     chosen = [str(Path(__file__)), "-k", "products_by_strips", "-q", "-p", "no:cacheprovider"]

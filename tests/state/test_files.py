@@ -18,6 +18,8 @@ import rnnstate as rs
 from rnnstate.errors import DataError, SpecMismatchError, StateShapeError
 from rnnstate.state import files
 
+pytestmark = pytest.mark.once
+
 LEAVES = {"lstm/h": (5,), "lstm/c": (5,), "conv/h": (7, 2), "gru/h": (3,)}
 
 

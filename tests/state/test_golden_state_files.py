@@ -14,6 +14,8 @@ from rnnstate.cli.state_commands import convert_state, describe_state, diff_stat
 from rnnstate.errors import DataError
 from rnnstate.state import files
 
+pytestmark = pytest.mark.once
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = {
     "state_v1": {"lstm/h": (3, 5), "lstm/c": (3, 5), "encoder/conv/h": (3, 7, 2)},
@@ -128,7 +130,7 @@ def test_inspect_shows_leaves_and_metadata():
 def test_commands_start_no_backend():
     """Inspecting a file imports neither Keras nor a backend."""
     program = (
-        "import sys; from pathlib import Path; from rnnstate.filecommands import describe_state\n"
+        "import sys; from pathlib import Path; from rnnstate.cli.state_commands import describe_state\n"
         f"describe_state(Path({str(golden('state_v1'))!r}))\n"
         "print(sorted({'keras', 'jax', 'torch', 'tensorflow'} & set(sys.modules)))"
     )

@@ -14,6 +14,8 @@ from rnnstate.training.resume import file as sealed
 from rnnstate.training.resume.file import read_sealed, write_sealed
 from rnnstate.training.resume.packing import pack, unpack
 
+pytestmark = pytest.mark.once
+
 CONTENT = {
     "epoch": 3,
     "random": (3, [1, None, True], "text ü"),

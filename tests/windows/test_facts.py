@@ -13,6 +13,8 @@ from rnnstate.errors import DataError
 from rnnstate.windows.gaps import kept
 from rnnstate.windows.windows import Windows
 
+pytestmark = pytest.mark.once
+
 LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=7)
 SIZES = {"length": 3, "batch_size": 2}
 

@@ -7,6 +7,8 @@ import pytest
 from rnnstate.errors import DataError
 from rnnstate.windows.inputs import Sequences
 
+pytestmark = pytest.mark.once
+
 RNG = np.random.default_rng(11)
 A = RNG.normal(size=(7, 2)).astype("float32")
 B = RNG.normal(size=(5, 2)).astype("float32")

@@ -9,6 +9,8 @@ from rnnstate.errors import DataError
 from rnnstate.windows.guarding import OrderGuard, check_order
 from rnnstate.windows.windows import Windows
 
+pytestmark = pytest.mark.once
+
 KEYS = ["north", "south", "east"]
 
 

@@ -12,6 +12,8 @@ from rnnstate.windows.plan import WindowPlan, plan_windows
 from rnnstate.windows.varied_lengths import Vary, plan_varying
 from rnnstate.windows.windows import Windows
 
+pytestmark = pytest.mark.once
+
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=19)
 SIZE = st.integers(1, 23)
 ORDER = st.sampled_from(["lanes", "shuffled", "buckets"])

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from rnnstate.errors import DataError
 from rnnstate.windows.plan import WindowPlan, cut_pieces, plan_lanes, plan_windows
 
+pytestmark = pytest.mark.once
+
 LENGTHS = st.lists(st.integers(1, 60), min_size=1, max_size=23)
 SIZE = st.integers(1, 31)
 
@@ -178,5 +180,5 @@ def test_unknown_order_names_those_there_are():
 
 def test_plan_needs_no_keras():
     """The plan is arithmetic: importing it starts neither Keras nor a backend."""
-    code = "import sys, rnnstate.plan; sys.exit('keras' in sys.modules)"
+    code = "import sys, rnnstate.windows.plan; sys.exit('keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -15,3 +15,4 @@ from rnnstate.initial.initial import InitialState as InitialState
 from rnnstate.initial.initial import Learned as Learned
 from rnnstate.initial.initial import Observed as Observed
 from rnnstate.initial.initial import Zeros as Zeros
+from rnnstate.initial.initial import pack as pack
