@@ -158,3 +158,19 @@ def test_spec_of_a_state():
     expected = {"lstm/h": rs.LeafSpec((5,)), "gru/h": rs.LeafSpec((7,))}
     assert dict(state.spec) == expected
     assert dict(state.map(ops.convert_to_tensor).spec) == expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        (np.zeros((3, 5), "float32"), np.zeros((3, 5), "float32"), True),
+        (np.full((3, 5), np.nan, "float32"), np.full((3, 5), np.nan, "float32"), True),
+        (np.zeros((3, 5), "float32"), -np.zeros((3, 5), "float32"), False),
+        (np.zeros((3, 5), "float32"), np.zeros((3, 5), "float64"), False),
+        (np.zeros((3, 5), "float32"), np.zeros((3, 7), "float32"), False),
+    ],
+    ids=["zeros", "nan", "negative zero", "dtype", "shape"],
+)
+def test_equal_states_have_the_same_bits(one, other, equal):
+    """States are equal if dtype, shape and every bit of each leaf agree."""
+    assert (rs.State({"gru/h": one}) == rs.State({"gru/h": other})) is equal

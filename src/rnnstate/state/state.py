@@ -68,10 +68,10 @@ class State(Mapping[str, Array]):
         return f"State({leaves})"
 
     def __eq__(self, other: object) -> bool:
-        """True if both have the same leaves with the same values, bit for bit."""
+        """True if both have the same leaves with the same dtypes, shapes and bits: 0.0 and -0.0 differ."""
         if not isinstance(other, Mapping) or set(other) != set(self):
             return False
-        return all(np.array_equal(to_numpy(value), to_numpy(other[name])) for name, value in self.items())
+        return all(_same_bits(to_numpy(value), to_numpy(other[name])) for name, value in self.items())
 
     __hash__ = None  # type: ignore[assignment]  # arrays have no hash
 
@@ -234,6 +234,10 @@ def _dtype(value: Array) -> str:
 
 def _expected_leaves(leaves: Iterable[str]) -> str:
     return f"The state has the leaves {quoted(leaves, 6)}."
+
+
+def _same_bits(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    return one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
 
 
 def _check_rows(leaves: Mapping[str, Array]) -> None:
