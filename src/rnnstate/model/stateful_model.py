@@ -19,7 +19,7 @@ from rnnstate.initial.initial import read_initial
 from rnnstate.kernels import kernels as backend_kernels
 from rnnstate.model.bank import GIVEN, Bank
 from rnnstate.model.by_key import States
-from rnnstate.model.carry import Carried, is_batch, masked_outputs
+from rnnstate.model.carry import Carried, masked_outputs
 from rnnstate.model.rollout import Unrolling
 from rnnstate.network.clone import carrying_clone
 from rnnstate.network.masks import honouring_masks
@@ -34,6 +34,7 @@ from rnnstate.training.fit_hooks import paced
 from rnnstate.training.guard import variables_kept
 from rnnstate.training.loader import BoundWindows, Feeder
 from rnnstate.training.resume.fit import fit_resumably
+from rnnstate.windows.batch import Batch, is_batch
 
 
 @dataclass
@@ -196,7 +197,7 @@ class StatefulModel(Unrolling, keras.Model):
         """Run a batch of windows from the bank, or plain inputs from the initial state."""
         if is_batch(inputs):
             bank = self._parts.states.bank if training else self._parts.inference
-            return Carried(self._carrier, bank, self.start, training)(inputs)
+            return Carried(self._carrier, bank, self.start, training)(Batch.from_keras(inputs))
         batch_size = ops.shape(tree.flatten(inputs)[0])[0]
         return run(self._carrier, inputs, self.start.state(batch_size, None, training), None, training)[0]
 
@@ -340,7 +341,7 @@ class StatefulModel(Unrolling, keras.Model):
 
     def _observe(self, windows: Any) -> None:
         """Make the variables of the initial state that depend on the observed values, before anything is compiled."""
-        observed = windows[0][0].get("observed")
+        observed = Batch.from_keras(windows[0][0]).observed
         if self.start.needs_observed and observed is None:
             raise DataError(
                 f"`initial_state={type(self.start).__name__}(...)` needs known values of each sequence. "

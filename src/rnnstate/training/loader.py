@@ -7,12 +7,14 @@ On JAX and PyTorch the thread is one of ours; on TensorFlow it belongs to the `t
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
 
 from rnnstate.kernels import kernels
+from rnnstate.windows.batch import Batch
 from rnnstate.windows.windows import Windows
 
 _WORTH_A_THREAD = 2**16
@@ -47,7 +49,8 @@ class BoundWindows(keras.utils.PyDataset):
     def load(self, index: int) -> Any:
         """Make a batch, in whichever thread this is."""
         inputs, *rest = self.windows[index]
-        return ({**inputs, "slot": self._slots[inputs["slot"]]}, *rest)
+        batch = Batch.from_keras(inputs)
+        return (replace(batch, slot=self._slots[batch.slot]).to_keras(), *rest)
 
 
 class Ahead:
