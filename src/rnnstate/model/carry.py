@@ -96,7 +96,7 @@ class Carried:
         #                          ^ `kept`
         #
         # `early` is the state at the first step at which something ends: the steps before, or the part up to `kept`.
-        length = int(batch.mask.shape[1]) - lead
+        length = batch.time - lead
         cut = min(lead, length)
         _, early = run_steps(slice(0, cut), state)
         begun = early if cut == lead else run_steps(slice(cut, lead), early)[1]
@@ -110,7 +110,7 @@ class Carried:
 
         def run_steps(steps: slice, state: State) -> tuple[Any, State]:
             def part(tensor: Array) -> Array:
-                return tensor[:, steps] if is_series(tensor, int(batch.mask.shape[1])) else tensor
+                return tensor[:, steps] if is_series(tensor, batch.time) else tensor
 
             x = batch.x if steps == slice(0, None) else tree.map_structure(part, batch.x)
             flags = (None if f is None else ops.cast(f[:, steps], "bool") for f in (batch.mask, batch.reset))

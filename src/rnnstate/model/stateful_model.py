@@ -30,11 +30,10 @@ from rnnstate.state.checks import checked, checked_flags
 from rnnstate.state.spec import StateSpec
 from rnnstate.state.state import Array, State
 from rnnstate.training.fit_checks import check_windows, refuse_extras, unstacked
-from rnnstate.training.fit_hooks import paced
-from rnnstate.training.guard import variables_kept
-from rnnstate.training.loader import BoundWindows, Feeder
+from rnnstate.training.fit_hooks import paced, variables_kept
+from rnnstate.training.loader import BoundWindows, Feeder, Source
 from rnnstate.training.resume.fit import fit_resumably
-from rnnstate.windows.batch import Batch, is_batch
+from rnnstate.windows.batch import Batch, WindowDataset, is_batch
 
 
 @dataclass
@@ -252,18 +251,20 @@ class StatefulModel(Unrolling, keras.Model):
             SpecMismatchError: If the checkpoints in the folder are those of another run.
         """
         refuse_extras("fit", {**kwargs, "y": y})
-        x = check_windows(self, x, argument="x", targets=True, training=True)
+        begin = int(kwargs.get("initial_epoch") or 0)
+        source = check_windows(self, x, argument="x", targets=True, training=True, epoch=begin)
+        x = source.windows
         if validation_data is not None:
-            validation_data = check_windows(self, validation_data, argument="validation_data", targets=True)
-            validation_data = self._bound_inference(validation_data, None)
-        self._observe(x)
+            checked_data = check_windows(self, validation_data, argument="validation_data", targets=True)
+            validation_data = self._bound_inference(checked_data, None)
+        self._observe(source)
         self._keep_length_static(x, "train_function")
         kwargs["shuffle"] = False
         with variables_kept(self), paced(self, x, kwargs.get("callbacks")) as kwargs["callbacks"]:
             fit = partial(self._fed, super().fit)
             if checkpoint is not None:
-                return fit_resumably(self, fit, x, validation_data, checkpoint, kwargs)
-            return fit(BoundWindows(x, self.states.reserve(x.keys)), validation_data=validation_data, **kwargs)
+                return fit_resumably(self, fit, source, validation_data, checkpoint, kwargs)
+            return fit(BoundWindows(source, self.states.reserve(x.keys)), validation_data=validation_data, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *, initial_state: Any = None, **kwargs: Any) -> Any:
         """Return loss and metrics on windows, without touching the training states.
@@ -281,7 +282,9 @@ class StatefulModel(Unrolling, keras.Model):
             DataError: If the data are no `Windows`, lack targets, or do not fit the network.
         """
         if self._parts.feeder.gave(x):  # by Keras, within `fit`
-            return super().evaluate(x, **kwargs)
+            result = super().evaluate(x, **kwargs)
+            self._parts.feeder.finished(x)
+            return result
         refuse_extras("evaluate", {name: value for name, value in {**kwargs, "y": y}.items() if name != "steps"})
         x = self._bound_inference(check_windows(self, x, argument="x", targets=True), initial_state)
         with variables_kept(self):
@@ -306,22 +309,24 @@ class StatefulModel(Unrolling, keras.Model):
             DataError: If the data are no `Windows`, or do not fit the network.
         """
         refuse_extras("predict", kwargs)
-        x = check_windows(self, x, argument="x", targets=False)
+        source = check_windows(self, x, argument="x", targets=False)
+        x = source.windows
         if not hasattr(x, "assemble"):
             raise DataError(
                 "`predict` puts outputs back in time order, so it needs `rnnstate.Windows`. "
                 "Received: a dataset of your own. Use `Windows`, or `step` in a loop."
             )
-        bound = self._bound_inference(x, initial_state)
+        bound = self._bound_inference(source, initial_state)
         with variables_kept(self):
             outputs = self._fed(super().predict, bound, **kwargs)
         per_step = tree.flatten(outputs)[0].ndim > 2
         result: dict[Any, Any] = x.assemble(unstacked(outputs, len(x)), per_step=per_step)
         return (result, self._parts.inference.read(np.arange(1, len(x.keys) + 1))) if return_state else result
 
-    def _bound_inference(self, windows: Any, initial_state: Any) -> BoundWindows:
+    def _bound_inference(self, source: Source, initial_state: Any) -> BoundWindows:
         """Bind windows to rows of the inference bank, from the given states or the initial ones."""
-        self._observe(windows)
+        self._observe(source)
+        windows = source.windows
         rows = len(windows.keys)
         given = None if initial_state is None else checked(self.state_spec, initial_state, batch_size=rows)
         given = None if given is None else checked(self.state_spec, given.numpy())
@@ -333,15 +338,15 @@ class StatefulModel(Unrolling, keras.Model):
         bank.clear_flags()
         if given is not None:
             bank.write(slots, given, GIVEN)
-        return BoundWindows(windows, slots)
+        return BoundWindows(source, slots)
 
     def _fed(self, function: Callable[..., Any], data: BoundWindows, **kwargs: Any) -> Any:
         """Call Keras' own `fit`, `evaluate` or `predict` on windows that are loaded ahead."""
         return self._parts.feeder.run(function, data, self.steps_per_execution, **kwargs)
 
-    def _observe(self, windows: Any) -> None:
+    def _observe(self, source: Source) -> None:
         """Make the variables of the initial state that depend on the observed values, before anything is compiled."""
-        observed = Batch.from_keras(windows[0][0]).observed
+        observed = Batch.from_keras(source.first()[0]).observed
         if self.start.needs_observed and observed is None:
             raise DataError(
                 f"`initial_state={type(self.start).__name__}(...)` needs known values of each sequence. "
@@ -360,7 +365,7 @@ class StatefulModel(Unrolling, keras.Model):
         if hasattr(self, "jax_state_sync"):
             self.jax_state_sync()
 
-    def _keep_length_static(self, windows: Any, *functions: str) -> None:
+    def _keep_length_static(self, windows: WindowDataset, *functions: str) -> None:
         """On TensorFlow, drop steps compiled for windows of another length: it would make one for any length instead.
 
         Loops over a time axis of unknown length fail there, Keras' `scan` among them.

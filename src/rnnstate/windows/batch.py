@@ -13,9 +13,11 @@ The time axis of a batch has two parts, `lead` steps before the window and the `
     y         -               | window                       (batch, length, outputs)
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
 
 from rnnstate.errors import DataError
 
@@ -76,6 +78,11 @@ class Batch:
             )
 
     @property
+    def time(self) -> int:
+        """The number of steps of the time axis, `lead + length`, as the mask tells; 0 without a mask."""
+        return 0 if self.mask is None else int(self.mask.shape[1])
+
+    @property
     def lead(self) -> int:
         """The number of steps before the window, which refresh its state."""
         before = self.burn_in if self.context is None else self.context
@@ -90,6 +97,49 @@ class Batch:
     def from_keras(cls, inputs: Mapping[str, Any]) -> "Batch":
         """Read the dict that `to_keras` made, or the inputs of a dataset that a user wrote."""
         return cls(*map(inputs.get, _NAMES))
+
+
+class WindowDataset(Protocol):
+    """What a model asks of a dataset of windows: `Windows`, or the dataset of a user once it is checked.
+
+    Args:
+        keys: The identity of each sequence; the index of a key is its slot in a batch.
+        length: Steps of a window.
+        max_length: Steps of the longest window that a batch may hold.
+        prefix: Steps before each window, `lead`.
+        varies: Whether the steps of a window are drawn anew for each batch.
+        batch_size: Rows of a batch, or `None` if batches differ.
+        targets: `"steps"`, `"windows"` or `"last"`, by output name if there are several; `None` if it is not known.
+        scales: The factor for the learning rate of each batch, `(batches,)`.
+        workers: Loading threads, 0 or 1.
+        epoch: The epoch of the batches; the model sets it.
+    """
+
+    @property
+    def keys(self) -> tuple[Hashable, ...]: ...
+    @property
+    def length(self) -> int: ...
+    @property
+    def max_length(self) -> int: ...
+    @property
+    def prefix(self) -> int: ...
+    @property
+    def varies(self) -> bool: ...
+    @property
+    def batch_size(self) -> int | None: ...
+    @property
+    def targets(self) -> str | dict[str, str] | None: ...
+    @property
+    def scales(self) -> np.ndarray: ...
+    @property
+    def workers(self) -> int: ...
+
+    epoch: int
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
+        """Return the inputs of a batch as `Batch.to_keras` makes them, then targets and weights if there are any."""
 
 
 def is_batch(inputs: Any) -> bool:
