@@ -1,7 +1,7 @@
 """What a batch says about its windows besides the data: known values, resets inside, and what survives a gap."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rnnstate.errors import DataError
 from rnnstate.windows.arrays import Array, Field, check_field
+from rnnstate.windows.batch import Batch
 from rnnstate.windows.cuts import Cuts
 from rnnstate.windows.forms import Form, in_form, read_rows
 from rnnstate.windows.gaps import Policy, kept, read_gaps, read_policy
@@ -82,16 +83,14 @@ class Facts:
             self.policy,
         )
 
-    def batch(self, plan: WindowPlan, index: int) -> dict[str, Array]:
-        """Return what the inputs of batch `index` say about its windows."""
-        facts: dict[str, Array] = {}
-        if self.observed is not None:
-            facts["observed"] = self.observed.batch(plan, index)
-        if self.resets is not None:
-            facts["reset"] = self.resets.batch(plan, index, prefix=True) > 0
-        if self.gaps is not None:
-            facts["keep"] = self._keep(plan, index)
-        return facts
+    def add_to(self, batch: Batch, plan: WindowPlan, index: int) -> Batch:
+        """Return `batch`, which is batch `index` of the plan, with the facts about its windows."""
+        return replace(
+            batch,
+            observed=None if self.observed is None else self.observed.batch(plan, index),
+            reset=None if self.resets is None else self.resets.batch(plan, index, prefix=True) > 0,
+            keep=None if self.gaps is None else self._keep(plan, index),
+        )
 
     def _keep(self, plan: WindowPlan, index: int) -> Array:
         """Return what survives before each window; all of it in empty rows."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnstate.errors import DataError
+from rnnstate.windows.batch import Batch, missing_names
 
 
 class OrderGuard:
@@ -122,12 +123,12 @@ def check_order(batches: Iterable[Mapping[str, Any]], keys: Sequence[Hashable] |
     """
     guard = OrderGuard(keys)
     for inputs in batches:
-        missing = [name for name in ("slot", "first") if name not in inputs]
-        if missing:
+        if missing := missing_names(inputs):
             raise DataError(
                 f"Inputs of a batch must tell `slot` and `first`. Received: no `{missing[0]}` in batch {guard.batch}."
             )
-        guard.check(inputs["slot"], inputs["first"], inputs.get("start"))
+        batch = Batch.from_keras(inputs)
+        guard.check(batch.slot, batch.first, batch.start)
 
 
 def _whole(name: str, values: Any) -> NDArray[np.int64]:

@@ -4,12 +4,12 @@ Both put the same steps into a batch; what a model does with them differs. Burn-
 no gradient. Context is what TBPTT(k1, k2) adds when it moves by k1 steps and propagates back through k2.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from rnnstate.errors import DataError
-from rnnstate.windows.arrays import Array
+from rnnstate.windows.batch import Batch
 from rnnstate.windows.counts import check_count
 from rnnstate.windows.plan import WindowPlan
 
@@ -19,12 +19,12 @@ class Prefix:
     """How many steps come before each window, and as what.
 
     Args:
-        name: Key of the batch that tells which of these steps exist.
         steps: Their number.
+        gradient: Whether gradient flows into them: they are then context, and burn-in otherwise.
     """
 
-    name: str = "burn_in"
     steps: int = 0
+    gradient: bool = False
 
     @classmethod
     def read(cls, length: int, burn_in: int | None, back: int | None, vary: bool) -> "Prefix":
@@ -44,25 +44,31 @@ class Prefix:
                 "those before it."
             )
         burn_in = 0 if burn_in is None else check_count("burn_in", burn_in, least=0)
-        prefix = cls("burn_in", burn_in) if back is None else cls("context", back - length)
+        prefix = cls(burn_in) if back is None else cls(back - length, gradient=True)
         if vary and prefix.steps:
             raise DataError(
                 "`vary` draws how far a window reaches, so no fixed number of steps is before the next one. Received: "
-                f"`vary` with {prefix.name} of {prefix.steps} steps. Take one of them."
+                f"`vary` with {'context' if prefix.gradient else 'burn_in'} of {prefix.steps} steps. Take one of them."
             )
         return prefix
 
-    def batch(self, plan: WindowPlan, index: int, masked: bool) -> dict[str, Array]:
-        """Return the mask of batch `index`, and which steps before each window exist, and which windows are last."""
-        facts: dict[str, Array] = {}
+    def add_to(self, batch: Batch, plan: WindowPlan, index: int, masked: bool) -> Batch:
+        """Return `batch`, which is batch `index` of the plan, with its mask and with the steps before its windows.
+
+        Args:
+            batch: The batch.
+            plan: The plan of the epoch.
+            index: Number of the batch in the plan.
+            masked: Whether the batches of the dataset have a mask.
+        """
         exist = np.arange(self.steps, 0, -1) <= plan.before[index][:, None]
         if masked:
             valid = np.arange(plan.length) < plan.steps[index][:, None]
-            facts["mask"] = np.concatenate([exist, valid], axis=1)
-        if self.steps:
-            facts[self.name] = exist
-            facts["last"] = plan.last[index].copy()
-        return facts
+            batch = replace(batch, mask=np.concatenate([exist, valid], axis=1))
+        if not self.steps:
+            return batch
+        batch = replace(batch, last=plan.last[index].copy())
+        return replace(batch, context=exist) if self.gradient else replace(batch, burn_in=exist)
 
 
 def run_lengths(length: int, lead: int) -> set[int]:

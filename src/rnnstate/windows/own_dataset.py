@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from rnnstate.errors import DataError
+from rnnstate.windows.batch import Batch
 from rnnstate.windows.guarding import check_order
 from rnnstate.windows.windows import Windows
 
@@ -33,7 +34,7 @@ class UserWindows(keras.utils.PyDataset):
         rows: set[int] = set()
         check_order(_inputs(dataset, rows), self.keys)
         self.batch_size = rows.pop() if len(rows) == 1 else None
-        self.length = self.max_length = int(keras.tree.flatten(dataset[0][0]["x"])[0].shape[1])
+        self.length = self.max_length = int(keras.tree.flatten(Batch.from_keras(dataset[0][0]).x)[0].shape[1])
         self.scales = np.ones(len(dataset))
         self.epoch = 0
 
@@ -42,8 +43,7 @@ class UserWindows(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> Any:
         inputs, *rest = self._dataset[index]
-        named = {name: part for name, part in inputs.items() if name != "start"}
-        return (named, *(part for part in rest if part is not None))
+        return (Batch.from_keras(inputs).to_keras(), *(part for part in rest if part is not None))
 
 
 def _inputs(dataset: Any, rows: set[int]) -> Iterator[Any]:
@@ -51,7 +51,7 @@ def _inputs(dataset: Any, rows: set[int]) -> Iterator[Any]:
     for index in range(len(dataset)):
         inputs = dataset[index][0]
         yield inputs
-        rows.add(len(inputs["slot"]))
+        rows.add(len(Batch.from_keras(inputs).slot))
 
 
 def as_windows(data: Any, argument: str) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnstate.errors import DataError
+from rnnstate.windows.batch import Batch
 from rnnstate.windows.counts import check_count
 from rnnstate.windows.cuts import cut_pieces, piece_cuts
 from rnnstate.windows.dataset import OrderedDataset
@@ -267,14 +268,15 @@ class Windows(OrderedDataset):
         batch += len(self) if batch < 0 else 0
         if not 0 <= batch < len(self):
             raise IndexError(f"Batch index must be below {len(self)}. Received: {index}.")
-        inputs = {
-            "x": self._gather(self._data.x, batch, prefix=True),
-            "slot": self.plan.sequence[batch].copy(),
-            "first": self.plan.first[batch].copy(),
-        }
-        inputs |= self._prefix.batch(self.plan, batch, self._masked) | self._facts.batch(self.plan, batch)
+        inputs = Batch(
+            x=self._gather(self._data.x, batch, prefix=True),
+            slot=self.plan.sequence[batch].copy(),
+            first=self.plan.first[batch].copy(),
+        )
+        inputs = self._prefix.add_to(inputs, self.plan, batch, self._masked)
+        inputs = self._facts.add_to(inputs, self.plan, batch)
         parts = [self._gather(fields, batch) for fields in (self._data.y, self._data.weights) if fields]
-        return inputs, *parts
+        return inputs.to_keras(), *parts
 
     def __repr__(self) -> str:
         steps, batches = int(self.lengths.sum()), len(self)
