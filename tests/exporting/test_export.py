@@ -15,7 +15,7 @@ import nets
 import rnnstate as rs
 from rnnstate.errors import ExportError
 from rnnstate.exporting import chunked_run as chunks
-from rnnstate.exporting import exporter, verification
+from rnnstate.exporting import job, verification
 from rnnstate.exporting.formats import FORMATS
 from rnnstate.exporting.plain_keras import plain_step_model
 from rnnstate.exporting.programs import call_step, links_of, programs_of
@@ -244,7 +244,7 @@ def test_nothing_is_kept_of_a_file_that_differs(monkeypatch, tmp_path, wrong):
         outputs[-1][-1]["y"][0, 0] += wrong
         chunks.save_runs(self.folder / "step.outputs.npz", outputs)
 
-    monkeypatch.setattr(exporter._Job, "_work", work)
+    monkeypatch.setattr(job.Job, "_work", work)
     with pytest.raises(ExportError, match=r"Received: `y` of chunk 3 of 3 \(batch=3\), which differs by .*was deleted"):
         rs.export(nets.make(small), tmp_path / "small.onnx")
     assert list(tmp_path.iterdir()) == []
