@@ -236,7 +236,7 @@ def test_the_other_leafs_variable_is_named(to, of):
     model = models.lstm()
     model.layers[0].states[to] = model.layers[0].states[of]
     check_rebound(
-        model, r"`lstm/h` and `lstm/c` must be variables of their own.*one variable of shape \(3, 5\) for both"
+        model, r"`lstm/h` and `lstm/c` must be two different variables.*one variable of shape \(3, 5\) for both"
     )
 
 
@@ -245,7 +245,7 @@ def test_another_layers_variable_is_named():
     first, second = (layers.LSTM(5, stateful=True, return_sequences=True, name=name) for name in ("lstm", "lstm2"))
     model = models.net(first, second)
     second.states[1] = first.states[1]
-    check_rebound(model, "`lstm/c` and `lstm2/c` must be variables of their own")
+    check_rebound(model, "`lstm/c` and `lstm2/c` must be two different variables")
 
 
 def test_stock_layers_are_refused_where_the_step_ignores_them():

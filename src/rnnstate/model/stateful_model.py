@@ -396,7 +396,7 @@ class StatefulModel(Unrolling, keras.Model):
         Example:
 
         >>> net = keras.Sequential([keras.Input((None, 2)), keras.layers.GRU(3, name="gru")])
-        >>> StatefulModel(net).export("gru.keras").manifest["state"][0]["input"]
+        >>> StatefulModel(net).export("explicit.keras").manifest["state"][0]["input"]
         'state.gru.h'
         """
         import rnnstate  # `exporting` imports this module, so the name is looked up at the call
