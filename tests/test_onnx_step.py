@@ -75,7 +75,7 @@ def test_a_manifest_of_another_file_is_refused(exported, tmp_path):
     """Without its manifest, or beside that of another file, a file is not run."""
     path = tmp_path / "model.onnx"
     path.write_bytes(exported[1].read_bytes())
-    with pytest.raises(ValueError, match=r"manifest of .* must lie beside it"):
+    with pytest.raises(ValueError, match=r"manifest of .* must lie next to it"):
         onnx_step.load(path)
     manifest = json.loads(exported[1].with_name("model.onnx.json").read_text())
     place = tmp_path / "model.onnx.json"

@@ -15,7 +15,7 @@ import nets
 import rnnstate as rs
 from rnnstate.errors import ExportError
 from rnnstate.exporting import chunked_run as chunks
-from rnnstate.exporting import job, verification
+from rnnstate.exporting import exporter, job, verification
 from rnnstate.exporting.formats import FORMATS
 from rnnstate.exporting.plain_keras import plain_step_model
 from rnnstate.exporting.programs import call_step, links_of, programs_of
@@ -270,6 +270,37 @@ def test_wrong_uses_are_refused(monkeypatch, tmp_path):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ExportError, match=r'without `tensorflow`, `tf2onnx`.*pip install "rnnstate\[onnx\]"'):
         rs.export(model, tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("older", ["file", "folder"])
+def test_force_replaces_a_file_and_a_folder(tmp_path, older):
+    """With `force=True` a file or a folder at the path gives way to the export, and no temporary file stays."""
+    path = tmp_path / "m.keras"
+    if older == "file":
+        path.write_text("older")
+    else:
+        path.mkdir()
+        (path / "inside").write_text("older")
+    done = rs.export(nets.make(small), path, force=True)
+    assert keras.saving.load_model(done.path).name
+    assert sorted(place.name for place in tmp_path.iterdir()) == ["m.keras", "m.keras.json"]
+
+
+@pytest.mark.parametrize("older", ["file", "folder"])
+def test_a_kept_folder_replaces_a_file_and_a_folder(tmp_path, older):
+    """A folder of a SavedModel takes the place of an older file or folder, whole."""
+    artifact, place = tmp_path / "artifact", tmp_path / "deep" / "saved"
+    artifact.mkdir()
+    (artifact / "new").write_text("new")
+    place.parent.mkdir()
+    if older == "file":
+        place.write_text("older")
+    else:
+        place.mkdir()
+        (place / "old").write_text("older")
+    exporter._keep(artifact, place)
+    assert [path.name for path in place.iterdir()] == ["new"]
+    assert [path.name for path in place.parent.iterdir()] == ["saved"]
 
 
 def test_networks_that_no_format_holds_are_refused(tmp_path):

@@ -57,6 +57,33 @@ def test_other_initial_states():
         signature_of(rs.StatefulModel(small(), initial_state=Observed()), None)
 
 
+def test_model_export_is_export(tmp_path):
+    """`model.export`, called as Keras' own method is, writes the step model: the file carries the state."""
+    model = nets.randomized(rs.StatefulModel(small()))
+    done = model.export(str(tmp_path / "small.onnx"))
+    assert done.manifest["kind"] == "onnx"
+    assert [leaf["leaf"] for leaf in done.manifest["state"]] == list(model.state_spec)
+    step = rs.onnx_step.load(done.path)
+    x = nets.values(3, 7, 2, seed=5)
+    _, middle = step.step(x[:, :4], step.initial_state(3))
+    y, end = step.step(x[:, 4:], middle)
+    expected, final = model.step(x, model.initial_state(3))
+    assert nets.difference(y, expected) < 1e-5
+    assert nets.difference(final, rs.State(end)) < 1e-5
+    with pytest.raises(ExportError, match="must not exist yet"):
+        model.export(filepath=tmp_path / "small.onnx", format="onnx")
+
+
+def test_model_export_takes_the_arguments_of_export(tmp_path):
+    """`time`, `force` and `metadata` reach `rnnstate.export`; arguments that only Keras knows are a `TypeError`."""
+    model = rs.StatefulModel(small())
+    (tmp_path / "small.keras").write_text("older")
+    done = model.export(tmp_path / "small.keras", "keras", time=3, force=True, metadata={"who": "me"})
+    assert (done.manifest["time"], done.manifest["metadata"]) == (3, {"who": "me"})
+    with pytest.raises(TypeError, match="input_signature"):
+        model.export(tmp_path / "other.keras", input_signature=None)
+
+
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_is_written_in_float32(tmp_path, policy):
     """A network of mixed precision is exported as it is in float32, from the same weights, and stays as it was."""
