@@ -1,4 +1,4 @@
-"""Export of models beyond the plainest: computed initial states, mixed precision, carried backward, constants."""
+"""Export of less common models: computed initial states, mixed precision, backward carrying, constants of layers."""
 
 import keras
 import numpy as np
@@ -15,7 +15,7 @@ from rnnstate.initial.initial import Bridge, Given, Learned, Observed
 
 
 def small():
-    """Return a network whose leaves stand in another order than the alphabet's."""
+    """Return a network whose leaves are not in alphabetical order."""
     return keras.Sequential(
         [nets.series_input(), layers.LSTM(3, return_sequences=True, name="lstm"), layers.GRU(2, name="gru")]
     )
@@ -49,7 +49,7 @@ def test_a_computed_initial_state_is_a_second_file(tmp_path, kind, form):
 
 
 def test_other_initial_states():
-    """A learned state is a constant row, a whole state is given by the caller, and an unused map has no size yet."""
+    """A learned state is a constant row, a caller gives a whole state, and an unused map has no size yet."""
     assert signature_of(nets.make(small), None).observed is None
     assert signature_of(rs.StatefulModel(small(), initial_state=Given()), None).observed is None
     assert signature_of(rs.StatefulModel(small(), initial_state=Learned()), None).observed is None
@@ -86,7 +86,7 @@ def test_model_export_takes_the_arguments_of_export(tmp_path):
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_is_written_in_float32(tmp_path, policy):
-    """A network of mixed precision is exported as it is in float32, from the same weights, and stays as it was."""
+    """A network of mixed precision is exported in float32 with the same weights, and does not change itself."""
     keras.config.set_dtype_policy(policy)
     try:
         net = small()
@@ -120,7 +120,7 @@ def test_carried_backward(tmp_path, form):
 
 @pytest.mark.parametrize("form", ["onnx", "litert", "stablehlo"])
 def test_constants_of_layers(tmp_path, form):
-    """What a layer keeps beside its weights, such as the mean of a `Normalization`, is in the file."""
+    """The file holds the tensors that a layer keeps besides its weights, such as the mean of a `Normalization`."""
     net = keras.Sequential(
         [
             nets.series_input(),
