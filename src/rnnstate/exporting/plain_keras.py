@@ -68,6 +68,7 @@ def plain_initial_model(start: Any, signature: Signature) -> Any:
         )
     shape = observed.sizes(None, None)
     x = keras.Input(shape[1:], batch_size=shape[0], dtype=observed.dtype, name=observed.name)
+    # One dense layer per leaf, after an optional hidden layer that all of them share.
     hidden, maps = start.maps
     value = x if hidden is None else _twin(hidden)(x)
     outputs = {
@@ -150,6 +151,7 @@ class _Graph:
             return self.lay(layer, f"{path}/", *args)
         port = find_port(layer, self._carries(path, layer))
         if port is None:
+            # A layer without a port keeps no memory here; one that runs backward starts fresh in each chunk.
             changes = {"stateful": False} if runs_backward(layer) else {}
             return self._copy(path, layer, **changes)(*args, **kwargs)
         if isinstance(port, BidirectionalPort):
@@ -182,6 +184,7 @@ class _Graph:
     def _call_recurrent(self, path: str, prefix: str, layer: Any, x: Any) -> Any:
         names = [f"{prefix}/{name}" for name in leaf_names(layer)]
         self.leaves |= {name: self.input(self.signature.state_inputs[name]) for name in names}
+        # The leaves are flat; the layer takes them nested as its cell does, one list for each cell of a stack.
         structure = layer.get_initial_state(batch_size=1)
         given = tree.pack_sequence_as(structure, [self.leaves[name] for name in names])
         y, *final = self._copy(path, layer, return_state=True, stateful=False)(x, initial_state=given)
@@ -194,8 +197,8 @@ class _Graph:
         if self._carries(f"{prefix}/backward", layer.backward_layer):
             other = self._call_recurrent(f"{path}/backward", f"{prefix}/backward", layer.backward_layer, x)[0]
         else:
-            other = self._copy(f"{path}/backward", layer.backward_layer, stateful=False)(x)
-        if layer.return_sequences:
+            other = self._copy(f"{path}/backward", layer.backward_layer, stateful=False)(x)  # starts fresh
+        if layer.return_sequences:  # the backward layer returns its last step first
             other = keras.ops.flip(other, axis=1)
         if layer.merge_mode is None:
             return [y, other]

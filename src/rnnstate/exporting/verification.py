@@ -57,9 +57,9 @@ def make_runs(signature: Signature, initial: Arrays | None, seed: int = 0) -> Ru
         ]
         for name, tensor in signature.state_inputs.items():
             value = _random(rng, tensor, batch, None)
-            if initial is not None and not runs:
+            if initial is not None and not runs:  # the first run; a row (1, *shape) becomes (batch, *shape)
                 value = np.repeat(initial[name], batch, axis=0)
-            chunks[0][tensor.name] = value
+            chunks[0][tensor.name] = value  # later chunks take the state from the chunk before
         runs.append(chunks)
     return runs
 
@@ -129,5 +129,5 @@ def _random(rng: np.random.Generator, tensor: Tensor, batch: int, time: int | No
     shape = tensor.sizes(batch, time)
     if tensor.dtype.startswith(("int", "uint", "bool")):
         return np.asarray(rng.integers(0, 2, size=shape), dtype=tensor.dtype)
-    dtype = "float32" if tensor.dtype == "bfloat16" else tensor.dtype
+    dtype = "float32" if tensor.dtype == "bfloat16" else tensor.dtype  # NumPy has no bfloat16
     return rng.uniform(-1, 1, size=shape).astype(dtype)
