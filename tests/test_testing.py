@@ -184,7 +184,7 @@ def test_windows_equal_whole_rejects_what_remembers_nothing():
 @pytest.mark.parametrize("port", [Leaks, IgnoresMasks])
 def test_isolated_rejects(port):
     """A port that mixes rows and a port that counts padding change the result of a sequence among others."""
-    with pytest.raises(AssertionError, match=r"beside others must agree within|leaf `memory/sum` must agree"):
+    with pytest.raises(AssertionError, match=r"together with others must agree within|leaf `memory/sum` must agree"):
         testing.assert_isolated(with_port(port), SERIES, atol=1e-5)
 
 

@@ -41,7 +41,7 @@ def assert_isolated(
     for key in x:
         alone = _predicted(model, {key: x[key]}, length, batch_size, windows)
         for others in (together, backwards):
-            assert_close(others[key][0], alone[key][0], atol, f"outputs of `{key}` beside others")
+            assert_close(others[key][0], alone[key][0], atol, f"outputs of `{key}` together with others")
             assert_states_close(others[key][1], alone[key][1], atol)
     assert_states_close(model.states.read(), before, 0.0)
 
