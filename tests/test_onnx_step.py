@@ -1,4 +1,4 @@
-"""The runtime for devices: NumPy and onnxruntime step an exported file as the live model steps."""
+"""`onnx_step`: NumPy and onnxruntime step an exported file exactly as the live model steps."""
 
 import json
 import subprocess
@@ -29,7 +29,7 @@ def exported(tmp_path_factory):
 
 
 def test_steps_as_the_model(exported):
-    """Chunk by chunk, from the learned initial state, the file gives outputs and states of the model."""
+    """The file gives the outputs and states of the model, chunk by chunk, from the learned initial state."""
     model, path = exported
     step = onnx_step.load(path)
     theirs, ours = step.initial_state(3), model.initial_state(3)
@@ -74,10 +74,10 @@ def test_wrong_inputs_are_refused(exported):
 
 
 def test_a_manifest_of_another_file_is_refused(exported, tmp_path):
-    """Without its manifest, or beside that of another file, a file is not run."""
+    """A file does not run without its manifest, or with the manifest of another file."""
     path = tmp_path / "model.onnx"
     path.write_bytes(exported[1].read_bytes())
-    with pytest.raises(ValueError, match=r"manifest of .* must lie beside it"):
+    with pytest.raises(ValueError, match=r"manifest of .* must lie next to it"):
         onnx_step.load(path)
     manifest = json.loads(exported[1].with_name("model.onnx.json").read_text())
     place = tmp_path / "model.onnx.json"
@@ -90,7 +90,7 @@ def test_a_manifest_of_another_file_is_refused(exported, tmp_path):
 
 
 def test_an_initial_state_from_observed_values(tmp_path):
-    """Where the initial state is computed from known values, the second file computes it; without them it is refused."""
+    """A second file computes the initial state from known values. Missing values and another file are refused."""
     net = keras.Sequential([nets.series_input(), layers.LSTM(3, return_sequences=True, name="lstm"), layers.Dense(2)])
     model = nets.randomized(rs.StatefulModel(net, initial_state=Observed(size=5)))
     rs.export(model, tmp_path / "model.onnx")
@@ -116,7 +116,7 @@ def test_observed_values_that_nothing_takes_are_refused(exported):
 
 
 def test_a_whole_initial_state_must_be_given(exported, tmp_path):
-    """Where the whole state comes with the data, the file has none."""
+    """If the whole initial state comes with the data, the file has none, and the message says to give it."""
     path = tmp_path / "model.onnx"
     path.write_bytes(exported[1].read_bytes())
     manifest = json.loads(exported[1].with_name("model.onnx.json").read_text())

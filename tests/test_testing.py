@@ -15,7 +15,7 @@ FLAGS = np.array([[0, 1, 0, 0, 1], [1, 0, 0, 1, 0], [0, 0, 0, 0, 0]]) > 0
 
 
 class Memory(keras.Layer):
-    """A layer of one's own that adds up its input; ports below remember its sum, more or less rightly."""
+    """A custom layer that sums its input over time. The ports below remember the sum, most of them wrongly."""
 
     def call(self, x):
         return ops.cumsum(x, axis=1)
@@ -34,7 +34,7 @@ class Right(rs.Port):
 
 
 class Forgets(Right):
-    """Says that it remembers, and starts each window from zero."""
+    """Claims to remember, but starts each window from zero."""
 
     def call(self, x, state, mask=None, training=False):
         y = self.layer(x)
@@ -58,7 +58,7 @@ class Leaks(Right):
 
 
 class IgnoresMasks(Right):
-    """Counts padding, which is zero, as one step more."""
+    """Counts padding, which is zero, as one more step."""
 
     def call(self, x, state, mask=None, training=False):
         y = self.layer(x) + state["sum"][:, None]
@@ -66,7 +66,7 @@ class IgnoresMasks(Right):
 
 
 class RunsAhead(Right):
-    """Counts its calls in a variable of its own."""
+    """Counts its calls in a variable."""
 
     def call(self, x, state, mask=None, training=False):
         y, final = super().call(x, state, mask, training)
@@ -75,7 +75,7 @@ class RunsAhead(Right):
 
 
 class ResetsLate(Right):
-    """Puts rows back after the step that is flagged."""
+    """Resets rows after the flagged step, not before it."""
 
     def call(self, x, state, mask=None, training=False, reset=None, initial=None):
         if reset is None:
@@ -89,7 +89,7 @@ class ResetsLate(Right):
 
 
 class ResetsToZero(Right):
-    """Puts rows back to zero, not to where they begin."""
+    """Resets rows to zero, not to their initial state."""
 
     def initial(self, batch_size):
         return {"sum": ops.full((batch_size, 1), 2.0)}
@@ -113,7 +113,7 @@ class CountedMemory(Memory):
 
 
 def with_port(port, layer=Memory):
-    """Return a model of one layer with a port of its own."""
+    """Return a model of one custom layer with a given port."""
     kind = type(f"{layer.__name__}{port.__name__}", (layer,), {})
     rs.register_port(kind, port)
     return rs.StatefulModel(keras.Sequential([keras.Input((None, 1)), kind(name="memory")]))
@@ -144,7 +144,7 @@ def test_right_models_pass(name):
 
 
 def test_a_recurrent_layer_passes():
-    """A GRU, trained on something, holds every law."""
+    """A trained GRU holds every law."""
     model = nets.make(nets.gru)
     x, y = policies.data_of(model, (7, 4))
     policies.trained(model, rs.Windows(x, y, length=3, batch_size=2))
@@ -163,13 +163,13 @@ def test_a_recurrent_layer_passes():
     ],
 )
 def test_windows_equal_whole_rejects(port, text):
-    """A port that forgets, and one that keeps the state of a step before, are found out."""
+    """A port that forgets and a port that keeps the state of the previous step are found out."""
     with pytest.raises(AssertionError, match=text):
         testing.assert_windows_equal_whole(with_port(port), x_of(3, 5, 1), atol=1e-5)
 
 
 def test_windows_equal_whole_rejects_what_remembers_nothing():
-    """Where carrying makes no difference the law says nothing, and the control fails; it can be turned off."""
+    """If carrying makes no difference, the law proves nothing, and the control fails. The control can be turned off."""
     net = keras.Sequential([nets.series_input(), layers.GRU(3, return_sequences=True), layers.Dense(1)])
     model = rs.StatefulModel(net)
     for variable in net.trainable_variables:
@@ -183,8 +183,8 @@ def test_windows_equal_whole_rejects_what_remembers_nothing():
 
 @pytest.mark.parametrize("port", [Leaks, IgnoresMasks])
 def test_isolated_rejects(port):
-    """A port that mixes rows, and one whose padding counts, give a sequence another result beside others."""
-    with pytest.raises(AssertionError, match=r"beside others must agree within|leaf `memory/sum` must agree"):
+    """A port that mixes rows and a port that counts padding change the result of a sequence among others."""
+    with pytest.raises(AssertionError, match=r"together with others must agree within|leaf `memory/sum` must agree"):
         testing.assert_isolated(with_port(port), SERIES, atol=1e-5)
 
 
@@ -203,7 +203,7 @@ def test_isolated_rejects_predictions_that_move_training():
 
 
 def test_explicit_rejects():
-    """A port that counts its calls in a variable is no pure function."""
+    """A port that counts its calls in a variable is not a pure function."""
     with pytest.raises(AssertionError, match="the second of two equal calls must agree"):
         testing.assert_explicit(with_port(RunsAhead, CountedMemory), x_of(3, 5, 1))
 
@@ -223,7 +223,7 @@ def test_explicit_rejects_a_state_that_is_written_to():
 
 @pytest.mark.parametrize("port", [ResetsLate, ResetsToZero])
 def test_reset_first_rejects(port):
-    """A reset one step late, and one to zero where a sequence begins elsewhere, are found out."""
+    """A reset one step late is found out, and so is a reset to zero if the initial state is not zero."""
     with pytest.raises(AssertionError, match="outputs with resets must agree"):
         testing.assert_reset_first(with_port(port), x_of(3, 5, 1), FLAGS, atol=1e-5)
 
@@ -260,7 +260,7 @@ def test_nothing_silent_rejects():
 
 
 def trainer(remember):
-    """Return a way of training that keeps a `kept` state between calls, and resumes rightly or not."""
+    """Return a function that trains, keeps its progress between calls, and resumes rightly only if `remember` is true."""
     kept = {}
 
     def train(finished):
@@ -278,7 +278,7 @@ def trainer(remember):
 
 
 def test_resumes():
-    """Training that goes on where it stopped passes; training that forgets its sum does not, nor one that never stops."""
+    """Training that resumes passes. Training that forgets its sum fails, and so does training that ends too early."""
     testing.assert_resumes(trainer(remember=True), stop_at=[1, 3])
     with pytest.raises(AssertionError, match="leaf `rnn/count` must agree within 0"):
         testing.assert_resumes(trainer(remember=False), stop_at=[3])

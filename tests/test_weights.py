@@ -1,4 +1,4 @@
-"""Weights from and to PyTorch and ONNX: both libraries, run side by side, give the same."""
+"""Weights to and from PyTorch and ONNX: with translated weights, both libraries compute the same outputs."""
 
 import keras
 import numpy as np
@@ -47,7 +47,7 @@ def run_torch(module, x):
 @pytest.mark.parametrize("depth", [1, 2])
 @pytest.mark.parametrize("kind", KINDS)
 def test_torch(kind, depth, bidirectional):
-    """Weights of PyTorch make Keras give what PyTorch gives, and Keras' weights the other way round."""
+    """Keras with PyTorch's weights gives PyTorch's outputs, and PyTorch with Keras' weights gives Keras' outputs."""
     x = nets.values(2, 7, FEATURES)
     module, net = torch_module(kind, depth, bidirectional), keras_net(kind, depth, bidirectional)
     weights.from_torch(module, net)
@@ -60,7 +60,7 @@ def test_torch(kind, depth, bidirectional):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_torch_without_bias(kind):
-    """A module without biases fits layers without, and layers with biases, which become zero."""
+    """A module without biases fits layers without biases. It also fits layers with biases, which become zero."""
     x, module = nets.values(2, 7, FEATURES), torch_module(kind, bias=False)
     for use_bias in (False, True):
         net = keras_net(kind, use_bias=use_bias)
@@ -101,7 +101,7 @@ def run_onnx(model, x):
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.parametrize(("kind", "options"), [("lstm", {}), ("gru", {}), ("gru", {"reset_after": False})])
 def test_onnx(tmp_path, kind, options, bidirectional):
-    """A node with Keras' weights gives what Keras gives, and its weights read back are the same function."""
+    """A node with Keras' weights gives Keras' outputs, and a layer with the weights read from the node does too."""
     x, net = nets.values(2, 7, FEATURES), keras_net(kind, bidirectional=bidirectional, **options)
     model = onnx_model(kind, weights.to_onnx(net.layers[0]), **options)
     expected = run(net, x)
@@ -113,7 +113,7 @@ def test_onnx(tmp_path, kind, options, bidirectional):
 
 
 def test_layers_that_do_not_fit_are_refused():
-    """Another depth, another size or a kind that PyTorch lacks is an error, and no layer is changed."""
+    """Another depth, another size or a kind that PyTorch lacks is an error, and no layer changes."""
     net = keras_net("lstm", depth=2)
     before = [w.copy() for w in net.get_weights()]
     with pytest.raises(SpecMismatchError, match=r"layers must be those of the module.*12 in all.*Received: .*8 in all"):
@@ -130,7 +130,7 @@ def test_layers_that_do_not_fit_are_refused():
 
 
 def test_nodes_that_do_not_fit_are_refused(tmp_path):
-    """Another direction, another place of the reset gate, or no node at all is an error."""
+    """Another number of directions, another place of the reset gate, or a missing node is an error."""
     net = keras_net("gru")
     arrays = weights.to_onnx(net.layers[0])
     with pytest.raises(SpecMismatchError, match="run in 1 directions"):

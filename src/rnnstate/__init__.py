@@ -54,7 +54,7 @@ _HOMES = {
     "CarryError": "errors",
     "ExportError": "errors",
 }
-_MODULES = ("initial", "onnx_step", "weights")
+_MODULES = ("initial", "onnx_step", "testing", "weights")
 
 choose_backend()
 
@@ -78,6 +78,7 @@ def __dir__() -> list[str]:
 if TYPE_CHECKING:
     from rnnstate import initial as initial
     from rnnstate import onnx_step as onnx_step
+    from rnnstate import testing as testing
     from rnnstate import weights as weights
     from rnnstate.errors import CarryError as CarryError
     from rnnstate.errors import DataError as DataError

@@ -1,6 +1,6 @@
-"""Step an exported ONNX file, chunk by chunk, where there is neither Keras nor a backend: NumPy and onnxruntime alone.
+"""Steps of an exported ONNX file with NumPy and onnxruntime alone, for machines without Keras and a backend.
 
-Copy this file to a device, if you like: it imports nothing else of rnnstate.
+You may copy this one file to a device. It imports no other part of rnnstate.
 """
 
 import hashlib
@@ -17,17 +17,20 @@ class OnnxStep:
     """The step model of an ONNX file that `rnnstate.export` wrote.
 
     Args:
-        path: The file; its manifest lies beside it, with `.json` added to its name.
+        path: The file. Its manifest lies next to it, with `.json` added to the name.
 
     Raises:
         ImportError: If onnxruntime is missing.
-        ValueError: If there is no manifest, or it is that of another file.
+        ValueError: If there is no manifest, or it describes another file.
 
     Example:
 
-        step = rnnstate.onnx_step.load("model.onnx")
-        state = step.initial_state(batch_size=3)
-        y, state = step.step(np.ones((3, 5, 2), "float32"), state)
+    >>> net = keras.Sequential([keras.Input((None, 2)), keras.layers.GRU(3, return_sequences=True, name="gru")])
+    >>> done = rs.export(rs.StatefulModel(net), "gru.onnx")
+    >>> step = OnnxStep("gru.onnx")
+    >>> y, state = step.step(np.ones((4, 5, 2)), step.initial_state(batch_size=4))
+    >>> y.shape, state["gru/h"].shape
+    ((4, 5, 3), (4, 3))
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -38,15 +41,18 @@ class OnnxStep:
         self._initial = initial and _session(self.path.with_name(initial["file"]))
 
     def initial_state(self, batch_size: int, observed: Any = None) -> dict[str, np.ndarray]:
-        """Return the state in which every sequence starts, `{leaf: (batch_size, *shape)}`.
+        """Return the state in which every sequence starts.
 
         Args:
-            batch_size: Number of rows.
-            observed: Known values `(batch_size, values)`, for an initial state that is computed from them.
+            batch_size: The number of rows.
+            observed: Known values `(batch_size, values)`, if the initial state is computed from them.
+
+        Returns:
+            The leaves by name, each `(batch_size, *shape)`.
 
         Raises:
-            ValueError: If observed values are missing, not taken, or of the wrong shape; or if the initial state is
-                one that must be given whole.
+            ValueError: If observed values are missing, have the wrong shape, or have no use, or if the file holds no
+                initial state because the caller must give it.
         """
         _check_observed(self.manifest["initial"], observed)
         if self._initial is None:
@@ -62,11 +68,11 @@ class OnnxStep:
         """Run a chunk from a given state.
 
         Args:
-            x: Input `(batch, time, features)`; a mapping of input name to array for networks with several inputs.
-            state: The state to start from, by leaf.
+            x: The input `(batch, time, features)`. For a network with several inputs, a mapping of arrays by name.
+            state: The state to start from: the leaves by name, each `(batch, *shape)`.
 
         Returns:
-            The output, or a mapping of output name to array if there are several; and the state after the chunk.
+            The output, or a mapping of outputs by name if there are several, and the state after the chunk.
 
         Raises:
             ValueError: If an input or a leaf is missing, unknown, or has the wrong shape.
@@ -92,7 +98,21 @@ class OnnxStep:
 
 
 def load(path: str | os.PathLike[str]) -> OnnxStep:
-    """Return the step model of an ONNX file that `rnnstate.export` wrote; see `OnnxStep`."""
+    """Return the step model of an ONNX file that `rnnstate.export` wrote.
+
+    Args:
+        path: The file. Its manifest lies next to it, with `.json` added to the name.
+
+    Raises:
+        ImportError: If onnxruntime is missing.
+        ValueError: If there is no manifest, or it describes another file.
+
+    Example:
+
+    >>> load("missing.onnx")  # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+    ValueError: The manifest of `missing.onnx` must lie next to it. ...
+    """
     return OnnxStep(path)
 
 
@@ -102,9 +122,12 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))
         whole = manifest["format"] == "rnnstate-export" and manifest["kind"] == "onnx"
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"The manifest of `{path}` must lie beside it. Received: `{place}` ({error}).") from error
+        raise ValueError(
+            f"The manifest of `{path}` must lie next to it. Received: `{place}` ({error}). "
+            "Copy the `.json` file too, or export the model again."
+        ) from error
     if not whole or manifest["format_version"] > 1:
-        raise ValueError(f"`{place}` must be the manifest of an ONNX file, of format 1. Received: another one.")
+        raise ValueError(f"`{place}` must be the manifest of an ONNX file, of format 1. Received: another manifest.")
     for file in filter(None, (manifest, manifest["initial"])):
         _check_hash(path.with_name(file["file"]) if file is not manifest else path, file["sha256"])
     return manifest
@@ -139,7 +162,7 @@ def _initial(leaf: Mapping[str, Any], batch_size: int) -> np.ndarray:
     if leaf["initial"] is None:
         raise ValueError(
             f"The initial state of `{leaf['leaf']}` must be given whole. Received: a manifest without it. "
-            "Give the state to `step` yourself."
+            "Give the whole state to `step`."
         )
     shape = (batch_size, *leaf["shape"][1:])
     return np.broadcast_to(np.asarray(leaf["initial"], dtype=leaf["dtype"]), shape).copy()
@@ -151,6 +174,10 @@ def _check_names(kind: str, expected: list[str], given: list[str]) -> None:
 
 
 def _fitted(what: str, value: Any, tensor: Mapping[str, Any]) -> np.ndarray:
+    """Return an array in the dtype of a tensor of the manifest, after checking its shape.
+
+    A size that is a text, such as `"batch"`, is free.
+    """
     array = np.asarray(value)
     pairs = list(zip(tensor["shape"], array.shape, strict=False))
     if len(pairs) != len(tensor["shape"]) or any(isinstance(size, int) and size != got for size, got in pairs):

@@ -1,4 +1,4 @@
-"""Export: every format holds the step model under the names of its leaves, and is kept only if it does what that does."""
+"""Export: every format holds the step model under the names of its leaves, and is kept only if it agrees with the model."""
 
 import importlib.util
 import json
@@ -15,7 +15,7 @@ import nets
 import rnnstate as rs
 from rnnstate.errors import ExportError
 from rnnstate.exporting import chunked_run as chunks
-from rnnstate.exporting import exporter, verification
+from rnnstate.exporting import exporter, job, verification
 from rnnstate.exporting.formats import FORMATS
 from rnnstate.exporting.plain_keras import plain_step_model
 from rnnstate.exporting.programs import call_step, links_of, programs_of
@@ -23,19 +23,19 @@ from rnnstate.exporting.signature import signature_of
 
 
 def small():
-    """Return a network whose leaves stand in another order than the alphabet's."""
+    """Return a network whose leaves are not in alphabetical order."""
     return keras.Sequential(
         [nets.series_input(), layers.LSTM(3, return_sequences=True, name="lstm"), layers.GRU(2, name="gru")]
     )
 
 
 def bidirectional():
-    """Return a network that is carried forward alone."""
+    """Return a network whose backward direction is not carried."""
     return nets.one(layers.Bidirectional(layers.LSTM(3, return_sequences=True, name="rec"), name="both"))
 
 
 def masking():
-    """Return a network with a mask of its own."""
+    """Return a network that computes a mask."""
     return keras.Sequential(
         [nets.series_input(), layers.Masking(0.5), layers.LSTM(3, return_sequences=True, name="lstm")]
     )
@@ -47,7 +47,7 @@ def step_of(model, signature):
 
 
 def trained():
-    """Return a model that has states of its own in training and in inference."""
+    """Return a model that has states in training and in inference."""
     model = nets.make(small)
     model.compile("sgd", "mse")
     windows = rs.Windows(
@@ -58,7 +58,7 @@ def trained():
 
 
 def everything(model):
-    """Return all that a model holds, and the position of the random numbers."""
+    """Return all values of a model, and the state of the random numbers."""
     return [nets.host(v).copy() for v in [*model.variables, *model.optimizer.variables]], random.getstate()
 
 
@@ -109,7 +109,7 @@ PLAIN = [
 
 
 def runs_backward():
-    """Return a network with a layer that runs backward by itself, after one that runs both ways."""
+    """Return a network with a layer that runs backward alone, after a layer that runs both ways."""
     net = [layers.Bidirectional(layers.GRU(3, return_sequences=True), name="both")]
     return keras.Sequential([nets.series_input(), *net, layers.LSTM(5, go_backwards=True, return_sequences=True)])
 
@@ -130,7 +130,7 @@ def test_plain_networks(tmp_path, build, carry):
 
 
 def test_names_of_several_inputs():
-    """Inputs and outputs with names of their own keep them, after `x` and `y`."""
+    """Named inputs and outputs keep their names, after `x` and `y`."""
     model = nets.make(nets.several_inputs)
     signature = signature_of(model, 4)
     assert [tensor.name for tensor in signature.inputs] == ["x.kind", "x.place", "x.series"]
@@ -140,7 +140,7 @@ def test_names_of_several_inputs():
 
 
 def unrolled_at_one_step(model, signature):
-    """Return the known trap: a step that knows the first step alone, whatever the length."""
+    """Return the known trap: a function that computes only the first step, whatever the length."""
     live = call_step
 
     def step(inputs):
@@ -151,7 +151,7 @@ def unrolled_at_one_step(model, signature):
 
 
 def test_a_file_that_unrolled_its_time_is_caught():
-    """A file that is right at the traced length alone is refused, and the error says where it differs."""
+    """A file that is right only at the traced length is refused, and the error says where it differs."""
     model = nets.make(small)
     signature = signature_of(model, None)
     runs = verification.make_runs(signature, None)
@@ -166,7 +166,7 @@ def test_a_file_that_unrolled_its_time_is_caught():
 
 
 class Unrolled(torch.nn.Module):
-    """An LSTM written as a loop, as Keras' on PyTorch is: what traces it sees the steps that there are."""
+    """An LSTM written as a Python loop, like Keras' on PyTorch: a tracer sees only the steps of its example."""
 
     def __init__(self, layer):
         super().__init__()
@@ -186,7 +186,7 @@ class Unrolled(torch.nn.Module):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize(("length", "right"), [(1, False), (4, True)])
 def test_the_exporter_of_pytorch_is_caught(tmp_path, length, right):
-    """The file that PyTorch's own exporter writes is right at the length that it traced, and refused for any other."""
+    """A file of PyTorch's exporter is right at the traced length, and refused for any other length."""
     lstm = layers.LSTM(3, return_sequences=True, name="lstm")
     model = nets.make(lambda: keras.Sequential([nets.series_input(), lstm]))
     signature = signature_of(model, 4 if right else None)
@@ -217,7 +217,7 @@ def test_the_exporter_of_pytorch_is_caught(tmp_path, length, right):
 
 
 def test_a_file_that_forgets_is_caught():
-    """A file that starts every chunk from its first state is refused."""
+    """A file that starts every chunk from the first state is refused."""
     model = nets.make(small)
     signature = signature_of(model, None)
     runs = verification.make_runs(signature, None)
@@ -244,14 +244,14 @@ def test_nothing_is_kept_of_a_file_that_differs(monkeypatch, tmp_path, wrong):
         outputs[-1][-1]["y"][0, 0] += wrong
         chunks.save_runs(self.folder / "step.outputs.npz", outputs)
 
-    monkeypatch.setattr(exporter._Job, "_work", work)
+    monkeypatch.setattr(job.Job, "_work", work)
     with pytest.raises(ExportError, match=r"Received: `y` of chunk 3 of 3 \(batch=3\), which differs by .*was deleted"):
         rs.export(nets.make(small), tmp_path / "small.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_wrong_uses_are_refused(monkeypatch, tmp_path):
-    """Each wrong argument is an error before anything is written."""
+    """Each wrong argument is an error, and nothing is written."""
     model = nets.make(small)
     with pytest.raises(ExportError, match=r'one of "onnx" \(.onnx\), .* Received: format=\'pickle\''):
         rs.export(model, tmp_path / "m", format="pickle")
@@ -272,8 +272,39 @@ def test_wrong_uses_are_refused(monkeypatch, tmp_path):
         rs.export(model, tmp_path / "m.onnx")
 
 
+@pytest.mark.parametrize("older", ["file", "folder"])
+def test_force_replaces_a_file_and_a_folder(tmp_path, older):
+    """With `force=True` a file or a folder at the path gives way to the export, and no temporary file stays."""
+    path = tmp_path / "m.keras"
+    if older == "file":
+        path.write_text("older")
+    else:
+        path.mkdir()
+        (path / "inside").write_text("older")
+    done = rs.export(nets.make(small), path, force=True)
+    assert keras.saving.load_model(done.path).name
+    assert sorted(place.name for place in tmp_path.iterdir()) == ["m.keras", "m.keras.json"]
+
+
+@pytest.mark.parametrize("older", ["file", "folder"])
+def test_a_kept_folder_replaces_a_file_and_a_folder(tmp_path, older):
+    """A folder of a SavedModel takes the place of an older file or folder, whole."""
+    artifact, place = tmp_path / "artifact", tmp_path / "deep" / "saved"
+    artifact.mkdir()
+    (artifact / "new").write_text("new")
+    place.parent.mkdir()
+    if older == "file":
+        place.write_text("older")
+    else:
+        place.mkdir()
+        (place / "old").write_text("older")
+    exporter._keep(artifact, place)
+    assert [path.name for path in place.iterdir()] == ["new"]
+    assert [path.name for path in place.parent.iterdir()] == ["saved"]
+
+
 def test_networks_that_no_format_holds_are_refused(tmp_path):
-    """A fixed time is kept, and axes that stay open are an error."""
+    """A fixed time is kept, and any other axis that stays open is an error."""
     fixed = rs.StatefulModel(keras.Sequential([keras.Input((4, 2)), layers.GRU(3)]))
     assert signature_of(fixed, None).time == 4
     with pytest.raises(ExportError, match=r"`time` must be 4, .*Received: time=5"):
@@ -320,7 +351,7 @@ class RunningPort(rs.Port):
 
 
 def test_a_memory_of_ones_own_is_no_stock_layer(tmp_path):
-    """The plain format refuses a layer whose memory a port carries, and says which."""
+    """The plain format refuses a layer whose memory is carried by a custom port, and names it."""
     rs.register_port(Running, RunningPort)
     x = nets.series_input()
     model = rs.StatefulModel(keras.Model(x, Running(name="sum")(x)))

@@ -1,4 +1,4 @@
-"""Export of models beyond the plainest: computed initial states, mixed precision, carried backward, constants."""
+"""Export of less common models: computed initial states, mixed precision, backward carrying, constants of layers."""
 
 import keras
 import numpy as np
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.once
 
 
 def small():
-    """Return a network whose leaves stand in another order than the alphabet's."""
+    """Return a network whose leaves are not in alphabetical order."""
     return keras.Sequential(
         [nets.series_input(), layers.LSTM(3, return_sequences=True, name="lstm"), layers.GRU(2, name="gru")]
     )
@@ -51,7 +51,7 @@ def test_a_computed_initial_state_is_a_second_file(tmp_path, kind, form):
 
 
 def test_other_initial_states():
-    """A learned state is a constant row, a whole state is given by the caller, and an unused map has no size yet."""
+    """A learned state is a constant row, a caller gives a whole state, and an unused map has no size yet."""
     assert signature_of(nets.make(small), None).observed is None
     assert signature_of(rs.StatefulModel(small(), initial_state=Given()), None).observed is None
     assert signature_of(rs.StatefulModel(small(), initial_state=Learned()), None).observed is None
@@ -59,9 +59,36 @@ def test_other_initial_states():
         signature_of(rs.StatefulModel(small(), initial_state=Observed()), None)
 
 
+def test_model_export_is_export(tmp_path):
+    """`model.export`, called as Keras' own method is, writes the step model: the file carries the state."""
+    model = nets.randomized(rs.StatefulModel(small()))
+    done = model.export(str(tmp_path / "small.onnx"))
+    assert done.manifest["kind"] == "onnx"
+    assert [leaf["leaf"] for leaf in done.manifest["state"]] == list(model.state_spec)
+    step = rs.onnx_step.load(done.path)
+    x = nets.values(3, 7, 2, seed=5)
+    _, middle = step.step(x[:, :4], step.initial_state(3))
+    y, end = step.step(x[:, 4:], middle)
+    expected, final = model.step(x, model.initial_state(3))
+    assert nets.difference(y, expected) < 1e-5
+    assert nets.difference(final, rs.State(end)) < 1e-5
+    with pytest.raises(ExportError, match="must not exist yet"):
+        model.export(filepath=tmp_path / "small.onnx", format="onnx")
+
+
+def test_model_export_takes_the_arguments_of_export(tmp_path):
+    """`time`, `force` and `metadata` reach `rnnstate.export`; arguments that only Keras knows are a `TypeError`."""
+    model = rs.StatefulModel(small())
+    (tmp_path / "small.keras").write_text("older")
+    done = model.export(tmp_path / "small.keras", "keras", time=3, force=True, metadata={"who": "me"})
+    assert (done.manifest["time"], done.manifest["metadata"]) == (3, {"who": "me"})
+    with pytest.raises(TypeError, match="input_signature"):
+        model.export(tmp_path / "other.keras", input_signature=None)
+
+
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_is_written_in_float32(tmp_path, policy):
-    """A network of mixed precision is exported as it is in float32, from the same weights, and stays as it was."""
+    """A network of mixed precision is exported in float32 with the same weights, and does not change itself."""
     keras.config.set_dtype_policy(policy)
     try:
         net = small()
@@ -95,7 +122,7 @@ def test_carried_backward(tmp_path, form):
 
 @pytest.mark.parametrize("form", ["onnx", "litert", "stablehlo"])
 def test_constants_of_layers(tmp_path, form):
-    """What a layer keeps beside its weights, such as the mean of a `Normalization`, is in the file."""
+    """The file holds the tensors that a layer keeps besides its weights, such as the mean of a `Normalization`."""
     net = keras.Sequential(
         [
             nets.series_input(),

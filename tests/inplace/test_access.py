@@ -1,4 +1,4 @@
-"""`read`, `write` and `reset`: the same variables, new values, all of them or none."""
+"""`read`, `write` and `reset`: the same variables get new values, all of them or none."""
 
 import keras
 import numpy as np
@@ -38,7 +38,7 @@ def test_read_names_every_leaf(build, form):
 @every_form
 @every_net
 def test_write_then_read_is_identity_in_the_same_variables(build, form):
-    """What is written is read back bit for bit, and no variable is replaced by another object."""
+    """`read` returns bit for bit the values that `write` took, and every variable stays the same object."""
     model = form(build())
     before = models.variables_of(model)
     given = models.random_state(models.LEAVES[build])
@@ -52,7 +52,7 @@ def test_write_then_read_is_identity_in_the_same_variables(build, form):
 
 @every_form
 def test_write_some_leaves(form):
-    """Leaves that are not given keep their value; the order of the given ones does not matter."""
+    """Leaves that are not given keep their value, and the order of the given leaves does not matter."""
     model, state = written_model(form)
     other = models.random_state(written, seed=11)
     rs.write(model, {"gru/h": other["gru/h"], "lstm/h": other["lstm/h"]})
@@ -62,7 +62,7 @@ def test_write_some_leaves(form):
 @every_form
 @pytest.mark.parametrize("rows", [[2, 0], np.array([2, 0]), (2, 0)])
 def test_write_some_rows_by_number(form, rows):
-    """Row numbers say where each given row goes, in their order; the other rows keep their value."""
+    """The row numbers say where each given row goes, and the other rows keep their value."""
     model, state = written_model(form)
     other = models.random_state(written, rows=2, seed=11)
     rs.write(model, other, rows=rows)
@@ -74,7 +74,7 @@ def test_write_some_rows_by_number(form, rows):
 
 @every_form
 def test_write_some_rows_by_boolean(form):
-    """A boolean per row chooses rows in their own order."""
+    """One boolean per row selects rows, in the order of the batch."""
     model, state = written_model(form)
     other = models.random_state(written, rows=2, seed=11)
     rs.write(model, other, rows=[True, False, True])
@@ -84,7 +84,7 @@ def test_write_some_rows_by_boolean(form):
 
 
 def wrong(name, value):
-    """Return a state that is right but for one leaf."""
+    """Return a state in which exactly one leaf is wrong."""
     return {**models.random_state(written, seed=11), name: value}
 
 
@@ -150,7 +150,7 @@ BAD = {
 @every_form
 @pytest.mark.parametrize("kind", BAD)
 def test_a_bad_write_changes_nothing(form, kind):
-    """Whatever is wrong, the message says what was expected and received, and every leaf is as it was, bit for bit."""
+    """For every mistake, the message says what was expected and received, and every leaf keeps its bits."""
     given, rows, error, match = BAD[kind]
     model, state = written_model(form)
     with pytest.raises(error, match=match):
@@ -160,7 +160,7 @@ def test_a_bad_write_changes_nothing(form, kind):
 
 @every_form
 def test_write_reaches_the_compiled_step(form):
-    """`predict` starts from what was written, also when it was compiled before."""
+    """`predict` starts from the written state, also if it was compiled before."""
     model = form(models.simple_rnn())
     x = nets.values(BATCH, 2, 2)
     state = {"rnn/h": nets.values(BATCH, 5)}
@@ -210,7 +210,7 @@ REBOUND = {
 
 
 def check_rebound(model, match):
-    """Assert that read, write, reset and audit all name what was rebound, and how it should be done."""
+    """Assert that read, write, reset and audit all name the rebound leaf, and that the errors name `write`."""
     for use in (rs.read, rs.reset, lambda model: rs.write(model, {"lstm/c": nets.values(BATCH, 5)})):
         with pytest.raises(StateStructureError, match=match) as raised:
             use(model)
@@ -223,7 +223,7 @@ def check_rebound(model, match):
 
 @pytest.mark.parametrize("kind", REBOUND)
 def test_a_rebound_state_is_named(kind):
-    """A state bound to anything but the layer's own variable is an error everywhere, and an error in the audit."""
+    """A state bound to anything but the variable of the layer is an error everywhere, also in the audit."""
     rebind, match = REBOUND[kind]
     model = models.lstm()
     rebind(model.layers[0])
@@ -236,7 +236,7 @@ def test_the_other_leafs_variable_is_named(to, of):
     model = models.lstm()
     model.layers[0].states[to] = model.layers[0].states[of]
     check_rebound(
-        model, r"`lstm/h` and `lstm/c` must be variables of their own.*one variable of shape \(3, 5\) for both"
+        model, r"`lstm/h` and `lstm/c` must be two different variables.*one variable of shape \(3, 5\) for both"
     )
 
 
@@ -245,11 +245,11 @@ def test_another_layers_variable_is_named():
     first, second = (layers.LSTM(5, stateful=True, return_sequences=True, name=name) for name in ("lstm", "lstm2"))
     model = models.net(first, second)
     second.states[1] = first.states[1]
-    check_rebound(model, "`lstm/c` and `lstm2/c` must be variables of their own")
+    check_rebound(model, "`lstm/c` and `lstm2/c` must be two different variables")
 
 
 def test_stock_layers_are_refused_where_the_step_ignores_them():
-    """On JAX read, write and reset of stock layers name `repair`; elsewhere they work."""
+    """On JAX, read, write and reset refuse stock layers and name `repair`. On other backends they work."""
     model = models.lstm()
     uses = (rs.read, rs.reset, lambda model: rs.write(model, {"lstm/h": nets.values(BATCH, 5)}))
     for use in uses:
@@ -267,7 +267,7 @@ def test_stock_layers_are_refused_where_the_step_ignores_them():
 @every_form
 @every_net
 def test_reset_goes_to_the_initial_state(build, form):
-    """Every leaf returns to what the cell starts from, which need not be zero."""
+    """Every leaf returns to the initial state of the cell, which need not be zero."""
     model = form(build())
     initial = rs.read(models.FORMS["repaired"](build()))
     rs.write(model, models.random_state(models.LEAVES[build]))
@@ -293,7 +293,7 @@ def test_reset_of_some_rows(form):
 
 @every_form
 def test_both_directions(form):
-    """A stock Bidirectional keeps forward leaves, then backward ones; a repaired one keeps forward leaves only."""
+    """A stock Bidirectional keeps forward and then backward leaves. A repaired one keeps only forward leaves."""
     model = form(models.both_ways())
     repaired = type(model.layers[0]).__name__ == "CarryingLayer"
     sides = ("forward",) if repaired else ("forward", "backward")
@@ -305,7 +305,7 @@ def test_both_directions(form):
 
 
 def test_a_subclassed_model():
-    """The states of a subclassed model are read and written where the backend carries them."""
+    """The states of a subclassed model are read and written on the backends that carry them."""
     model = models.subclassed()
     if models.on_jax():
         with pytest.raises(CarryError, match=r"first leaf `lstm/h`"):
@@ -318,7 +318,7 @@ def test_a_subclassed_model():
 
 @pytest.mark.parametrize("use", [rs.read, rs.reset, lambda model: rs.write(model, {})])
 def test_models_without_state_in_their_layers(use):
-    """A network without stateful layers, and a StatefulModel, are refused with what to use instead."""
+    """A network without stateful layers and a StatefulModel are refused, and the message says what to use instead."""
     net = nets.lstm()
     with pytest.raises(StateStructureError, match=r"none of which keeps its state.*rnnstate\.StatefulModel"):
         use(net)
@@ -327,7 +327,7 @@ def test_models_without_state_in_their_layers(use):
 
 
 def test_a_model_that_is_not_built():
-    """A layer without state variables is refused with how to build it."""
+    """A layer without state variables is refused, and the message says how to build it."""
     model = keras.Sequential([layers.LSTM(5, stateful=True, name="lstm")])
     with pytest.raises(UnsupportedModelError, match=r"`lstm` must be built.*batch_shape"):
         rs.read(model)

@@ -1,4 +1,4 @@
-"""`audit`: every finding, on the backends where it applies, and none where there is nothing to say."""
+"""`audit`: every finding on the backends where it applies, and no finding elsewhere."""
 
 from pathlib import Path
 
@@ -28,13 +28,13 @@ def one(model, code):
 
 
 def test_a_stateful_model_is_clean():
-    """Nothing is wrong with a StatefulModel, nor a trap; a note may say in which loop a layer runs."""
+    """A StatefulModel has no errors and no warnings. A note may say in which loop a layer runs."""
     for build in (nets.lstm, nets.nested_model, nets.stack_of_cells):
         assert {finding.code for finding in rs.audit(rs.StatefulModel(build()))} <= {"reference-kernel"}
 
 
 def test_a_bidirectional_stateful_model_has_a_note():
-    """What a StatefulModel does with a backward direction is a note."""
+    """A note says what a StatefulModel does with a backward direction."""
     net = keras.Sequential(
         [keras.Input((None, 2)), layers.Bidirectional(layers.LSTM(5, return_sequences=True), name="both")]
     )
@@ -44,7 +44,7 @@ def test_a_bidirectional_stateful_model_has_a_note():
 
 
 def test_a_network_without_state_has_notes_only():
-    """Every recurrent layer that carries nothing is named, nested ones by their path."""
+    """Every recurrent layer that carries nothing is named, also nested layers, by their path."""
     findings = rs.audit(nets.nested_model())
     assert [(finding.code, finding.level, finding.layer) for finding in findings] == [
         ("fresh", "note", "encoder/lstm"),
@@ -67,14 +67,14 @@ def test_stock_layers_on_each_backend(build):
 
 @pytest.mark.parametrize("build", models.LEAVES, ids=lambda build: build.__name__)
 def test_repair_removes_every_error(build):
-    """A repaired model carries, trains and is saved; what is left are the traps of a state kept in layers."""
+    """A repaired model carries, trains and is saved. Only the warnings about a state kept in layers remain."""
     findings = rs.audit(rs.repair(build()))
     assert {finding.code for finding in findings} == {"frozen-batch", "shared-with-evaluate"}
     assert {finding.level for finding in findings} == {"warning"}
 
 
 def test_not_carried():
-    """On JAX the finding is an error that names the layer and `repair`; elsewhere there is none."""
+    """On JAX the finding is an error that names the layer and `repair`. On other backends there is no finding."""
     model = models.nested()
     if BACKEND == "jax":
         findings = [finding for finding in rs.audit(model) if finding.code == "not-carried"]
@@ -87,7 +87,7 @@ def test_not_carried():
 @pytest.mark.parametrize("layer", [layers.LSTM, layers.GRU, layers.SimpleRNN])
 @pytest.mark.parametrize("use_cudnn", ["auto", False])
 def test_training_crashes_is_what_training_does(layer, use_cudnn):
-    """The finding is there exactly when two steps of training raise."""
+    """The finding is reported exactly when two steps of training raise."""
     options = {} if layer is layers.SimpleRNN else {"use_cudnn": use_cudnn}
     model = models.net(layer(5, stateful=True, name="rnn", **options))
     told = "training-crashes" in codes(model)
@@ -102,7 +102,7 @@ def test_training_crashes_is_what_training_does(layer, use_cudnn):
 
 
 def test_backward_carried():
-    """A stock direction that is carried backward is a warning, in a Bidirectional and by itself."""
+    """A stock layer that carries backward gets a warning, inside a Bidirectional and alone."""
     assert one(models.both_ways(), "backward-carried").layer == "both"
     back = models.net(layers.LSTM(5, stateful=True, go_backwards=True, name="back"))
     assert one(back, "backward-carried").level == "warning"
@@ -115,7 +115,7 @@ def test_a_repaired_bidirectional_has_a_note():
 
 
 def test_frozen_batch():
-    """The finding names the size that is frozen, and it is true: another size fails or is broadcast."""
+    """The finding names the batch size that is frozen."""
     finding = one(models.lstm(batch=5), "frozen-batch")
     assert (finding.level, finding.layer) == ("warning", "lstm")
     assert "frozen at 5" in finding.message
@@ -133,7 +133,7 @@ def test_not_saved(tmp_path):
 
 
 def test_time_distributed():
-    """On TensorFlow a TimeDistributed layer is a warning, wherever it is; elsewhere it works."""
+    """On TensorFlow a TimeDistributed layer gets a warning at any depth. On other backends it works."""
     net = keras.Sequential(
         [
             keras.Input((None, 2)),
@@ -148,21 +148,21 @@ def test_time_distributed():
 
 
 def test_a_model_that_is_partly_stateful():
-    """A layer that is not stateful is a note beside the findings of those that are."""
+    """A layer that is not stateful gets a note, in addition to the findings of the stateful layers."""
     model = models.net(layers.LSTM(5, return_sequences=True, name="fresh"), layers.GRU(7, stateful=True, name="gru"))
     assert one(model, "fresh").layer == "fresh"
     assert one(model, "frozen-batch").layer == "gru"
 
 
 def test_a_subclassed_model():
-    """The layers of a subclassed model are found and reported as any others."""
+    """The layers of a subclassed model are found and reported like any other layers."""
     findings = rs.audit(models.subclassed())
     assert {finding.layer for finding in findings} == {"lstm"}
     assert {finding.code for finding in findings} >= TRAPS
 
 
 def test_errors_come_first_and_findings_read_as_lines():
-    """Findings are sorted by level, and each is one line with level, code, layer, what and what to do."""
+    """Findings are sorted by level. Each prints one line with level, code, layer, message and hint."""
     model = models.both_ways()
     model.layers[0].forward_layer.states[0] = np.zeros((3, 5))
     findings = rs.audit(model)

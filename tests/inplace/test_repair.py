@@ -16,7 +16,7 @@ every_net = pytest.mark.parametrize("build", models.LEAVES, ids=lambda build: bu
 
 
 def series_for(model):
-    """Return one random sequence per row, as the model takes it."""
+    """Return one random sequence per row, in the shape that the model takes."""
     return nets.values(BATCH, TIME, *model.inputs[0].shape[2:], seed=3)
 
 
@@ -26,7 +26,7 @@ def whole(model, x):
 
 
 def in_windows(model, x, between=lambda: None):
-    """Return what `predict` gives, one window after another."""
+    """Return the outputs of `predict`, one window after another."""
     outputs = []
     for start, end in CUTS:
         outputs.append(model.predict(x[:, start:end], batch_size=BATCH, verbose=0))
@@ -36,7 +36,7 @@ def in_windows(model, x, between=lambda: None):
 
 @every_net
 def test_windows_through_predict_equal_the_whole(build):
-    """Carried from call to call, windows give the outputs of one pass; reset between them, they do not."""
+    """Windows carried from call to call give the outputs of one pass. With a reset between windows they do not."""
     stock = build()
     model = rs.repair(stock)
     x = series_for(stock)
@@ -47,7 +47,7 @@ def test_windows_through_predict_equal_the_whole(build):
 
 
 def test_stock_layers_carry_nothing_on_jax():
-    """The control: a stock model gives the whole through `predict` on PyTorch and TensorFlow, and not on JAX."""
+    """The control: windows of a stock model equal one pass on PyTorch and TensorFlow, but not on JAX."""
     stock = models.lstm()
     x = series_for(stock)
     carried = in_windows(stock, x)
@@ -56,7 +56,7 @@ def test_stock_layers_carry_nothing_on_jax():
 
 
 def adding_up(units=1):
-    """Return a model whose output is its state plus the sum of its inputs, so that losses show where it started."""
+    """Return a model whose output is its state plus the sum of its inputs. Its losses show from which state it started."""
     layer = layers.SimpleRNN(
         units,
         activation="linear",
@@ -72,7 +72,7 @@ def adding_up(units=1):
 
 
 class Losses(keras.callbacks.Callback):
-    """Record the loss of each batch; Keras logs the mean since the epoch began."""
+    """Records the loss of each batch, where Keras logs the mean since the beginning of the epoch."""
 
     def __init__(self):
         super().__init__()
@@ -97,12 +97,12 @@ def fit_ones(model, *callbacks, epochs=1):
 
 
 def test_fit_carries():
-    """Each batch of `fit` starts from the state in which the one before ended, over epochs too."""
+    """Each batch of `fit` starts from the state in which the previous batch ended, also across epochs."""
     assert fit_ones(adding_up(), epochs=2) == [1, 2, 3, 4, 5, 6]
 
 
 def test_fit_starts_from_what_was_written_and_what_was_reset():
-    """A model that was already compiled and trained starts from a written state, and after a reset from zero."""
+    """A model that was already compiled and trained starts from a written state, and from zero after a reset."""
     model = adding_up()
     fit_ones(model)
     rs.write(model, {"rnn/h": np.array([[50.0], [70.0]])})
@@ -113,7 +113,7 @@ def test_fit_starts_from_what_was_written_and_what_was_reset():
 
 @pytest.mark.parametrize("through", ["self.model", "a closure"])
 def test_a_state_written_in_a_callback_is_what_the_step_starts_from(through):
-    """States set before each batch are those that the batch starts from, however the callback reaches the model."""
+    """A batch starts from the state that a callback sets before it, whichever way the callback reaches the model."""
     model = adding_up()
 
     class Set(keras.callbacks.Callback):
@@ -125,7 +125,7 @@ def test_a_state_written_in_a_callback_is_what_the_step_starts_from(through):
 
 
 def test_a_state_read_in_a_callback_is_that_after_the_step():
-    """What a callback reads after a batch is where that batch ended."""
+    """After a batch, a callback reads the state in which that batch ended."""
     model, seen = adding_up(), []
 
     class Read(keras.callbacks.Callback):
@@ -137,7 +137,7 @@ def test_a_state_read_in_a_callback_is_that_after_the_step():
 
 
 def test_evaluate_carries():
-    """`evaluate` carries too, from where `predict` left off: they share one state, as in Keras."""
+    """`evaluate` carries too, from the state in which `predict` ended: both share one state, as in Keras."""
     model = adding_up()
     ones = np.ones((6, 1, 1), "float32")
     assert model.predict(ones, batch_size=2, verbose=0)[:, 0].tolist() == [1, 1, 2, 2, 3, 3]
@@ -159,7 +159,7 @@ def test_repaired_models_train(build):
 
 
 def test_training_equals_that_of_a_stateful_model():
-    """Trained on one window after another, both end with the same weights and the same states."""
+    """A repaired model and a StatefulModel, trained on the same windows, end with the same weights and states."""
     x, targets = nets.values(BATCH, 12, 2), nets.values(BATCH, 12, 7, seed=2)
     repaired, explicit = rs.repair(models.lstm_gru()), rs.StatefulModel(models.lstm_gru())
     for model in (repaired, explicit):
@@ -202,7 +202,7 @@ def test_weights_are_shared(build):
 
 
 def test_the_original_is_not_changed():
-    """The stock model keeps its own state, which the repaired one does not move."""
+    """The stock model keeps its state, and the repaired model does not change it."""
     stock = models.lstm()
     model = rs.repair(stock)
     rs.write(model, models.random_state(models.LEAVES[models.lstm]))
@@ -225,7 +225,7 @@ def test_saved_models_keep_their_states(build, tmp_path):
 
 
 def test_bidirectional_carries_forward_only():
-    """The forward half is that of the whole sequence; the backward half is that of each window by itself."""
+    """The forward half equals that of the whole sequence. The backward half equals that of each window alone."""
     stock = models.both_ways()
     model = rs.repair(stock)
     x = series_for(stock)
@@ -236,7 +236,7 @@ def test_bidirectional_carries_forward_only():
 
 
 def test_masked_steps_leave_the_state():
-    """The state after a window is that of its last valid step."""
+    """The state after a window is the state of its last valid step."""
     model = rs.repair(models.net(layers.Masking(), layers.LSTM(5, stateful=True, return_sequences=True, name="lstm")))
     x = nets.values(BATCH, 7, 2)
     model.predict(x[:, :4], batch_size=BATCH, verbose=0)
@@ -266,7 +266,7 @@ def test_only_stateful_layers_are_repaired():
 
 
 def test_what_cannot_be_repaired():
-    """A model without stateful layers, a subclassed one, and a stateful backward layer are refused with what to do."""
+    """A model without stateful layers, a subclassed model and a stateful backward layer are refused with a hint."""
     with pytest.raises(StateStructureError, match=r"without any.*rnnstate\.StatefulModel"):
         rs.repair(nets.lstm())
     with pytest.raises(UnsupportedModelError, match=r"a subclassed model of class Subclassed.*keras\.Model\(inputs"):
@@ -276,7 +276,7 @@ def test_what_cannot_be_repaired():
 
 
 def test_a_repaired_model_is_a_network_like_any_other():
-    """A repaired model can be repaired again, or become a StatefulModel; both share its weights."""
+    """A repaired model can be repaired again or become a StatefulModel, and both share its weights."""
     stock = models.nested()
     repaired = rs.repair(stock)
     x = series_for(stock)

@@ -1,4 +1,4 @@
-"""Staleness: how far stored states are from those that today's weights give, and refreshing them."""
+"""Staleness: the distance of stored states from those that the current weights give, and their refreshing."""
 
 import pytest
 
@@ -19,7 +19,7 @@ def trained(rate, refresh=False, epochs=2):
 
 
 def test_staleness_is_the_distance_to_recomputed_states():
-    """What is logged after the last epoch is the distance between stored states and those of `predict`; it is not zero."""
+    """The value logged after the last epoch is the distance between the stored states and those of `predict`."""
     model, windows, history = trained(0.5)
     _, today = model.predict(windows, return_state=True, verbose=0)
     assert history["staleness"][-1] == pytest.approx(distance(model.states.read(windows.keys), today), abs=1e-7)
@@ -27,7 +27,7 @@ def test_staleness_is_the_distance_to_recomputed_states():
 
 
 def test_frozen_weights_have_no_staleness():
-    """Where weights do not move, stored states are not stale."""
+    """If the weights do not move, stored states are not stale."""
     _, _, history = trained(0.0)
     assert max(history["staleness"]) < 1e-7
 
@@ -38,7 +38,7 @@ def test_larger_steps_make_states_staler():
 
 
 def test_refresh_stores_recomputed_states():
-    """With `refresh`, states are afterwards bit for bit those that `predict` ends in; the weights are as without it."""
+    """With `refresh`, stored states equal those of `predict` bit for bit, and the weights are as without `refresh`."""
     model, windows, _ = trained(0.5, refresh=True)
     assert model.states.read(windows.keys) == model.predict(windows, return_state=True, verbose=0)[1]
     other, _, _ = trained(0.5)
@@ -47,7 +47,7 @@ def test_refresh_stores_recomputed_states():
 
 
 def test_distance_is_a_root_mean_square():
-    """The distance weighs each value alike, whatever its leaf."""
+    """The distance gives each value the same weight, whatever its leaf."""
     one = {"a": nets.values(2, 3), "b": nets.values(2, 5, seed=1)}
     other = {"a": one["a"] + 3, "b": one["b"]}
     assert distance(one, other) == pytest.approx(3 * (6 / 16) ** 0.5, rel=1e-6)

@@ -1,7 +1,9 @@
-"""Run a step model chunk by chunk, each from the state in which the one before ended: how files are verified.
+"""Runs of a step model chunk by chunk: each chunk starts from the state in which the previous chunk ended.
 
-As a program, `python -P chunks.py FOLDER` does so for a plain `.keras` file, in a process that never imports rnnstate.
-Imports NumPy alone, so that nothing but the file's own runtime is at work.
+A *run* is a list of chunks, and a *chunk* is a mapping of named arrays. Runs differ in batch size, and chunks in length.
+
+This file imports NumPy alone, so that a file runs in its runtime without any part of rnnstate. As a program,
+`python -P chunked_run.py FOLDER` runs the plain `.keras` file of a job in a process that never imports rnnstate.
 """
 
 import json
@@ -17,12 +19,20 @@ Step = Callable[[Arrays], Mapping[str, Any]]
 
 
 def run_chunks(step: Step, runs: list[list[Arrays]], links: Mapping[str, str]) -> list[list[Arrays]]:
-    """Return the named outputs for every chunk of every run.
+    """Return the named outputs of every chunk of every run.
 
     Args:
-        step: Takes named inputs, gives named outputs.
-        runs: Named inputs for each chunk; those of a run's first chunk include the state.
-        links: Name of each leaf coming out to its name going in.
+        step: A function from named inputs to named outputs.
+        runs: The named inputs of each chunk. The first chunk of a run includes the state.
+        links: The output name of each leaf, mapped to its input name.
+
+    Example:
+
+    >>> def step(inputs):
+    ...     return {"y": inputs["x"] + inputs["s"], "next_s": inputs["s"] + 1}
+    >>> runs = [[{"s": np.zeros(1), "x": np.ones(1)}, {"x": np.ones(1)}]]
+    >>> [chunk["y"].item() for chunk in run_chunks(step, runs, {"next_s": "s"})[0]]
+    [1.0, 2.0]
     """
     outputs: list[list[Arrays]] = []
     for chunks in runs:
@@ -36,7 +46,7 @@ def run_chunks(step: Step, runs: list[list[Arrays]], links: Mapping[str, str]) -
 
 
 def save_runs(path: Path, runs: list[list[Arrays]]) -> None:
-    """Write named arrays of chunks of runs to one file."""
+    """Write runs to one `.npz` file, each array under `run/chunk/name`."""
     arrays: dict[str, Any] = {
         f"{i}/{j}/{name}": value
         for i, chunks in enumerate(runs)
@@ -47,11 +57,12 @@ def save_runs(path: Path, runs: list[list[Arrays]]) -> None:
 
 
 def load_runs(path: Path) -> list[list[Arrays]]:
-    """Read what `save_runs` wrote."""
+    """Read runs from a file that `save_runs` wrote."""
     runs: list[list[Arrays]] = []
     with np.load(path) as file:
         for key in file.files:
             i, j, name = key.split("/", 2)
+            # The keys may come in any order: make room for run `i` and chunk `j`.
             runs += [[] for _ in range(int(i) + 1 - len(runs))]
             chunks = runs[int(i)]
             chunks += [{} for _ in range(int(j) + 1 - len(chunks))]
@@ -60,12 +71,12 @@ def load_runs(path: Path) -> list[list[Arrays]]:
 
 
 def run_job(folder: Path, name: str, step: Step, links: Mapping[str, str]) -> None:
-    """Run one program of a job on its inputs, and leave its outputs beside them."""
+    """Run one program of a job on its inputs, and save its outputs in the same folder."""
     save_runs(folder / f"{name}.outputs.npz", run_chunks(step, load_runs(folder / f"{name}.inputs.npz"), links))
 
 
 def main(folder: Path) -> None:
-    """Run the plain `.keras` file of a job."""
+    """Run the plain `.keras` files of a job."""
     import importlib
 
     import keras

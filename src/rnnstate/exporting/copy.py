@@ -1,4 +1,4 @@
-"""A second model with the weights of the first: what is written is never the live model itself."""
+"""Copies of a model: an export writes a second model with the same weights, never the live model."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,26 +10,33 @@ from rnnstate.model.stateful_model import StatefulModel
 from rnnstate.network.clone import walk
 
 
-def settings_of(model: Any) -> dict[str, Any]:
-    """Return what makes a model of a network, its initial state among it, as JSON can hold it."""
+def settings_of(model: StatefulModel) -> dict[str, Any]:
+    """Return the settings that turn a network into this model, of types that JSON can hold."""
     return {"start": keras.saving.serialize_keras_object(model.start), "carry_backward": model.carry_backward}
 
 
 def rebuilt(
     net: Any, settings: Mapping[str, Any], start_weights: Sequence[np.ndarray], custom_objects: Mapping[str, Any]
 ) -> StatefulModel:
-    """Return a model of a network, of the settings of another, and of the weights of its initial state."""
+    """Return a model of a network.
+
+    Args:
+        net: The network.
+        settings: What `settings_of` returned for another model.
+        start_weights: The weights of the initial state.
+        custom_objects: The user's own classes, by the names under which Keras looks for them.
+    """
     layer = keras.saving.deserialize_keras_object(settings["start"], custom_objects=custom_objects)
-    # A file should hold operations that every runtime knows, not the loops that are fastest on one backend.
+    # The file should hold operations that every runtime knows, not the loops that are fastest on one backend.
     model = StatefulModel(net, initial_state=layer, kernels="reference", carry_backward=settings["carry_backward"])
     layer.set_weights(start_weights)
     return model
 
 
-def in_float32(model: Any, custom_objects: Mapping[str, Any]) -> Any:
-    """Return the model, or a copy that computes in float32 if it computes in less than it keeps its weights in.
+def in_float32(model: StatefulModel, custom_objects: Mapping[str, Any]) -> StatefulModel:
+    """Return the model, or a copy in float32 if a layer computes in a lower precision than that of its weights.
 
-    Runtimes round half precision differently, by far more than what verification allows.
+    Runtimes round half precision differently, by far more than the tolerance of the verification.
     """
     if all(layer.compute_dtype == layer.variable_dtype for _, layer in walk(model.net)):
         return model

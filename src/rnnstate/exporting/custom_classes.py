@@ -1,4 +1,4 @@
-"""The user's own classes in a network, and how another process finds them."""
+"""The user's own classes in a network, and the modules from which another process imports them."""
 
 import sys
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from rnnstate.model.stateful_model import StatefulModel
 from rnnstate.network.clone import sublayers, walk
 
 _STOCK = ("keras", "rnnstate", "builtins")
@@ -14,13 +15,13 @@ _STOCK = ("keras", "rnnstate", "builtins")
 
 @dataclass
 class Custom:
-    """Classes that are neither Keras' nor ours.
+    """Classes that come neither from Keras nor from this package.
 
     Args:
-        objects: Each by the names under which Keras may look for it.
-        classes: Where each is defined: module and qualified name.
-        modules: Modules to import, so that what they register is there.
-        unreachable: Classes that no other process can import.
+        objects: Layer classes, by the names under which Keras may look for them.
+        classes: The module and the qualified name of each layer class, by the same names.
+        modules: Modules that another process must import, so that Keras knows the classes registered there.
+        unreachable: Names of classes that no other process can import.
     """
 
     objects: dict[str, Any] = field(default_factory=dict)
@@ -29,7 +30,7 @@ class Custom:
     unreachable: list[str] = field(default_factory=list)
 
 
-def custom_of(model: Any) -> Custom:
+def custom_of(model: StatefulModel) -> Custom:
     """Return the user's own classes in the network of a model."""
     found = Custom()
     for kind in dict.fromkeys(_classes(model)):
@@ -46,16 +47,22 @@ def custom_of(model: Any) -> Custom:
     return found
 
 
-def _classes(model: Any) -> Iterator[type]:
-    """Yield the classes of all layers, their parts, and their ports."""
+def ports_of(model: StatefulModel) -> list[Any]:
+    """Return the ports that run the layers of a model."""
+    return list(model._parts.owners.values())
+
+
+def _classes(model: StatefulModel) -> Iterator[type]:
+    """Yield the classes of all layers, of their inner layers, of their ports and of the initial state."""
     for _, layer in walk(model.net):
         yield type(layer)
         for part in sublayers(layer):
             yield type(part)
-    for port in model._parts.owners.values():
+    for port in ports_of(model):
         yield type(port)
     yield type(model.start)
 
 
 def _importable(module: str) -> bool:
+    # A module without a spec was run as a script or typed into a session: there is no file to import.
     return module != "__main__" and getattr(sys.modules.get(module), "__spec__", None) is not None

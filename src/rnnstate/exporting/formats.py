@@ -1,4 +1,4 @@
-"""The formats: the suffix of their files, the backend that writes them, and the packages they need."""
+"""The formats: the suffix of the file, the backend that writes it, and the packages that it needs."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ class Format:
     """One format of export.
 
     Args:
-        name: As in `export(format=...)`.
-        suffix: Of its files; none for a folder.
-        backend: The Keras backend that writes it; `None` for the backend of the live model.
-        packages: Modules that writing and verifying it import.
+        name: The name that `export(format=...)` takes.
+        suffix: The suffix of the file; empty for a folder.
+        backend: The Keras backend that writes the file; `None` stands for the backend of the live model.
+        packages: The modules that are imported to write and verify the file.
         extra: The extra of this package that installs them.
         dynamic_time: Whether the number of steps may differ from call to call.
     """
@@ -34,7 +34,7 @@ FORMATS = {
     for form in (
         Format("onnx", ".onnx", "tensorflow", ("tensorflow", "tf2onnx", "onnx", "onnxruntime"), "onnx"),
         Format("saved_model", "", "tensorflow", ("tensorflow",), "tensorflow"),
-        # LiteRT has no loop over a list of tensors, so time is unrolled.
+        # LiteRT has no loop over a list of tensors. The steps are unrolled, so their number is fixed.
         Format("litert", ".tflite", "tensorflow", ("tensorflow", "ai_edge_litert"), "litert", dynamic_time=False),
         Format("stablehlo", ".stablehlo", "jax", ("jax", "flatbuffers"), "stablehlo"),
         Format("keras", ".keras", None, (), ""),
@@ -43,10 +43,14 @@ FORMATS = {
 
 
 def find_format(path: Path, name: str | None) -> Format:
-    """Return the format that is asked for by name, or else by the suffix of the path.
+    """Return the format of a name, or of the suffix of the path if there is no name.
+
+    Args:
+        path: The file that the user wants.
+        name: The name of a format, or `None`.
 
     Raises:
-        ExportError: If there is no such format, the suffix is that of another one, or packages are missing.
+        ExportError: If the format is unknown, the suffix belongs to another format, or packages are missing.
     """
     by_suffix = next((form for form in FORMATS.values() if form.suffix == path.suffix), None)
     form = by_suffix if name is None else FORMATS.get(name)

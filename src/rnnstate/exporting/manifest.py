@@ -1,7 +1,6 @@
-"""The manifest beside an exported file: all that a program needs to run it, as JSON."""
+"""The manifest: a JSON file next to the export, with everything that a program needs to run the export."""
 
 import hashlib
-import importlib.metadata
 import json
 from pathlib import Path
 from typing import Any
@@ -9,30 +8,23 @@ from typing import Any
 import numpy as np
 
 from rnnstate import __version__
+from rnnstate.durable import write_durably
 from rnnstate.exporting.chunked_run import Arrays
-from rnnstate.exporting.signature import Signature
+from rnnstate.exporting.signature import Signature, Tensor
+from rnnstate.versions import installed_versions
 
 FORMAT_VERSION = 1
-_VERSIONED = (
-    "keras",
-    "jax",
-    "torch",
-    "tensorflow-cpu",
-    "tensorflow",
-    "onnx",
-    "onnxruntime",
-    "tf2onnx",
-    "ai-edge-litert",
-)
+# Every library that can take part in writing or verifying a file.
+_LIBRARIES = ("keras", "jax", "torch", "tensorflow", "onnx", "onnxruntime", "tf2onnx", "ai-edge-litert")
 
 
 def manifest_path(path: Path) -> Path:
-    """Return the place of a file's manifest: beside it, with `.json` added."""
+    """Return the path of the manifest of a file: the same path with `.json` added."""
     return path.with_name(f"{path.name}.json")
 
 
 def initial_path(path: Path) -> Path:
-    """Return the place of the second file, for an initial state that is computed: `model.initial.onnx`."""
+    """Return the path of the second file, which computes the initial state: `model.initial.onnx`."""
     return path.with_name(f"{path.stem}.initial{path.suffix}")
 
 
@@ -40,11 +32,11 @@ def manifest_of(path: Path, form: str, signature: Signature, initial: Arrays | N
     """Return the manifest of an exported file.
 
     Args:
-        path: The file; that of the initial state lies beside it.
-        form: Its format.
-        signature: Its inputs and outputs.
-        initial: One row of the initial state, or `None` if it depends on observed values.
-        fields: What else it says: fingerprint, backend, verification.
+        path: The exported file. The file of the initial state, if there is one, lies next to it.
+        form: The name of the format.
+        signature: The inputs and outputs of the step model.
+        initial: One row of the initial state, leaves `(1, *shape)`; `None` if it depends on observed values.
+        fields: Further entries: fingerprint, backend, verification, metadata.
     """
     return {
         "format": "rnnstate-export",
@@ -59,18 +51,18 @@ def manifest_of(path: Path, form: str, signature: Signature, initial: Arrays | N
         "outputs": [tensor_json(tensor) for tensor in signature.outputs],
         "state": [_leaf_json(name, signature, initial) for name in signature.leaves],
         "initial": _initial_json(initial_path(path), signature),
-        "versions": _versions(),
+        "versions": installed_versions(_LIBRARIES),
         **fields,
     }
 
 
 def write_manifest(path: Path, manifest: dict[str, Any]) -> None:
     """Write a manifest as JSON."""
-    path.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    write_durably(path, f"{json.dumps(manifest, indent=1)}\n".encode())
 
 
-def tensor_json(tensor: Any) -> dict[str, Any]:
-    """Return name, shape and dtype of an input or output."""
+def tensor_json(tensor: Tensor) -> dict[str, Any]:
+    """Return the name, shape and dtype of an input or output."""
     return {"name": tensor.name, "shape": list(tensor.shape), "dtype": tensor.dtype}
 
 
@@ -97,16 +89,6 @@ def _leaf_json(name: str, signature: Signature, initial: Arrays | None) -> dict[
 
 
 def _constant(row: np.ndarray) -> Any:
-    """Return the values of one row; a single number where all are the same, as for zeros."""
+    """Return the values of one row, or a single number if all values are equal, as for zeros."""
     row = row.astype("float64")
     return float(row.flat[0]) if row.size and (row == row.flat[0]).all() else row.tolist()
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _VERSIONED:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

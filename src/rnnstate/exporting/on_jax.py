@@ -1,19 +1,19 @@
-"""StableHLO: the step function lowered by `jax.export` with symbolic batch and time, for every kind of device at once."""
+"""StableHLO: `jax.export` lowers the step function with symbolic batch and time, for every kind of device at once."""
 
 from pathlib import Path
-from typing import Any
 
 import jax
 from jax import export
 
 from rnnstate.exporting.chunked_run import Step
 from rnnstate.exporting.programs import Program
+from rnnstate.model.stateful_model import StatefulModel
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def write(form: str, path: Path, model: Any, program: Program) -> Step:
-    """Write a file, and return a function that runs it in its own runtime."""
+def write(form: str, path: Path, model: StatefulModel, program: Program) -> Step:
+    """Write a file, and return a function that runs it in its runtime."""
     batch, time = export.symbolic_shape("batch, time")
     inputs = {t.name: jax.ShapeDtypeStruct(t.sizes(batch, time), t.dtype) for t in program.inputs}
     exported = export.export(jax.jit(program.call), platforms=PLATFORMS)(inputs)
@@ -22,7 +22,7 @@ def write(form: str, path: Path, model: Any, program: Program) -> Step:
 
 
 def compiled(step: Step) -> Step:
-    """Return the same function, compiled once for each shape."""
+    """Return the same function; JAX compiles it once for each shape."""
     function: Step = jax.jit(step)
     return function
 

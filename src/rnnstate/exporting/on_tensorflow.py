@@ -1,4 +1,4 @@
-"""ONNX, SavedModel and LiteRT: one traced function with batch, and where the format can, time left open."""
+"""ONNX, SavedModel and LiteRT: one traced function with a free batch size and, if the format allows it, a free time."""
 
 import os
 import tempfile
@@ -11,19 +11,20 @@ import tensorflow as tf
 from rnnstate.exporting.chunked_run import Arrays, Step
 from rnnstate.exporting.programs import Program
 from rnnstate.exporting.signature import Tensor
+from rnnstate.model.stateful_model import StatefulModel
 
 OPSET = 17
 
 
-def write(form: str, path: Path, model: Any, program: Program) -> Step:
-    """Write a file, and return a function that runs it in its own runtime."""
+def write(form: str, path: Path, model: StatefulModel, program: Program) -> Step:
+    """Write a file, and return a function that runs it in its runtime."""
     function = tf.function(program.call, autograph=False)
     return _WRITERS[form](path, model, program, function)
 
 
-def _saved_model(path: Path, model: Any, program: Program, function: Any) -> Step:
+def _saved_model(path: Path, model: StatefulModel, program: Program, function: Any) -> Step:
     _save(path, model, program, function)
-    loaded = tf.saved_model.load(str(path))  # keeps its variables alive
+    loaded = tf.saved_model.load(str(path))  # the closure below keeps its variables alive
 
     def run(inputs: Arrays) -> dict[str, Any]:
         return dict(getattr(loaded, program.name)({name: tf.constant(value) for name, value in inputs.items()}))
@@ -31,14 +32,15 @@ def _saved_model(path: Path, model: Any, program: Program, function: Any) -> Ste
     return run
 
 
-def _save(path: Path, model: Any, program: Program, function: Any) -> None:
+def _save(path: Path, model: StatefulModel, program: Program, function: Any) -> None:
     module = tf.Module()
     setattr(module, program.name, function)
+    # A SavedModel holds the variables that an attribute of the module refers to.
     module.weights = [variable.value for variable in [*model.net.variables, *model.start.variables]]
     tf.saved_model.save(module, str(path), signatures=function.get_concrete_function(_specs(program)))
 
 
-def _litert(path: Path, model: Any, program: Program, function: Any) -> Step:
+def _litert(path: Path, model: StatefulModel, program: Program, function: Any) -> Step:
     with tempfile.TemporaryDirectory() as folder:
         _save(Path(folder), model, program, function)
         path.write_bytes(tf.lite.TFLiteConverter.from_saved_model(folder).convert())
@@ -52,13 +54,13 @@ def _litert(path: Path, model: Any, program: Program, function: Any) -> Step:
     return step
 
 
-def _onnx(path: Path, model: Any, program: Program, function: Any) -> Step:
+def _onnx(path: Path, model: StatefulModel, program: Program, function: Any) -> Step:
     import onnx
     import tf2onnx
 
     names = [tensor.name for tensor in program.inputs]
 
-    # The converter knows Keras' loops only where they are not inside the call of another function.
+    # The converter recognizes Keras' loops only outside of nested function calls, so this function takes a flat list.
     def positional(*arrays: Any) -> tuple[Any, ...]:
         outputs = program.call(dict(zip(names, arrays, strict=True)))
         return tuple(outputs[tensor.name] for tensor in program.outputs)
@@ -81,13 +83,14 @@ def run_onnx(path: Path) -> Step:
 
 
 def _add_constants(graph: Any, concrete: Any) -> None:
-    """Put in the tensors that a layer keeps beside its weights, such as the mean of a `Normalization`.
+    """Add the tensors that a layer keeps besides its weights, such as the mean of a `Normalization`.
 
-    The converter takes them for inputs.
+    The converter leaves them out of the file, as if they were inputs.
     """
     from onnx import numpy_helper
 
     wanted = _used(graph.graph)
+    # TensorFlow appends one placeholder for each captured tensor to the inputs of the function.
     kept = concrete.inputs[len(concrete.inputs) - len(concrete.captured_inputs) :]
     for placeholder, value in zip(kept, concrete.captured_inputs, strict=True):
         if placeholder.name in wanted and value.dtype != tf.resource:
@@ -95,13 +98,13 @@ def _add_constants(graph: Any, concrete: Any) -> None:
 
 
 def _used(graph: Any) -> set[str]:
-    """Return the names that the nodes of a graph take, loops included."""
+    """Return the names of all inputs of the nodes of a graph, and of the graphs inside its loops."""
     inner = (attribute.g for node in graph.node for attribute in node.attribute if attribute.HasField("g"))
     return {name for node in graph.node for name in node.input}.union(*map(_used, inner))
 
 
 def _named(graph: Any, program: Program) -> Any:
-    """Give outputs and open axes their names; the converter numbers them."""
+    """Name the outputs and the free axes, which the converter only numbers."""
     from onnx import helper
 
     nodes = [

@@ -1,7 +1,11 @@
-"""A plain Keras network of the step model: stock layers alone, so that its `.keras` file loads without rnnstate.
+"""The step model as a plain Keras network of stock layers, so that its `.keras` file loads without rnnstate.
 
-The graph of the network is laid once more, flat, with copies of its layers: every recurrent layer starts from an input of
-the network, and its final state is an output.
+The graph of the network is built a second time, flat, with copies of the layers. Every recurrent layer starts from an input
+of the new network, and its final state is an output:
+
+    x ------------> copy of `lstm` ---> copy of `dense` ---> y
+    state.lstm.h ->                --> next_state.lstm.h
+    state.lstm.c ->                --> next_state.lstm.c
 """
 
 from collections.abc import Callable
@@ -25,10 +29,14 @@ _MERGES: dict[str, Callable[..., Any]] = {
 
 
 def plain_step_model(net: Any, signature: Signature) -> Any:
-    """Return a Functional model with the network's inputs and one for each leaf, with weights of its own.
+    """Return a Functional model with the inputs of the network and one input for each leaf. It has copies of the weights.
+
+    Args:
+        net: The network.
+        signature: Inputs and outputs of the step model.
 
     Raises:
-        ExportError: If a layer carries its memory by a port of its own, which no stock layer does.
+        ExportError: If a port that no stock layer can replace carries the memory of a layer.
     """
     graph = _Graph(signature)
     named = {tensor.name: graph.input(tensor) for tensor in signature.inputs}
@@ -43,19 +51,24 @@ def plain_step_model(net: Any, signature: Signature) -> Any:
 
 
 def plain_initial_model(start: Any, signature: Signature) -> Any:
-    """Return a Functional model of an initial state that is computed: known values in, one output for each leaf.
+    """Return a Functional model that computes the initial state: from the known values to one output for each leaf.
+
+    Args:
+        start: The layer of the initial state.
+        signature: Inputs and outputs of the step model.
 
     Raises:
-        ExportError: If it is no map of stock layers.
+        ExportError: If the initial state does not consist of stock layers.
     """
     observed = cast(Tensor, signature.observed)
     if type(start) not in (Observed, Bridge):
         raise ExportError(
-            f'format="keras" is made of stock layers. Received: the initial state `{type(start).__name__}`. '
+            f'format="keras" holds stock layers alone. Received: the initial state `{type(start).__name__}`. '
             "Use another format."
         )
     shape = observed.sizes(None, None)
     x = keras.Input(shape[1:], batch_size=shape[0], dtype=observed.dtype, name=observed.name)
+    # One dense layer per leaf, after an optional hidden layer that all of them share.
     hidden, maps = start.maps
     value = x if hidden is None else _twin(hidden)(x)
     outputs = {
@@ -75,7 +88,11 @@ def _twin(layer: Any) -> Any:
 
 
 class _Slot(keras.Layer):
-    """Holds the place of a layer in the copy of a graph, and calls `lay` in its stead once the graph is laid."""
+    """A place in the copy of a graph. Calling it calls the layer at first, and `lay` once `laying` is set.
+
+    Keras first calls each slot while it clones the graph; then the layer gives the shapes. Afterwards the cloned graph is
+    called once more with real inputs, and `lay` puts a copy of the layer into the new graph.
+    """
 
     def __init__(self, layer: Any, lay: Callable[..., Any]) -> None:
         super().__init__(name=layer.name)
@@ -90,7 +107,13 @@ class _Slot(keras.Layer):
 
 
 class _Graph:
-    """The graph of a network, laid again with the state as inputs and outputs."""
+    """The graph of a network, built a second time with the state as inputs and outputs.
+
+    Attributes:
+        leaves: The new input of each leaf.
+        finals: The new output of each leaf.
+        copies: Pairs of a layer and its copy, for the weights.
+    """
 
     def __init__(self, signature: Signature) -> None:
         self.signature = signature
@@ -101,12 +124,12 @@ class _Graph:
         self._calls: dict[str, int] = {}
 
     def input(self, tensor: Tensor) -> Any:
-        """Return an input of the plain network."""
+        """Return a new input of the plain network."""
         shape = tensor.sizes(None, None)
         return keras.Input(shape[1:], batch_size=shape[0], dtype=tensor.dtype, name=tensor.name)
 
     def lay(self, net: Any, prefix: str, x: Any) -> Any:
-        """Lay the graph of a network on `x`, and return its outputs."""
+        """Build the graph of a network on `x`, and return its outputs. `prefix` is the path of the network."""
         if isinstance(net, keras.Sequential):
             for layer in net.layers:
                 x = self._call(prefix, layer, x)
@@ -128,24 +151,25 @@ class _Graph:
             return self.lay(layer, f"{path}/", *args)
         port = find_port(layer, self._carries(path, layer))
         if port is None:
+            # A layer without a port keeps no memory here; one that runs backward starts fresh in each chunk.
             changes = {"stateful": False} if runs_backward(layer) else {}
             return self._copy(path, layer, **changes)(*args, **kwargs)
         if isinstance(port, BidirectionalPort):
             return self._call_bidirectional(path, layer, *args)
         if type(port) not in (RecurrentPort, BackwardPort):
             raise ExportError(
-                f'format="keras" is made of stock layers. Received: layer `{layer.name}`, whose memory is carried by '
+                f'format="keras" holds stock layers alone. Received: layer `{layer.name}`, whose memory is carried by '
                 f"{type(port).__name__}. Use another format."
             )
         y, *final = self._call_recurrent(path, self._entered(path), layer, *args)
         return (y, *final) if layer.return_state else y
 
     def _carries(self, path: str, layer: Any) -> bool:
-        """Whether a layer that runs backward is carried: the model then has leaves of it."""
+        """Whether a layer that runs backward is carried. If it is, the model has leaves for it."""
         return runs_backward(layer) and any(name.startswith(f"{path}/") for name in self.signature.leaves)
 
     def _copy(self, path: str, layer: Any, **changes: Any) -> Any:
-        """Return the copy of a layer, the same one for each of its uses."""
+        """Return the copy of a layer. All uses of a layer share one copy."""
         if path not in self._copied:
             changes.setdefault("name", path.replace("/", "_"))
             self._copied[path] = type(layer).from_config({**layer.get_config(), **changes})
@@ -153,13 +177,14 @@ class _Graph:
         return self._copied[path]
 
     def _entered(self, path: str) -> str:
-        """Name one use of a layer as the state scope does: each has a memory of its own."""
+        """Return the path of the next use of a layer, as the state scope names it. Each use has a separate memory."""
         count = self._calls[path] = self._calls.get(path, -1) + 1
         return path if count == 0 else f"{path}/call_{count}"
 
     def _call_recurrent(self, path: str, prefix: str, layer: Any, x: Any) -> Any:
         names = [f"{prefix}/{name}" for name in leaf_names(layer)]
         self.leaves |= {name: self.input(self.signature.state_inputs[name]) for name in names}
+        # The leaves are flat; the layer takes them nested as its cell does, one list for each cell of a stack.
         structure = layer.get_initial_state(batch_size=1)
         given = tree.pack_sequence_as(structure, [self.leaves[name] for name in names])
         y, *final = self._copy(path, layer, return_state=True, stateful=False)(x, initial_state=given)
@@ -172,8 +197,8 @@ class _Graph:
         if self._carries(f"{prefix}/backward", layer.backward_layer):
             other = self._call_recurrent(f"{path}/backward", f"{prefix}/backward", layer.backward_layer, x)[0]
         else:
-            other = self._copy(f"{path}/backward", layer.backward_layer, stateful=False)(x)
-        if layer.return_sequences:
+            other = self._copy(f"{path}/backward", layer.backward_layer, stateful=False)(x)  # starts fresh
+        if layer.return_sequences:  # the backward layer returns its last step first
             other = keras.ops.flip(other, axis=1)
         if layer.merge_mode is None:
             return [y, other]

@@ -1,7 +1,8 @@
 """The inputs and outputs of an exported step model: names, shapes and dtypes.
 
-Names follow the leaves: `lstm/h` is `state.lstm.h` going in and `next_state.lstm.h` coming out, so that both sort alike.
-A network with one input and one output has `x` and `y`; one with several has `x.series`, `y.mean` and so on.
+Names follow the leaves: the input of `lstm/h` is `state.lstm.h`, and its output is `next_state.lstm.h`, so that inputs and
+outputs sort alike. A network with one input and one output has `x` and `y`. A network with several has `x.series`, `y.mean`
+and so on.
 """
 
 from collections.abc import Mapping
@@ -13,22 +14,29 @@ from keras import tree
 
 from rnnstate.errors import ExportError
 from rnnstate.initial.initial import Given
+from rnnstate.model.stateful_model import StatefulModel
 from rnnstate.network.clone import inputs_of
 from rnnstate.state.spec import LeafSpec, StateSpec
 
-Size = int | str  # "batch" and "time" are chosen at each call
+Size = int | str  # "batch" and "time" stand for sizes that the caller chooses at each call
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """One input or output: name, shape with `"batch"` and `"time"` where they are free, and dtype."""
+    """One input or output.
+
+    Args:
+        name: Its name.
+        shape: Its shape. A free axis is `"batch"` or `"time"`.
+        dtype: Its dtype.
+    """
 
     name: str
     shape: tuple[Size, ...]
     dtype: str
 
     def sizes(self, batch: Any, time: Any) -> tuple[Any, ...]:
-        """Return the shape with values for what is free."""
+        """Return the shape with the given sizes for the free axes."""
         return tuple({"batch": batch, "time": time}.get(size, size) for size in self.shape)  # type: ignore[arg-type]
 
 
@@ -37,12 +45,12 @@ class Signature:
     """The step model as other runtimes see it.
 
     Args:
-        inputs: The inputs of the network, in its order.
-        outputs: Its outputs, in its order.
-        leaves: Leaf name to shape and dtype of the state.
-        batch: The number of rows, if it is fixed.
-        time: The number of steps of each call, if it is fixed.
-        observed: The known values that the initial state is computed from, if it is.
+        inputs: The inputs of the network, in the order of the network.
+        outputs: The outputs of the network, in the order of the network.
+        leaves: The shape and dtype of each leaf of the state, by name.
+        batch: The number of rows; `None` if it is free.
+        time: The number of steps of each call; `None` if it is free.
+        observed: The known values from which the initial state is computed; `None` if it is not.
     """
 
     inputs: tuple[Tensor, ...]
@@ -54,34 +62,34 @@ class Signature:
 
     @property
     def state_inputs(self) -> dict[str, Tensor]:
-        """The leaves as inputs."""
+        """The leaves as inputs, by leaf name."""
         return {name: self._leaf(f"state.{dotted(name)}", leaf) for name, leaf in self.leaves.items()}
 
     @property
     def state_outputs(self) -> dict[str, Tensor]:
-        """The leaves as outputs."""
+        """The leaves as outputs, by leaf name."""
         return {name: self._leaf(f"next_state.{dotted(name)}", leaf) for name, leaf in self.leaves.items()}
 
     @property
     def all_inputs(self) -> tuple[Tensor, ...]:
-        """Inputs of the network, then the leaves."""
+        """The inputs of the network, then the leaves."""
         return (*self.inputs, *self.state_inputs.values())
 
     @property
     def all_outputs(self) -> tuple[Tensor, ...]:
-        """Outputs of the network, then the leaves."""
+        """The outputs of the network, then the leaves."""
         return (*self.outputs, *self.state_outputs.values())
 
     def _leaf(self, name: str, leaf: LeafSpec) -> Tensor:
         return Tensor(name, ("batch" if self.batch is None else self.batch, *leaf.shape), leaf.dtype)
 
     def to_json(self) -> dict[str, Any]:
-        """Return all of it as JSON can hold it."""
+        """Return the signature in types that JSON can hold."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> "Signature":
-        """Return the signature that `to_json` described."""
+        """Return the signature from which `to_json` made the fields."""
         tensors = {
             key: tuple(Tensor(t["name"], tuple(t["shape"]), t["dtype"]) for t in fields[key])
             for key in ("inputs", "outputs")
@@ -92,16 +100,16 @@ class Signature:
         return cls(**tensors, leaves=leaves, batch=fields["batch"], time=fields["time"], observed=observed)
 
 
-def signature_of(model: Any, time: int | None) -> Signature:
+def signature_of(model: StatefulModel, time: int | None) -> Signature:
     """Return the signature of a model's step.
 
     Args:
         model: A `StatefulModel`.
-        time: Steps of each call, or `None` for any number.
+        time: The number of steps of each call, or `None` for any number.
 
     Raises:
-        ExportError: If the network fixes another time, or leaves more open than batch and time; or if it is not known
-            how many values the initial state is computed from.
+        ExportError: If the network fixes another time, if an axis other than batch and time is free, or if the number
+            of observed values is not known yet.
     """
     net, spec = model.net, model.state_spec
     given = tree.flatten(inputs_of(net))
@@ -122,19 +130,19 @@ def signature_of(model: Any, time: int | None) -> Signature:
 
 
 def _observed(start: Any, spec: StateSpec, batch: int | None) -> Tensor | None:
-    # A state that is given whole is put together from nothing.
+    # `Given` takes a whole state from the caller: there is nothing to compute.
     if not start.needs_observed or isinstance(start, Given):
         return None
     if getattr(start, "size", None) is None:
         raise ExportError(
-            f"An initial state that is computed must know how many values it takes. Received: `{type(start).__name__}` "
+            f"The initial state must know how many values it takes. Received: `{type(start).__name__}` "
             "before its first use. Train the model, or give `size=`."
         )
     return Tensor("observed", ("batch" if batch is None else batch, start.size), next(iter(spec.values())).dtype)
 
 
 def dotted(leaf: str) -> str:
-    """Return a leaf's name as part of a tensor's name: `encoder/lstm/h` is `encoder.lstm.h`."""
+    """Return the name of a leaf as part of the name of a tensor: `encoder/lstm/h` is `encoder.lstm.h`."""
     return leaf.replace("/", ".")
 
 

@@ -1,4 +1,4 @@
-"""Verified or refused: the exported file, run in its own runtime, against the live model."""
+"""Verification: the outputs of an exported file, run in its runtime, against those of the live model."""
 
 from typing import Any
 
@@ -12,18 +12,18 @@ from rnnstate.exporting.programs import Program
 from rnnstate.exporting.signature import Signature, Tensor
 
 TOLERANCE = 1e-5
-# Lengths that a loop unrolled at any one length gets wrong, and a batch of one beside one of several.
+# A loop that was unrolled at one length is wrong at another, so the chunks have two lengths. The runs have two batch sizes.
 CHUNKS, BATCHES = (1, 4, 1), (1, 3)
 Runs = list[list[Arrays]]
 
 
 def batch_sizes(signature: Signature) -> tuple[int, ...]:
-    """Return the batch sizes that are tried."""
+    """Return the batch size of each run."""
     return BATCHES if signature.batch is None else (signature.batch, signature.batch)
 
 
 def chunk_lengths(signature: Signature) -> tuple[int, ...]:
-    """Return the lengths of the chunks that are tried, one after another."""
+    """Return the lengths of the chunks of each run, one after another."""
     return CHUNKS if signature.time is None else (signature.time,) * 3
 
 
@@ -39,7 +39,15 @@ def runs_of(program: Program, signature: Signature, initial: Arrays | None) -> R
 
 
 def make_runs(signature: Signature, initial: Arrays | None, seed: int = 0) -> Runs:
-    """Return random inputs: the first run from the initial state, if it is a constant, the others from random states."""
+    """Return random inputs for the step.
+
+    The first run starts from the initial state, if it is a constant. Every other run starts from a random state.
+
+    Args:
+        signature: Inputs and outputs of the step model.
+        initial: One row of the initial state, leaves `(1, *shape)`; `None` if it is not a constant.
+        seed: The seed of the random numbers.
+    """
     rng = np.random.default_rng(seed)
     runs: Runs = []
     for batch in batch_sizes(signature):
@@ -49,16 +57,15 @@ def make_runs(signature: Signature, initial: Arrays | None, seed: int = 0) -> Ru
         ]
         for name, tensor in signature.state_inputs.items():
             value = _random(rng, tensor, batch, None)
-            if initial is not None and not runs:
+            if initial is not None and not runs:  # the first run; a row (1, *shape) becomes (batch, *shape)
                 value = np.repeat(initial[name], batch, axis=0)
-            chunks[0][tensor.name] = value
+            chunks[0][tensor.name] = value  # later chunks take the state from the chunk before
         runs.append(chunks)
     return runs
 
 
 def live_outputs(program: Program, runs: Runs) -> Runs:
-    """Return what the live model makes of the same chunks."""
-
+    """Return the outputs of the live model for the same runs."""
     live = _compiled(program.call)
 
     def step(inputs: Arrays) -> dict[str, Any]:
@@ -69,7 +76,7 @@ def live_outputs(program: Program, runs: Runs) -> Runs:
 
 
 def _compiled(step: Step) -> Step:
-    """Compile the step on JAX, where each plain call would compile its loops anew."""
+    """Compile the step on JAX, where every call that is not compiled would compile its loops again."""
     if keras.config.backend() != "jax":
         return step
     from rnnstate.exporting import on_jax
@@ -79,12 +86,16 @@ def _compiled(step: Step) -> Step:
 
 
 def largest_difference(live: Runs, file: Runs) -> float:
-    """Return how far the file is from the live model, at most.
+    """Return the largest difference between the outputs of the file and those of the live model.
 
-    Where the largest value of an output is above 1, the tolerance grows with it: float32 has seven digits.
+    If the largest value of an output is above 1, the tolerance grows in proportion: float32 has seven digits.
+
+    Args:
+        live: The outputs of the live model.
+        file: The outputs of the file for the same inputs.
 
     Raises:
-        ExportError: If it is beyond `TOLERANCE`; says which output, in which chunk, of which run.
+        ExportError: If an output differs by more than the tolerance. The message names the output, chunk and run.
     """
     worst, beyond, where = 0.0, 0.0, ""
     for ours, theirs in zip(live, file, strict=True):
@@ -103,7 +114,7 @@ def largest_difference(live: Runs, file: Runs) -> float:
 
 
 def _distance(ours: np.ndarray, theirs: np.ndarray | None) -> tuple[float, float]:
-    """Return how far two outputs are apart, and what share of the tolerance that is."""
+    """Return the difference of two outputs, and the difference as a multiple of the tolerance."""
     if theirs is None or theirs.shape != ours.shape:
         return float("inf"), float("inf")
     if not ours.size:
@@ -118,5 +129,5 @@ def _random(rng: np.random.Generator, tensor: Tensor, batch: int, time: int | No
     shape = tensor.sizes(batch, time)
     if tensor.dtype.startswith(("int", "uint", "bool")):
         return np.asarray(rng.integers(0, 2, size=shape), dtype=tensor.dtype)
-    dtype = "float32" if tensor.dtype == "bfloat16" else tensor.dtype
+    dtype = "float32" if tensor.dtype == "bfloat16" else tensor.dtype  # NumPy has no bfloat16
     return rng.uniform(-1, 1, size=shape).astype(dtype)

@@ -2,8 +2,11 @@
 
 | file | idea |
 |---|---|
-| `access` | `read`, `write`, `reset` |
-| `discover` | finds the stateful layers and their variables |
-| `audit` | `audit`: says what the model does with its state on this backend |
+| `access` | `read`, `write`, `reset`: checked access to the state variables |
+| `discover` | finds the stateful layers and their variables, and names them |
+| `audit` | `audit`: reports what the model does with its state on this backend |
 | `repair` | `repair`: replaces stock stateful layers with layers that carry on every backend |
+
+Users reach `read`, `write`, `reset`, `audit` and `repair` as `rnnstate.read` and so on. Other packages may import these, and
+`discover.recurrent_layers` and `discover.keeps_state`.
 """

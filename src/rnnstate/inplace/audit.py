@@ -1,4 +1,4 @@
-"""`audit`: what a model does with its state on this backend, before it surprises anyone."""
+"""`audit`: a report of what a model does with its state on this backend."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +8,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from rnnstate.inplace.discover import StatefulLayer, is_ignored, keeps_state, recurrent_layers, stateful_layers
+from rnnstate.inplace.discover import (
+    ExplicitState,
+    StatefulLayer,
+    is_ignored,
+    keeps_state,
+    recurrent_layers,
+    stateful_layers,
+)
 from rnnstate.inplace.repair import CarryingLayer
 from rnnstate.network.clone import walk
 from rnnstate.ports.fast_path import slow_because
@@ -19,14 +26,19 @@ LEVELS = ("error", "warning", "note")
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a user of a model should know about its state.
+    """One fact about the state of a model that its user should know.
 
     Args:
-        code: Short name of the kind of finding, such as `not-carried`.
-        level: `"error"`: results are wrong or training fails; `"warning"`: a trap; `"note"`: how it works.
-        layer: Path of the layer.
+        code: The kind of finding, such as `not-carried`.
+        level: `"error"` if results are wrong or training fails, `"warning"` for a trap, `"note"` for an explanation.
+        layer: The path of the layer.
         message: What happens.
-        hint: What to do.
+        hint: What to do about it.
+
+    Example:
+
+    >>> print(Finding("fresh", "note", "lstm", "Nothing is carried.", "Wrap the network."))
+    note [fresh] `lstm`: Nothing is carried. Wrap the network.
     """
 
     code: str
@@ -45,10 +57,10 @@ def audit(model: Any) -> list[Finding]:
     """Report what a model does with its recurrent state on the active backend.
 
     Args:
-        model: Any Keras model: with stock stateful layers, repaired, a `StatefulModel`, or without state.
+        model: Any Keras model. It may be a `StatefulModel`, have stock stateful layers, be repaired, or have no state.
 
     Returns:
-        Findings, errors first. Their codes are `not-carried`, `rebound`, `training-crashes`, `backward-carried`,
+        The findings, errors first. Their codes are `not-carried`, `rebound`, `training-crashes`, `backward-carried`,
         `backward-fresh`, `reference-kernel`, `frozen-batch`, `not-saved`, `shared-with-evaluate`,
         `time-distributed`, `fresh`.
 
@@ -59,8 +71,8 @@ def audit(model: Any) -> list[Finding]:
     ['fresh']
     """
     findings = [*_time_distributed(model)]
-    if hasattr(model, "state_spec"):
-        findings += _of_stateful_model(model)
+    if isinstance(model, ExplicitState):
+        findings += _of_explicit_model(model)
     else:
         layers = list(recurrent_layers(model))
         findings += [_fresh(path) for path, layer in layers if not keeps_state(layer)]
@@ -70,7 +82,7 @@ def audit(model: Any) -> list[Finding]:
     return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
 
 
-def _of_stateful_model(model: Any) -> Iterator[Finding]:
+def _of_explicit_model(model: ExplicitState) -> Iterator[Finding]:
     for path, layer in recurrent_layers(model.net):
         if runs_backward(layer) or isinstance(layer, keras.layers.Bidirectional):
             yield _backward_carried(path) if model.carry_backward else _backward_fresh(path)
@@ -80,7 +92,8 @@ def _of_stateful_model(model: Any) -> Iterator[Finding]:
             yield Finding("reference-kernel", "note", path, message)
 
 
-def _reference_because(model: Any, layer: Any) -> str | None:
+def _reference_because(model: ExplicitState, layer: Any) -> str | None:
+    """Return the reason why a layer runs in Keras' own loop; `None` if it runs in a fast one."""
     if model.kernels == "reference":
         return 'the model was made with `kernels="reference"`'
     if isinstance(layer, keras.layers.Bidirectional):
@@ -98,7 +111,9 @@ def _of_stateful_layer(model: Any, found: StatefulLayer) -> Iterator[Finding]:
     elif isinstance(layer.layer, keras.layers.Bidirectional):
         yield _backward_fresh(path)
     batch_size = found.initial[0].shape[0]
-    message = f"The batch size is frozen at {batch_size}: another one fails, or is broadcast in silence."
+    message = (
+        f"The batch size is frozen at {batch_size}: a batch of another size fails, or is broadcast without an error."
+    )
     yield Finding("frozen-batch", "warning", path, message, "`rnnstate.StatefulModel` takes any batch size.")
     message = "`evaluate`, `predict` and validation move the state that `fit` goes on from."
     yield Finding("shared-with-evaluate", "warning", path, message, "`rnnstate.StatefulModel` keeps them apart.")
@@ -115,7 +130,9 @@ def _of_stock_layer(model: Any, found: StatefulLayer) -> Iterator[Finding]:
         message = "Training fails on PyTorch: the layer overwrites its state while gradients need it."
         yield Finding("training-crashes", "error", path, message, "Use `rnnstate.repair(model)`.")
     if isinstance(layer, keras.layers.Bidirectional) or runs_backward(layer):
-        message = "The backward direction is carried, from a window's first step to the next window's last one."
+        message = (
+            "The backward direction is carried from the first step of a window to the last step of the next window."
+        )
         yield Finding("backward-carried", "warning", path, message, "`rnnstate.repair(model)` starts it fresh.")
     message = "The state is not saved: a loaded model starts from zeros."
     yield Finding("not-saved", "warning", path, message, "`rnnstate.repair(model)` and `StatefulModel` save it.")
@@ -129,7 +146,7 @@ def _takes_fast_path(layer: Any) -> bool:
 
 @cache
 def stateful_training_crashes() -> bool:
-    """Try it: train one tiny stateful LSTM for one step. Keras releases differ."""
+    """Whether training a stateful LSTM fails on this backend. Keras releases differ, so train a tiny one and see."""
     tiny = keras.Sequential([keras.Input(batch_shape=(1, 2, 1)), keras.layers.LSTM(1, stateful=True)])
     tiny.compile("sgd", "mse")
     try:
@@ -147,8 +164,8 @@ def _backward_fresh(path: str) -> Finding:
 
 def _backward_carried(path: str) -> Finding:
     message = (
-        "The backward direction is carried as asked, from a window's first step to the next window's last one: outputs "
-        "are not those of a pass over the whole sequence, and depend on where windows are cut."
+        "The backward direction is carried, as `carry_backward` asks, from the first step of a window to the last step of "
+        "the next window. Outputs differ from one pass over the whole sequence and depend on where windows are cut."
     )
     return Finding("backward-carried", "note", path, message, "Leave out `carry_backward` to start it fresh.")
 

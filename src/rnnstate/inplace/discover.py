@@ -1,12 +1,12 @@
 """The state variables of a Keras model that keeps its state in its layers, found and named.
 
-Keras gives h and c of every layer the same variable name, and keeps them in a plain list that anyone may overwrite. Here
-each gets its leaf name, and a list that was tampered with is reported.
+Keras gives the variables of h and c the same name in every layer, and keeps them in a plain list that any code may
+overwrite. This module names each variable by its leaf, and reports a list whose entries were replaced (*rebound*).
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import keras
 from keras import tree
@@ -19,9 +19,33 @@ from rnnstate.state.spec import LeafSpec, StateSpec
 from rnnstate.state.state import Array
 
 
+@runtime_checkable
+class ExplicitState(Protocol):
+    """A model whose state is an argument and a result: `StatefulModel`, which this package cannot import."""
+
+    kernels: str
+    carry_backward: bool
+
+    @property
+    def net(self) -> Any:
+        """The network inside the model."""
+
+    @property
+    def state_spec(self) -> StateSpec:
+        """The leaves of the state."""
+
+
 @dataclass
 class StatefulLayer:
-    """One layer that keeps state: where it is, its variables by leaf, and the leaves that were rebound."""
+    """One layer that keeps state.
+
+    Args:
+        path: The path of the layer in the model.
+        layer: The layer.
+        variables: Its state variables `(batch, *shape)`, by local leaf name.
+        initial: The initial value of each variable.
+        rebound: A message for each variable that the user's code replaced.
+    """
 
     path: str
     layer: Any
@@ -34,12 +58,12 @@ def stateful_layers(model: Any) -> list[StatefulLayer]:
     """Return the layers of a model that keep their state, in the order of the model.
 
     Raises:
-        StateStructureError: If there are none.
-        UnsupportedModelError: If the state was not made yet, or belongs to a `StatefulModel`.
+        StateStructureError: If no layer keeps its state.
+        UnsupportedModelError: If the state variables do not exist yet, or the model is a `StatefulModel`.
     """
-    if hasattr(model, "state_spec"):
+    if isinstance(model, ExplicitState):
         raise UnsupportedModelError(
-            "The model must keep its state in its layers. Received: a StatefulModel, which keeps a row per sequence. "
+            "The model must keep its state in its layers. Received: a StatefulModel, which keeps one row per sequence. "
             "Use `model.states.read(keys)`, `model.states.write(keys, state)` and `model.states.reset(keys)`."
         )
     found = [_described(path, layer) for path, layer in recurrent_layers(model) if keeps_state(layer)]
@@ -54,7 +78,7 @@ def stateful_layers(model: Any) -> list[StatefulLayer]:
 
 
 def recurrent_layers(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every recurrent layer of any model, subclassed ones and wrappers included, with its path."""
+    """Yield the path and the layer of every recurrent layer, also in subclassed models and wrappers."""
     for layer in model.layers if is_container(model) else _direct(model):
         path = f"{prefix}{layer.name}"
         if is_recurrent(layer) or isinstance(layer, CarryingLayer):
@@ -64,19 +88,20 @@ def recurrent_layers(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def _direct(layer: Any) -> list[Any]:
-    """Return the layers that `layer` keeps itself, and not those that they keep."""
+    """Return the layers directly inside `layer`, without the layers inside those."""
     nested = {id(inner) for child in sublayers(layer) for inner in sublayers(child)}
     return [child for child in sublayers(layer) if id(child) not in nested]
 
 
 def keeps_state(layer: Any) -> bool:
-    """True if the layer itself remembers from call to call."""
+    """Whether the layer remembers its state from call to call."""
     if isinstance(layer, keras.layers.Bidirectional):
         return bool(layer.forward_layer.stateful)
     return isinstance(layer, CarryingLayer) or bool(layer.stateful)
 
 
 def _described(path: str, layer: Any) -> StatefulLayer:
+    """Return a layer with its variables, initial values and rebound variables."""
     if isinstance(layer, CarryingLayer):
         return StatefulLayer(path, layer, layer.state_variables, layer.initial_values())
     parts = [layer.forward_layer, layer.backward_layer] if isinstance(layer, keras.layers.Bidirectional) else [layer]
@@ -99,7 +124,7 @@ def _described(path: str, layer: Any) -> StatefulLayer:
 
 
 def _batch_size(layer: Any) -> int:
-    """Return the batch size that a stateful layer was built for, whatever its list of states holds now."""
+    """Return the batch size for which a stateful layer was built. Its list of states may hold anything by now."""
     return int(layer.input.shape[0]) if _has_input(layer) else _own_batch_size(layer)
 
 
@@ -117,7 +142,8 @@ def _own_batch_size(layer: Any) -> int:
 
 
 def _made_by_keras(value: Any) -> bool:
-    # Keras makes its own within a layer, so their path is `.../lstm/rnn_state`; that of a user's variable is its name.
+    # Keras creates state variables inside the layer, with the path `.../lstm/rnn_state`. The path of a variable that a
+    # user creates is just its name.
     return isinstance(value, keras.Variable) and value.path.endswith("/rnn_state")
 
 
@@ -130,22 +156,22 @@ def _rebound(path: str, names: list[str], name: str, value: Any) -> str:
     shape = f" of shape {tuple(value.shape)}" if hasattr(value, "shape") else ""
     return (
         f"`{path}.states[{names.index(name)}]` (leaf `{path}/{name}`) must be the variable that the layer made. "
-        f"Received: {kind}{shape}, bound to it later. A compiled step does not see it. Make the model anew, and set "
+        f"Received: {kind}{shape}, bound to it later. A compiled step does not see it. Build the model again, and set "
         "states with `rnnstate.write(model, {...})`."
     )
 
 
 def _report_shared(found: list[StatefulLayer]) -> None:
-    """Report a variable that stands for two leaves: one of them was rebound to it, and nothing tells which."""
+    """Report a variable that stands for two leaves. One leaf was rebound to it, and nothing tells which one."""
     owners: dict[int, tuple[StatefulLayer, str]] = {}
     for layer in found:
         for name, variable in layer.variables.items():
             first, other = owners.setdefault(id(variable), (layer, name))
             if (first.layer, other) != (layer.layer, name):
                 layer.rebound.append(
-                    f"The leaves `{first.path}/{other}` and `{layer.path}/{name}` must be variables of their own. "
+                    f"The leaves `{first.path}/{other}` and `{layer.path}/{name}` must be two different variables. "
                     f"Received: one variable of shape {tuple(variable.shape)} for both: `.states` of one was bound to that "
-                    "of the other. Make the model anew, and set states with `rnnstate.write(model, {...})`."
+                    "of the other. Build the model again, and set states with `rnnstate.write(model, {...})`."
                 )
 
 
@@ -153,7 +179,7 @@ def leaves_of(layers: list[StatefulLayer]) -> dict[str, Any]:
     """Return all state variables by leaf name.
 
     Raises:
-        StateStructureError: If one was rebound.
+        StateStructureError: If a variable was rebound.
     """
     for layer in layers:
         if layer.rebound:
@@ -167,5 +193,5 @@ def spec_of(leaves: dict[str, Any]) -> StateSpec:
 
 
 def is_ignored(model: Any, variable: Any) -> bool:
-    """True if a compiled step of the model neither reads nor writes the variable: JAX carries only what is listed."""
+    """Whether a compiled step neither reads nor writes the variable: JAX carries only the listed variables of a model."""
     return keras.config.backend() == "jax" and all(variable is not listed for listed in model.variables)

@@ -1,4 +1,4 @@
-"""`repair`: the same model with stateful layers that really carry, on every backend, in `fit` and `predict`."""
+"""`repair`: the same model with stateful layers that carry in `fit` and `predict` on every backend."""
 
 from typing import Any
 
@@ -13,7 +13,10 @@ from rnnstate.state.state import Array, to_numpy
 
 
 class _Kept:
-    """Variables out of sight of `get_weights`, so that a repaired model has the weights of the original."""
+    """Holds variables where Keras does not look for weights.
+
+    A repaired model therefore has the same `get_weights` as the original.
+    """
 
     def __init__(self) -> None:
         self.variables: dict[str, Any] = {}
@@ -25,6 +28,7 @@ class CarryingLayer(PortLayer):
 
     Args:
         layer: A recurrent layer with `stateful=True`.
+        port: The port that runs the layer. The default is the registered port of its class.
     """
 
     def __init__(self, layer: Any, port: Any = None, **kwargs: Any) -> None:
@@ -55,7 +59,7 @@ class CarryingLayer(PortLayer):
         return list(self.port.initial(batch_size).values())
 
     def call(self, x: Array, initial_state: Any = None, mask: Array | None = None, training: bool = False) -> Array:
-        # Copied: PyTorch refuses to differentiate through a variable that is written afterwards.
+        # A copy, because PyTorch refuses to differentiate through a variable that is written to afterwards.
         state = {name: ops.copy(ops.convert_to_tensor(variable)) for name, variable in self.state_variables.items()}
         y, final = self.port.call(x, state, mask=mask, training=training)
         for name, variable in self.state_variables.items():
@@ -81,20 +85,20 @@ class CarryingLayer(PortLayer):
 def repair(model: Any) -> Any:
     """Return the same model with stateful layers that really carry on this backend.
 
-    Stock stateful layers carry nothing on JAX in `fit`, `evaluate` and `predict`, fail in `fit` on PyTorch, and are never
-    saved with their state. The repaired model shares all weights with `model`, carries on every backend, and saves its
-    state. As in Keras, its batch size is fixed, and `evaluate` and `predict` move the state that `fit` goes on from;
-    `StatefulModel` has neither limit.
+    Stock stateful layers carry nothing in `fit`, `evaluate` and `predict` on JAX. On PyTorch, `fit` fails. On no backend
+    does Keras save their state. The repaired model shares all weights with `model`, carries on every backend, and saves
+    its state. As in Keras, its batch size is fixed, and `evaluate` and `predict` move the state from which `fit`
+    continues. `StatefulModel` has neither limit.
 
     Args:
         model: A built Functional or Sequential model with `stateful=True` layers. It is not changed.
 
     Returns:
-        A new model, not compiled. A backward direction starts fresh in each call; `StatefulModel` can carry it.
+        A new model, which is not compiled yet. A backward direction starts fresh in each call; `StatefulModel` can carry it.
 
     Raises:
         StateStructureError: If no layer is stateful.
-        UnsupportedModelError: If the model is subclassed, or stateful layers are out of reach.
+        UnsupportedModelError: If the model is subclassed, or a stateful layer sits where it cannot be replaced.
 
     Example:
 
@@ -116,5 +120,6 @@ def repair(model: Any) -> Any:
 
 
 def _carrying(layer: Any, port: Any) -> Any:
+    """Return the stand-in of a stateful layer, or the layer itself if it keeps no state."""
     inner = getattr(layer, "forward_layer", layer)
     return CarryingLayer(layer, port) if getattr(inner, "stateful", False) else layer

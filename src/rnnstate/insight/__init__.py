@@ -1,6 +1,8 @@
-"""What a user wants to know about states.
+"""Measurements that tell a user how good the states are.
 
 | file | idea |
 |---|---|
-| `staleness` | measures how far carried states are from the states that the current weights would give |
+| `staleness` | the distance between carried states and the states that the current weights would give |
+
+Users reach `Staleness` as `rnnstate.Staleness`. Other packages may import `staleness.Staleness` and `staleness.distance`.
 """

@@ -1,7 +1,7 @@
-"""Stored states grow stale: weights move on after a state was computed. Measuring it, and refreshing them.
+"""Staleness: stored states grow old, because training changes the weights after a state was computed.
 
-At the end of an epoch the rows of the training bank were computed by the weights of many different steps. Running the
-sequences again with today's weights says how far off they are.
+At the end of an epoch, the rows of the training bank come from the weights of many different steps. To measure how far off
+they are, the sequences run once more with the current weights.
 """
 
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ from rnnstate.state.state import State
 
 
 class Staleness(keras.callbacks.Callback):
-    """Logs the distance between stored and recomputed states after each epoch, as `staleness`.
+    """Callback that logs the distance between stored and recomputed states after each epoch, as `staleness`.
 
-    The distance is the root mean square of the difference over all values, in the units of the state: 0 if the weights
-    did not move, of the order of 1 for unrelated states of a saturated LSTM.
+    The distance is the root mean square of the difference over all values, in the units of the state. It is 0 if the
+    weights did not move. For unrelated states of a saturated LSTM it is of the order of 1.
 
     Args:
-        windows: `Windows` whose sequences are recomputed; those trained on, or some of them.
-        refresh: Whether to put the recomputed states in the place of the stored ones.
+        windows: The `Windows` whose sequences are recomputed: the training windows, or a part of their sequences.
+        refresh: Whether the recomputed states replace the stored ones.
 
     Example:
 
@@ -58,7 +58,7 @@ def distance(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
 
     Args:
         one: A state of NumPy arrays.
-        other: Another with the same leaves.
+        other: Another state with the same leaves.
 
     Example:
 

@@ -394,6 +394,32 @@ class StatefulModel(Unrolling, keras.Model):
             if getattr(self, f"{kind}_function") is not None:
                 getattr(self, f"make_{kind}_function")(force=True)
 
+    def export(self, filepath: Any, format: str | None = None, **kwargs: Any) -> Any:
+        """Write the step model to a file for another runtime, as `rnnstate.export` does.
+
+        Keras' own `export` would write the network without its state.
+
+        Args:
+            filepath: The file to write. Keras calls this argument `filepath`.
+            format: The format. The default depends on the suffix of `filepath`.
+            **kwargs: The other arguments of `rnnstate.export`: `time`, `force` and `metadata`.
+
+        Returns:
+            An `Export` with the manifest and the largest difference.
+
+        Raises:
+            ExportError: If the file cannot be written, or differs from the model.
+
+        Example:
+
+        >>> net = keras.Sequential([keras.Input((None, 2)), keras.layers.GRU(3, name="gru")])
+        >>> StatefulModel(net).export("explicit.keras").manifest["state"][0]["input"]
+        'state.gru.h'
+        """
+        import rnnstate  # `exporting` imports this module, so the name is looked up at the call
+
+        return rnnstate.export(self, filepath, format, **kwargs)
+
     def get_config(self) -> dict[str, Any]:
         parts = {"net": self.net, "initial_state": self.start}
         own = {"name": self.name, "kernels": self.kernels, "carry_backward": self.carry_backward}
