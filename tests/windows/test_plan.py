@@ -178,5 +178,5 @@ def test_unknown_order_names_those_there_are():
 
 def test_plan_needs_no_keras():
     """The plan is arithmetic: importing it starts neither Keras nor a backend."""
-    code = "import sys, rnnstate.plan; sys.exit('keras' in sys.modules)"
+    code = "import sys, rnnstate.windows.plan; sys.exit('keras' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
