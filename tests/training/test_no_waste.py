@@ -200,7 +200,7 @@ def test_step_compiles_nothing_for_another_sequence(backend):
 def held(data):
     """Return all arrays that windows keep of their inputs, targets and weights, row by row."""
     fields = [*data._data.x.values(), *data._data.y.values(), *data._data.weights.values()]
-    return [row for field in fields for row in field.rows]
+    return [row for field in fields for row in field.arrays]
 
 
 FORMS = {

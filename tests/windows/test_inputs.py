@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rnnstate.errors import DataError
-from rnnstate.windows.inputs import Sequences
+from rnnstate.windows.inputs import read_sequences
 
 pytestmark = pytest.mark.once
 
@@ -17,44 +17,44 @@ STACK = RNG.normal(size=(3, 7, 2)).astype("float32")
 
 def rows(fields, name=None):
     """Return the rows of a field as nested lists."""
-    return [np.asarray(row).tolist() for row in fields[name].rows]
+    return [np.asarray(row).tolist() for row in fields[name].arrays]
 
 
 def test_array_is_one_sequence():
     """An array `(time, features)` is one sequence with key 0, not copied."""
-    data = Sequences.read(A)
+    data = read_sequences(A)
     assert data.keys == (0,)
     assert data.lengths.tolist() == [7]
-    assert data.x[None].rows[0] is A
+    assert data.x[None].arrays[0] is A
 
 
 def test_stacked_array():
     """An array `(sequences, time, features)` has keys 0, 1, 2 and stays the array it is."""
-    data = Sequences.read(STACK)
+    data = read_sequences(STACK)
     assert data.keys == (0, 1, 2)
-    assert data.x[None].rows is STACK
+    assert data.x[None].arrays is STACK
     assert data.lengths.tolist() == [7, 7, 7]
 
 
 def test_array_of_higher_rank():
     """An array `(sequences, time, rows, channels)`, as ConvLSTM1D takes, is stacked sequences."""
-    data = Sequences.read(np.ones((2, 5, 3, 1)))
+    data = read_sequences(np.ones((2, 5, 3, 1)))
     assert data.lengths.tolist() == [5, 5]
     assert data.x[None].entry_shape == (3, 1)
 
 
 def test_list_and_mapping():
     """Lists have keys 0, 1, 2, mappings their own; rows are the user's arrays."""
-    listed, mapped = Sequences.read([A, B]), Sequences.read({"a": A, "b": B})
+    listed, mapped = read_sequences([A, B]), read_sequences({"a": A, "b": B})
     assert listed.keys == (0, 1)
     assert mapped.keys == ("a", "b")
-    assert listed.x[None].rows[1] is B
-    assert mapped.x[None].rows[1] is B
+    assert listed.x[None].arrays[1] is B
+    assert mapped.x[None].arrays[1] is B
 
 
 def test_tokens():
     """Arrays `(time,)` hold one value per step, and integers stay integers."""
-    data = Sequences.read({"u": np.array([3, 1, 2]), "v": [5, 4]})
+    data = read_sequences({"u": np.array([3, 1, 2]), "v": [5, 4]})
     assert data.x[None].entry_shape == ()
     assert data.x[None].dtype == "int32"
     assert rows(data.x) == [[3, 1, 2], [5, 4]]
@@ -62,30 +62,30 @@ def test_tokens():
 
 def test_backend_tensors():
     """Tensors of the backend are taken as arrays."""
-    data = Sequences.read(keras.ops.convert_to_tensor(A))
-    np.testing.assert_array_equal(data.x[None].rows[0], A)
+    data = read_sequences(keras.ops.convert_to_tensor(A))
+    np.testing.assert_array_equal(data.x[None].arrays[0], A)
 
 
 def test_inputs_with_equal_steps():
     """String keys, rank 3 and equal (sequences, time) mean inputs."""
-    data = Sequences.read({"a": STACK, "b": STACK[..., :1]})
+    data = read_sequences({"a": STACK, "b": STACK[..., :1]})
     assert set(data.x) == {"a", "b"}
     assert data.keys == (0, 1, 2)
 
 
 def test_one_level_mapping_of_sequences():
     """Arrays of one rank below 3, or of different lengths, mean sequences; so do keys that are no strings."""
-    assert Sequences.read({"a": A, "b": B}).keys == ("a", "b")
-    assert Sequences.read({"a": STACK, "b": STACK[:2]}).keys == ("a", "b")
-    assert Sequences.read({4: STACK, 2: STACK}).keys == (4, 2)
+    assert read_sequences({"a": A, "b": B}).keys == ("a", "b")
+    assert read_sequences({"a": STACK, "b": STACK[:2]}).keys == ("a", "b")
+    assert read_sequences({4: STACK, 2: STACK}).keys == (4, 2)
 
 
 def test_by_decides():
     """`by` overrides what the ranks suggest, both ways."""
-    inputs = Sequences.read({"a": A, "b": A[:, :1]}, by="input")
+    inputs = read_sequences({"a": A, "b": A[:, :1]}, by="input")
     assert inputs.keys == (0,)
     assert set(inputs.x) == {"a", "b"}
-    sequences = Sequences.read({"a": STACK, "b": STACK}, by="key")
+    sequences = read_sequences({"a": STACK, "b": STACK}, by="key")
     assert sequences.keys == ("a", "b")
     assert sequences.x[None].entry_shape == (7, 2)
 
@@ -93,7 +93,7 @@ def test_by_decides():
 def test_static_is_found_beside_stacked_arrays():
     """A float array `(sequences, values)` beside rank 3 is one vector per sequence, also when its size is the steps."""
     profile = RNG.normal(size=(3, 7))
-    data = Sequences.read({"a": STACK, "profile": profile})
+    data = read_sequences({"a": STACK, "profile": profile})
     assert data.x["profile"].kind == "static"
     assert data.x["profile"].entry_shape == (7,)
     assert data.x["a"].kind == "steps"
@@ -101,14 +101,14 @@ def test_static_is_found_beside_stacked_arrays():
 
 def test_integers_beside_stacked_arrays_are_tokens():
     """An integer array `(sequences, time)` beside rank 3 is one value per step."""
-    data = Sequences.read({"a": STACK, "tokens": np.ones((3, 7), dtype=int)})
+    data = read_sequences({"a": STACK, "tokens": np.ones((3, 7), dtype=int)})
     assert data.x["tokens"].kind == "steps"
     assert data.x["tokens"].entry_shape == ()
 
 
 def test_static_is_found_in_nested_mappings():
     """In `{key: {input: array}}` float vectors of one size that is not the steps are static."""
-    data = Sequences.read({"u": {"a": A, "s": np.ones(5)}, "v": {"a": B, "s": np.zeros(5)}})
+    data = read_sequences({"u": {"a": A, "s": np.ones(5)}, "v": {"a": B, "s": np.zeros(5)}})
     assert data.keys == ("u", "v")
     assert data.x["s"].kind == "static"
     assert data.lengths.tolist() == [7, 5]
@@ -117,16 +117,16 @@ def test_static_is_found_in_nested_mappings():
 def test_static_by_name():
     """`static=` names them where the default would not, and `()` turns the default off."""
     stack = {"a": STACK, "s": np.ones((3, 7))}
-    assert Sequences.read(stack, static=()).x["s"].kind == "steps"
+    assert read_sequences(stack, static=()).x["s"].kind == "steps"
     nested = {"u": {"a": A, "s": np.ones(7)}}
-    assert Sequences.read(nested).x["s"].kind == "steps"
-    assert Sequences.read(nested, static="s").x["s"].kind == "static"
+    assert read_sequences(nested).x["s"].kind == "steps"
+    assert read_sequences(nested, static="s").x["s"].kind == "static"
 
 
 def test_inputs_of_keyed_sequences():
     """`by='input'` reads `{input: {key: array}}` as well as `{key: {input: array}}`."""
-    outer = Sequences.read({"a": {"u": A, "v": B}, "b": {"u": A[:, :1], "v": B[:, :1]}}, by="input")
-    inner = Sequences.read({"u": {"a": A, "b": A[:, :1]}, "v": {"a": B, "b": B[:, :1]}})
+    outer = read_sequences({"a": {"u": A, "v": B}, "b": {"u": A[:, :1], "v": B[:, :1]}}, by="input")
+    inner = read_sequences({"u": {"a": A, "b": A[:, :1]}, "v": {"a": B, "b": B[:, :1]}})
     assert outer.keys == inner.keys == ("u", "v")
     for name in ("a", "b"):
         assert rows(outer.x, name) == rows(inner.x, name)
@@ -135,24 +135,24 @@ def test_inputs_of_keyed_sequences():
 @pytest.mark.parametrize("x", [[{"a": A, "b": A}, {"a": B, "b": B}], {"a": [A, B], "b": [A, B]}])
 def test_inputs_of_lists(x):
     """Several inputs may be a list of mappings or a mapping of lists."""
-    data = Sequences.read(x)
+    data = read_sequences(x)
     assert data.keys == (0, 1)
     assert rows(data.x, "b") == [A.tolist(), B.tolist()]
 
 
 def test_targets_follow_the_form_of_x():
     """`y` is read as `x` was given: one, stacked, by key, or by output name."""
-    assert rows(Sequences.read(A, A[:, 0]).y) == [A[:, 0].tolist()]
-    assert rows(Sequences.read(STACK, STACK[..., 0]).y) == STACK[..., 0].tolist()
-    assert rows(Sequences.read({"a": A, "b": B}, {"b": B[:, 1], "a": A[:, 1]}).y) == [
+    assert rows(read_sequences(A, A[:, 0]).y) == [A[:, 0].tolist()]
+    assert rows(read_sequences(STACK, STACK[..., 0]).y) == STACK[..., 0].tolist()
+    assert rows(read_sequences({"a": A, "b": B}, {"b": B[:, 1], "a": A[:, 1]}).y) == [
         A[:, 1].tolist(),
         B[:, 1].tolist(),
     ]
-    assert set(Sequences.read(STACK, {"p": STACK, "q": STACK[..., 0]}).y) == {"p", "q"}
-    assert set(Sequences.read({"a": A}, {"a": {"p": A, "q": A}}).y) == {"p", "q"}
-    assert set(Sequences.read({"a": A}, {"p": {"a": A}, "q": {"a": A}}).y) == {"p", "q"}
-    assert rows(Sequences.read([A, B], {0: A, 1: B}).y) == [A.tolist(), B.tolist()]
-    assert rows(Sequences.read(A, A[:, 0].tolist()).y) == [A[:, 0].tolist()]
+    assert set(read_sequences(STACK, {"p": STACK, "q": STACK[..., 0]}).y) == {"p", "q"}
+    assert set(read_sequences({"a": A}, {"a": {"p": A, "q": A}}).y) == {"p", "q"}
+    assert set(read_sequences({"a": A}, {"p": {"a": A}, "q": {"a": A}}).y) == {"p", "q"}
+    assert rows(read_sequences([A, B], {0: A, 1: B}).y) == [A.tolist(), B.tolist()]
+    assert rows(read_sequences(A, A[:, 0].tolist()).y) == [A[:, 0].tolist()]
 
 
 def broken(array, index, value):
@@ -205,4 +205,4 @@ REFUSED = [
 def test_refused_with_key_and_step(data, text):
     """Data that cannot be right is refused with its place and the reason."""
     with pytest.raises(DataError, match=text):
-        Sequences.read(**data)
+        read_sequences(**data)

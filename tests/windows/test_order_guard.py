@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rnnstate.errors import DataError
-from rnnstate.windows.guarding import OrderGuard, check_order
+from rnnstate.windows.own_dataset import OrderGuard, check_order
 from rnnstate.windows.windows import Windows
 
 pytestmark = pytest.mark.once

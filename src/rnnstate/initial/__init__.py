@@ -17,6 +17,6 @@ from rnnstate.initial.initial import Observed as Observed
 from rnnstate.initial.initial import Zeros as Zeros
 from rnnstate.initial.initial import pack as pack
 
-# A saved model and the identity of a checkpoint record where a class lives. They keep the public path, wherever the files move.
+# Saved models and checkpoints record where a class lives. They record the public path, so that the files may move.
 for _kind in (InitialState, Zeros, Learned, Observed, Given, Bridge):
     _kind.__module__ = __name__

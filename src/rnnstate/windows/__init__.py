@@ -1,6 +1,29 @@
-"""From your data to batches of windows.
+"""From your data to batches of windows, and from outputs back to sequences.
 
-The files follow the way of the data. Reading: `inputs`, `forms`, `frames`, `arrays`, `targets`. Planning: `plan`, `cuts`,
-`orders`, `varied_lengths`, `epochs`. Annotating: `facts`, `gaps`, `observed`, `lead_in`. Batches: `windows`, `dataset`.
-After the model: `outputs` puts predictions together again. `own_dataset` accepts batches that you make yourself.
+The files follow the data:
+
+| file | what it does |
+|---|---|
+| `windows` | `Windows`, the dataset: calls the files below in this order |
+| `inputs` | reads all that the user gave, once, into `Sequences` |
+| `frames` | turns data frames into arrays |
+| `gaps` | finds missing steps in times, and says how much of a state survives them |
+| `sequences` | `Sequences`, the canonical form: keys, and one array per sequence and field |
+| `arrays` | `Field`, one input, target or weight of all sequences: checks, pieces, batches |
+| `observed` | known values from which initial states are computed |
+| `targets` | decides whether targets are per step, per window, or the last of each window |
+| `cuts` | where windows begin and end in each sequence |
+| `orders` | which batch and row each window goes to |
+| `plan` | `WindowPlan`, the result of cuts and order: which steps each row of each batch holds |
+| `varied_lengths` | plans with random window lengths (`Vary`) |
+| `epochs` | the plan of each epoch, from seed and epoch alone |
+| `lead_in` | the steps that come before each window (burn-in, context) |
+| `facts` | assembles a batch: data, and facts about its windows |
+| `outputs` | puts predictions back in time order |
+| `dataset` | the protocol of a dataset of windows, and a Keras dataset that is loaded in order |
+| `own_dataset` | accepts datasets that users make, and checks their order |
+| `counts` | checks of whole numbers |
+
+Other packages may import `Windows`, `Vary`, `as_windows` (`own_dataset`), `Batch`, `WindowDataset` (`batch`), `run_lengths`
+(`lead_in`), `check_count` (`counts`), and the rules for times and gaps (`gaps`).
 """

@@ -20,7 +20,7 @@ from rnnstate.windows.cuts import count_windows
 from rnnstate.windows.plan import WindowPlan
 
 Array = NDArray[Any]
-Rows = Sequence[Array] | Array
+Arrays = Sequence[Array] | Array
 Kind = Literal["steps", "windows", "last", "static"]
 
 
@@ -30,32 +30,34 @@ class Field:
 
     Args:
         label: How errors call it, such as `x['speed']`.
-        rows: One array for each sequence: `(time, ...)`, `(windows, ...)`, or the whole of a static input.
+        arrays: One array for each sequence: `(time, ...)`, `(windows, ...)`, or the whole of a static input.
         kind: What a window takes of a row: its `steps`, the `last` of them, its entry among the `windows`, or the
             row as it is (`static`).
     """
 
     label: str
-    rows: Rows
+    arrays: Arrays
     kind: Kind = "steps"
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
         """Entries along axis 0 of each row; `(sequences,)`."""
-        if isinstance(self.rows, np.ndarray):
-            return np.full(len(self.rows), self.rows.shape[1], dtype=np.int64)
-        return np.array([len(row) for row in self.rows], dtype=np.int64)
+        if isinstance(self.arrays, np.ndarray):
+            return np.full(len(self.arrays), self.arrays.shape[1], dtype=np.int64)
+        return np.array([len(row) for row in self.arrays], dtype=np.int64)
 
     @property
     def entry_shape(self) -> tuple[int, ...]:
         """Shape of what one step, window or sequence has."""
-        shape = tuple(self.rows[0].shape)
+        shape = tuple(self.arrays[0].shape)
         return shape if self.kind == "static" else shape[1:]
 
     @cached_property
     def dtype(self) -> str:
         """Dtype of its batches: int32 for integers, `keras.config.floatx()` for all else."""
-        kinds = {self.rows.dtype.kind} if isinstance(self.rows, np.ndarray) else {row.dtype.kind for row in self.rows}
+        kinds = (
+            {self.arrays.dtype.kind} if isinstance(self.arrays, np.ndarray) else {row.dtype.kind for row in self.arrays}
+        )
         return "int32" if kinds <= {"i", "u"} else str(keras.config.floatx())
 
     def batch(self, plan: WindowPlan, index: int, prefix: bool = False) -> Array:
@@ -75,7 +77,7 @@ class Field:
         for row, (sequence, start, steps, before, number) in enumerate(windows):
             if sequence < 0:
                 continue
-            values = self.rows[sequence]
+            values = self.arrays[sequence]
             if self.kind == "steps":
                 out[row, width - before : width + steps] = values[start - before : start + steps]
             elif self.kind == "last":
@@ -92,13 +94,13 @@ class Field:
     def pieces(self, bounds: NDArray[np.int64], length: int) -> "Field":
         """Return the field of the pieces of each sequence that `bounds` cuts, as views."""
         if self.kind == "static":
-            rows = [row for row in self.rows for _ in range(bounds.shape[1] - 1)]
-            return replace(self, rows=rows)
+            rows = [row for row in self.arrays for _ in range(bounds.shape[1] - 1)]
+            return replace(self, arrays=rows)
         if self.kind == "windows":
             bounds = np.cumsum(piece_windows(bounds, length), axis=1)
             bounds = np.pad(bounds, ((0, 0), (1, 0)))
-        cuts = zip(self.rows, bounds.tolist(), strict=True)
-        return replace(self, rows=[row[a:b] for row, cut in cuts for a, b in pairwise(cut)])
+        cuts = zip(self.arrays, bounds.tolist(), strict=True)
+        return replace(self, arrays=[row[a:b] for row, cut in cuts for a, b in pairwise(cut)])
 
 
 def piece_windows(bounds: NDArray[np.int64], length: int) -> NDArray[np.int64]:
@@ -108,15 +110,15 @@ def piece_windows(bounds: NDArray[np.int64], length: int) -> NDArray[np.int64]:
 
 def check_field(field: Field, keys: Sequence[Hashable]) -> None:
     """Raise a `DataError` unless `field` has one row for each key, alike in shape, not empty, and all finite."""
-    if len(field.rows) != len(keys):
-        raise DataError(f"`{field.label}` must have {len(keys)} sequences, as `x`. Received: {len(field.rows)}.")
+    if len(field.arrays) != len(keys):
+        raise DataError(f"`{field.label}` must have {len(keys)} sequences, as `x`. Received: {len(field.arrays)}.")
     _check_shapes(field, keys)
-    if isinstance(field.rows, np.ndarray):
-        bad = first_bad(field.rows)
+    if isinstance(field.arrays, np.ndarray):
+        bad = first_bad(field.arrays)
         if bad is not None:
-            _refuse_value(field, keys[bad[0]], field.rows[bad[0]], bad[1:])
+            _refuse_value(field, keys[bad[0]], field.arrays[bad[0]], bad[1:])
         return
-    for key, row in zip(keys, field.rows, strict=True):
+    for key, row in zip(keys, field.arrays, strict=True):
         bad = first_bad(row)
         if bad is not None:
             _refuse_value(field, key, row, bad)
@@ -125,8 +127,8 @@ def check_field(field: Field, keys: Sequence[Hashable]) -> None:
 def _check_shapes(field: Field, keys: Sequence[Hashable]) -> None:
     start = 0 if field.kind == "static" else 1
     # The rows of a stacked array are alike: one look is enough.
-    rows = field.rows[:1] if isinstance(field.rows, np.ndarray) else field.rows
-    expected = tuple(field.rows[0].shape[start:])
+    rows = field.arrays[:1] if isinstance(field.arrays, np.ndarray) else field.arrays
+    expected = tuple(field.arrays[0].shape[start:])
     for key, row in zip(keys, rows, strict=False):
         if row.ndim < 1 or not len(row):
             raise DataError(

@@ -44,7 +44,7 @@ class Runs:
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class WindowList:
     """All windows, in time order of each sequence; arrays `(windows,)`.
 
     Args:
@@ -62,7 +62,7 @@ class Table:
     counts: NDArray[np.int64]
 
 
-def cut_windows(lengths: NDArray[np.int64], length: int, cuts: Cuts | None = None) -> Table:
+def cut_windows(lengths: NDArray[np.int64], length: int, cuts: Cuts | None = None) -> WindowList:
     """Cut sequences into windows of `length` steps.
 
     Args:
@@ -78,7 +78,7 @@ def cut_windows(lengths: NDArray[np.int64], length: int, cuts: Cuts | None = Non
     run = np.repeat(np.arange(len(windows)), windows)
     offset = length * (np.arange(len(run)) - np.repeat(np.cumsum(windows) - windows, windows))
     sequence = runs.sequence[run]
-    return Table(
+    return WindowList(
         sequence=sequence,
         start=runs.begin[run] + offset,
         steps=np.minimum(length, runs.steps[run] - offset),

@@ -1,10 +1,19 @@
-"""A Keras dataset that is loaded in order: batch by batch, by one worker."""
+"""A Keras dataset that one worker loads in order, and the sign by which a dataset of windows is known."""
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import keras
 
 from rnnstate.errors import DataError
+
+
+@runtime_checkable
+class Keyed(Protocol):
+    """A dataset that names its sequences."""
+
+    @property
+    def keys(self) -> Any:
+        """Identity of each sequence, in the order of the slots."""
 
 
 class OrderedDataset(keras.utils.PyDataset):

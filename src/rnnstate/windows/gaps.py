@@ -14,37 +14,35 @@ from numpy.typing import NDArray
 
 from rnnstate.errors import DataError
 from rnnstate.windows.arrays import Array
-from rnnstate.windows.forms import Form, in_form, read_array, read_rows
 from rnnstate.windows.frames import is_series
 
 Policy = str | float
 
 
-def read_gaps(times: Any, gaps: Any, step: Any, form: Form, lengths: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+def missing_steps(
+    times: Sequence[Array] | None,
+    gaps: Sequence[Array] | None,
+    usual_step: Any,
+    keys: Sequence[Hashable],
+    lengths: NDArray[np.int64],
+) -> list[NDArray[np.int64]]:
     """Return how many steps are missing before each step, `(time,)` for each sequence.
 
     Args:
-        times: Times of the steps, numbers or dates, in the form of `x`; or `None`.
-        gaps: The missing steps themselves, in the form of `x`; or `None`.
-        step: Usual step of the times; by default the median of each sequence.
-        form: The form of `x`.
+        times: Times of the steps, numbers or dates, `(time,)` for each sequence; or `None`.
+        gaps: Instead of `times`, the missing steps themselves.
+        usual_step: Usual difference of the times; by default the median of each sequence.
+        keys: Identity of each sequence.
         lengths: Steps of each sequence.
 
     Raises:
-        DataError: If both or neither are given, times do not increase, or a number of steps is no number of steps.
+        DataError: If times do not increase, or a number of missing steps is not a whole number of at least 0.
     """
-    if (times is None) == (gaps is None):
-        raise DataError(
-            "`times` or `gaps` must say where steps are missing, not both. "
-            f"Received: {'none of them' if times is None else 'both'}."
-        )
-    if step is not None and times is None:
-        raise DataError(f"`step` is the usual step of `times`. Received: step={step!r} without `times`.")
-    label, given, convert = ("times", times, _times) if gaps is None else ("gaps", gaps, read_array)
-    rows = list(read_rows(in_form(given, form), form, label, convert))
-    _check_steps(rows, lengths, form.keys, label)
-    count = _count if gaps is None else _whole
-    return [count(row, key, step) for key, row in zip(form.keys, rows, strict=True)]
+    if usual_step is not None and times is None:
+        raise DataError(f"`step` is the usual step of `times`. Received: step={usual_step!r} without `times`.")
+    label, arrays, count = ("gaps", gaps or [], _whole) if times is None else ("times", times, _count)
+    _check_steps(arrays, lengths, keys, label)
+    return [count(array, key, usual_step) for key, array in zip(keys, arrays, strict=True)]
 
 
 def read_policy(gap: Any) -> Policy:
@@ -146,7 +144,7 @@ def _step(step: Any, dates: bool) -> float:
     return float(value)
 
 
-def _times(data: Any, label: str, key: Hashable) -> Array:
+def times_array(data: Any, label: str, key: Hashable) -> Array:
     """Return times as an array of numbers or dates."""
     times = np.asarray(data.to_numpy() if is_series(data) else data)
     where = "" if key is None else f" in sequence {key!r}"

@@ -16,55 +16,55 @@ from numpy.typing import NDArray
 
 from rnnstate.errors import DataError
 from rnnstate.windows.arrays import Array
-from rnnstate.windows.forms import Form, in_form, read_rows
 from rnnstate.windows.plan import WindowPlan
 
 
 @dataclass(frozen=True, eq=False)
-class Observed:
+class KnownValues:
     """Known values of every sequence.
 
     Args:
-        rows: For each sequence `(k,)`, or `(time, k)` or `(time + 1, k)`.
+        arrays: For each sequence `(k,)`, or `(time, k)` or `(time + 1, k)`.
         lengths: Steps of each sequence.
         series: Whether the values are series.
     """
 
-    rows: Sequence[Array]
+    arrays: Sequence[Array]
     lengths: NDArray[np.int64]
     series: bool
 
     @classmethod
-    def read(cls, data: Any, form: Form, lengths: NDArray[np.int64]) -> "Observed":
-        """Read the argument `observed` of `Windows`.
+    def of(cls, arrays: Sequence[Array], keys: Sequence[Hashable], lengths: NDArray[np.int64]) -> "KnownValues":
+        """Return the known values in these arrays, one for each sequence, after checking their shapes.
 
         Raises:
-            DataError: If it is neither one vector for each sequence nor a series as long as `x`.
+            DataError: If the arrays are neither one vector for each sequence nor series as long as `x`.
         """
-        rows = list(read_rows(in_form(data, form), form, "observed"))
-        if len(rows) != len(form.keys):
-            raise DataError(f"`observed` must have {len(form.keys)} sequences, as `x`. Received: {len(rows)}.")
-        _check_alike(rows, form.keys)
-        series = rows[0].ndim == 2
+        if len(arrays) != len(keys):
+            raise DataError(f"`observed` must have {len(keys)} sequences, as `x`. Received: {len(arrays)}.")
+        _check_alike(arrays, keys)
+        series = arrays[0].ndim == 2
         if series:
-            _check_steps(rows, lengths, form.keys)
-        return cls(rows, lengths, series)
+            _check_steps(arrays, lengths, keys)
+        return cls(arrays, lengths, series)
 
-    def pieces(self, bounds: NDArray[np.int64]) -> "Observed":
+    def pieces(self, bounds: NDArray[np.int64]) -> "KnownValues":
         """Return the values of each piece; a piece that does not begin its sequence knows the row before it."""
         lengths = np.diff(bounds, axis=1).ravel()
         if not self.series:
-            return replace(self, rows=[row for row in self.rows for _ in range(bounds.shape[1] - 1)], lengths=lengths)
+            return replace(
+                self, arrays=[row for row in self.arrays for _ in range(bounds.shape[1] - 1)], lengths=lengths
+            )
         rows = []
-        for values, length, cut in zip(self.rows, self.lengths.tolist(), bounds.tolist(), strict=True):
+        for values, length, cut in zip(self.arrays, self.lengths.tolist(), bounds.tolist(), strict=True):
             late = int(len(values) == length)
             rows += [values[max(a - late, 0) : b - late + 1] if a else values[: b - late + 1] for a, b in pairwise(cut)]
-        return replace(self, rows=rows, lengths=lengths)
+        return replace(self, arrays=rows, lengths=lengths)
 
     def check(self, plan: WindowPlan | None, keys: Sequence[Hashable]) -> None:
         """Raise a `DataError` for a value that is missing where a window needs it; without a plan, any may need it."""
         needed = None if plan is None or not self.series else self._needed(plan)
-        for i, (key, values) in enumerate(zip(keys, self.rows, strict=True)):
+        for i, (key, values) in enumerate(zip(keys, self.arrays, strict=True)):
             good = np.isfinite(np.atleast_2d(values)).all(axis=1)
             asked = self._row(i, np.arange(self.lengths[i])) if needed is None else needed[i]
             wrong = asked[~good[asked]] if self.series else np.flatnonzero(~good)
@@ -73,29 +73,29 @@ class Observed:
 
     def batch(self, plan: WindowPlan, index: int) -> Array:
         """Return the values of batch `index`, `(batch, k)`; zeros in empty rows."""
-        out = np.zeros((plan.rows, self.rows[0].shape[-1]), dtype=keras.config.floatx())
+        out = np.zeros((plan.rows, self.arrays[0].shape[-1]), dtype=keras.config.floatx())
         begin = plan.start[index] - plan.before[index]
         for row, i in enumerate(plan.sequence[index].tolist()):
             if i >= 0:
-                out[row] = self.rows[i][self._row(i, begin[row])] if self.series else self.rows[i]
+                out[row] = self.arrays[i][self._row(i, begin[row])] if self.series else self.arrays[i]
         return out
 
     def _row(self, i: int, step: Any) -> Any:
         """Return the row that is known before a step of sequence `i`."""
-        return step if len(self.rows[i]) > self.lengths[i] else np.maximum(step - 1, 0)
+        return step if len(self.arrays[i]) > self.lengths[i] else np.maximum(step - 1, 0)
 
     def _needed(self, plan: WindowPlan) -> list[NDArray[np.int64]]:
         """Return the rows that some window needs, for each sequence."""
         taken = plan.sequence >= 0
         sequence, begin = plan.sequence[taken], (plan.start - plan.before)[taken]
         order = np.argsort(sequence, kind="stable")
-        steps = np.split(begin[order], np.cumsum(plan.counts(len(self.rows)))[:-1])
+        steps = np.split(begin[order], np.cumsum(plan.counts(len(self.arrays)))[:-1])
         return [self._row(i, part) for i, part in enumerate(steps)]
 
     def _refuse(self, key: Hashable, i: int, row: int) -> None:
-        values = self.rows[i] if not self.series else self.rows[i][row]
+        values = self.arrays[i] if not self.series else self.arrays[i][row]
         place = f"step {row} of sequence {key!r}" if self.series else f"sequence {key!r}"
-        after = int(len(self.rows[i]) == self.lengths[i])
+        after = int(len(self.arrays[i]) == self.lengths[i])
         need = f" A window needs the values known {'after' if after else 'before'} this step." if self.series else ""
         raise DataError(
             f"`observed` must have finite values where a window begins. Received: {values.tolist()} at {place}.{need} "

@@ -31,8 +31,8 @@ def assemble(
         count += 1
     if count != plan.num_batches:
         raise DataError(f"`outputs` must hold {plan.num_batches} batches. Received: {count}.")
-    rows = zip(*(part.rows for part in parts), strict=True)
-    return {key: keras.tree.pack_sequence_as(structure, list(row)) for key, row in zip(keys, rows, strict=True)}
+    arrays = zip(*(part.arrays for part in parts), strict=True)
+    return {key: keras.tree.pack_sequence_as(structure, list(row)) for key, row in zip(keys, arrays, strict=True)}
 
 
 class _Part:
@@ -42,7 +42,7 @@ class _Part:
         self.plan = plan
         self.per_step = per_step
         counts = lengths if per_step else plan.counts(len(lengths))
-        self.rows = [np.empty((count, *leaf.shape[1 + per_step :]), leaf.dtype) for count in counts.tolist()]
+        self.arrays = [np.empty((count, *leaf.shape[1 + per_step :]), leaf.dtype) for count in counts.tolist()]
 
     def put(self, leaf: Array, batch: int) -> None:
         """Copy what each row of a batch put out to where it belongs."""
@@ -58,9 +58,9 @@ class _Part:
         windows = zip(*(array[batch].tolist() for array in arrays), strict=True)
         for row, (sequence, start, steps, number) in enumerate(windows):
             if sequence >= 0 and self.per_step:
-                self.rows[sequence][start : start + steps] = leaf[row, :steps]
+                self.arrays[sequence][start : start + steps] = leaf[row, :steps]
             elif sequence >= 0:
-                self.rows[sequence][number] = leaf[row]
+                self.arrays[sequence][number] = leaf[row]
 
 
 def _host(leaf: Any) -> Array:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rnnstate.errors import DataError
 from rnnstate.windows.counts import Lengths, check_count, check_lengths
-from rnnstate.windows.cuts import Cuts, Table, count_windows, cut_pieces, cut_windows
+from rnnstate.windows.cuts import Cuts, WindowList, count_windows, cut_pieces, cut_windows
 from rnnstate.windows.orders import ORDERS
 
 __all__ = [
@@ -169,9 +169,9 @@ def plan_windows(
     lengths = check_lengths(lengths)
     length = check_count("length", length)
     rows = min(check_count("batch_size", batch_size), len(lengths))
-    table = cut_windows(lengths, length, cuts)
-    batch, row = ORDERS[order](table.counts, rows, np.random.default_rng([seed, epoch]))
-    return place(table, batch, row, rows, length, prefix)
+    windows = cut_windows(lengths, length, cuts)
+    batch, row = ORDERS[order](windows.counts, rows, np.random.default_rng([seed, epoch]))
+    return place(windows, batch, row, rows, length, prefix)
 
 
 def check_order_name(order: str) -> None:
@@ -181,12 +181,12 @@ def check_order_name(order: str) -> None:
 
 
 def place(
-    table: Table, batch: NDArray[np.int64], row: NDArray[np.int64], rows: int, length: int, prefix: int = 0
+    windows: WindowList, batch: NDArray[np.int64], row: NDArray[np.int64], rows: int, length: int, prefix: int = 0
 ) -> WindowPlan:
     """Write all windows at once, each at its batch and row.
 
     Args:
-        table: The windows.
+        windows: The windows.
         batch: Batch of each window.
         row: Row of each window.
         rows: Rows of each batch.
@@ -200,6 +200,11 @@ def place(
     sequence = np.full(shape, -1, dtype=np.int32)
     start, begin = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
     steps = np.zeros(shape, dtype=np.int32)
-    for array, values in ((sequence, table.sequence), (start, table.start), (begin, table.begin), (steps, table.steps)):
+    for array, values in (
+        (sequence, windows.sequence),
+        (start, windows.start),
+        (begin, windows.begin),
+        (steps, windows.steps),
+    ):
         array[batch, row] = values
     return WindowPlan(sequence, start, steps, length, begin, prefix)

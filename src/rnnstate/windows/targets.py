@@ -10,7 +10,7 @@ from rnnstate.errors import DataError
 from rnnstate.messages import listed
 from rnnstate.windows.arrays import Field, Kind, piece_windows
 from rnnstate.windows.cuts import Cuts, count_windows, cut_windows
-from rnnstate.windows.inputs import Fields, Sequences
+from rnnstate.windows.sequences import Fields, Sequences
 
 CHOICES: dict[str, tuple[Kind, ...]] = {
     "auto": ("steps", "windows"),

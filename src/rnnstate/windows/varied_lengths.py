@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rnnstate.errors import DataError
 from rnnstate.windows.counts import Lengths, check_count, check_lengths
-from rnnstate.windows.cuts import Cuts, Runs, Table, count_windows
+from rnnstate.windows.cuts import Cuts, Runs, WindowList, count_windows
 from rnnstate.windows.orders import take_lanes
 from rnnstate.windows.plan import WindowPlan, place
 
@@ -180,9 +180,9 @@ class _Lanes:
         more = done[self.at[done] < self.end[done]]
         self.left[more] = self.runs.steps[self.queue[self.at[more]]]
 
-    def windows(self, sequences: int) -> tuple[Table, NDArray[np.int64], NDArray[np.int64]]:
+    def windows(self, sequences: int) -> tuple[WindowList, NDArray[np.int64], NDArray[np.int64]]:
         """Return all windows that were taken, with batch and row of each."""
         run, offset, steps, batch, row = (np.concatenate(parts) for parts in zip(*self.met, strict=True))
         sequence, begin = self.runs.sequence[run], self.runs.begin[run]
         counts = np.bincount(sequence, minlength=sequences)
-        return Table(sequence, begin + offset, steps, begin, counts), batch, row
+        return WindowList(sequence, begin + offset, steps, begin, counts), batch, row

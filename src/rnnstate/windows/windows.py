@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnstate.errors import DataError
-from rnnstate.windows.batch import Batch
+from rnnstate.messages import counted
 from rnnstate.windows.counts import check_count
 from rnnstate.windows.cuts import cut_pieces, piece_cuts
 from rnnstate.windows.dataset import OrderedDataset
 from rnnstate.windows.epochs import Schedule
-from rnnstate.windows.facts import Facts
+from rnnstate.windows.facts import batch_inputs, gather
 from rnnstate.windows.frames import Columns, frame_times, names_columns, split_frame
-from rnnstate.windows.inputs import Fields, Sequences
+from rnnstate.windows.gaps import read_policy
+from rnnstate.windows.inputs import read_sequences
 from rnnstate.windows.lead_in import Prefix
 from rnnstate.windows.outputs import assemble
 from rnnstate.windows.plan import check_order_name
@@ -118,15 +119,24 @@ class Windows(OrderedDataset):
         self._prefix = Prefix.read(self.length, burn_in, back, varying is not None)
         if y is None and sample_weight is not None:
             raise DataError("`sample_weight` weighs targets. Received: no `y`. Pass `y`, or leave out `sample_weight`.")
-        data = Sequences.read(x, y, sample_weight, static, by)
-        facts = Facts.read(
-            data.form, data.lengths, observed=observed, resets=resets, times=times, gaps=gaps, step=step, gap=gap
+        self._policy = read_policy(gap)
+        data = read_sequences(
+            x,
+            y,
+            sample_weight,
+            static=static,
+            by=by,
+            observed=observed,
+            resets=resets,
+            times=times,
+            gaps=gaps,
+            usual_step=step,
+            irregular=any(given is not None for given in (times, gaps, step, gap)),
         )
         bounds = None if pieces is None else cut_pieces(data.lengths, pieces, data.keys)
-        cuts = facts.cuts()
+        cuts = data.cuts()
         data = resolve_targets(data, targets, self.length, bounds, cuts, varying is not None)
-        self._data = data if bounds is None else data.cut(bounds, self.length)
-        self._facts = facts if bounds is None else facts.pieces(bounds, self.length)
+        self._data = data if bounds is None else data.pieces(bounds, self.length)
         self._schedule = Schedule(
             self.lengths,
             self.length,
@@ -141,8 +151,8 @@ class Windows(OrderedDataset):
         self.epoch = 0
         self.batch_size = self.plan.rows
         self._masked = self.plan.padded or varying is not None or self._prefix.steps > 0
-        if self._facts.observed is not None:
-            self._facts.observed.check(None if varying is not None else self.plan, self.keys)
+        if self._data.observed is not None:
+            self._data.observed.check(None if varying is not None else self.plan, self.keys)
 
     @classmethod
     def from_frame(
@@ -268,21 +278,15 @@ class Windows(OrderedDataset):
         batch += len(self) if batch < 0 else 0
         if not 0 <= batch < len(self):
             raise IndexError(f"Batch index must be below {len(self)}. Received: {index}.")
-        inputs = Batch(
-            x=self._gather(self._data.x, batch, prefix=True),
-            slot=self.plan.sequence[batch].copy(),
-            first=self.plan.first[batch].copy(),
-        )
-        inputs = self._prefix.add_to(inputs, self.plan, batch, self._masked)
-        inputs = self._facts.add_to(inputs, self.plan, batch)
-        parts = [self._gather(fields, batch) for fields in (self._data.y, self._data.weights) if fields]
+        inputs = batch_inputs(self._data, self.plan, batch, self._prefix, self._policy, self._masked)
+        parts = [gather(fields, self.plan, batch) for fields in (self._data.y, self._data.weights) if fields]
         return inputs.to_keras(), *parts
 
     def __repr__(self) -> str:
         steps, batches = int(self.lengths.sum()), len(self)
         return (
-            f"Windows({_count(len(self.keys), 'sequence')}, {_count(steps, 'step')}, "
-            f"{_count(batches, 'batch', 'batches')} of {self.batch_size} x {self.length}, order={self.order!r})"
+            f"Windows({counted(len(self.keys), 'sequence')}, {counted(steps, 'step')}, "
+            f"{counted(batches, 'batch', 'batches')} of {self.batch_size} x {self.length}, order={self.order!r})"
         )
 
     def assemble(self, outputs: Iterable[Any], per_step: Any = True, epoch: int | None = None) -> dict[Hashable, Any]:
@@ -304,11 +308,3 @@ class Windows(OrderedDataset):
         """
         plan = self.plan if epoch is None else self._schedule.plan(check_count("epoch", epoch, least=0))[0]
         return assemble(outputs, plan, self.lengths, self.keys, per_step)
-
-    def _gather(self, fields: Fields, batch: int, prefix: bool = False) -> Any:
-        parts = {name: field.batch(self.plan, batch, prefix) for name, field in fields.items()}
-        return parts.get(None, parts)
-
-
-def _count(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
