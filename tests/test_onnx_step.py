@@ -12,7 +12,8 @@ from keras import layers
 import nets
 import rnnstate as rs
 from rnnstate import onnx_step
-from rnnstate.initial.initial import Learned, Observed
+from rnnstate.initial.learned import Learned
+from rnnstate.initial.observed import Observed
 
 pytestmark = pytest.mark.once
 

@@ -42,7 +42,7 @@ _HOMES = {
     "export": "exporting",
     "Export": "exporting",
     "Port": "ports.protocol",
-    "register_port": "ports.protocol",
+    "register_port": "ports.registry",
     "RnnStateError": "errors",
     "StateStructureError": "errors",
     "StateShapeError": "errors",
@@ -101,7 +101,7 @@ if TYPE_CHECKING:
     from rnnstate.insight.staleness import Staleness as Staleness
     from rnnstate.model.stateful_model import StatefulModel as StatefulModel
     from rnnstate.ports.protocol import Port as Port
-    from rnnstate.ports.protocol import register_port as register_port
+    from rnnstate.ports.registry import register_port as register_port
     from rnnstate.state.files import load_state as load_state
     from rnnstate.state.files import save_state as save_state
     from rnnstate.state.spec import LeafSpec as LeafSpec

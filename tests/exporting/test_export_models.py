@@ -11,7 +11,10 @@ import rnnstate as rs
 from rnnstate.errors import ExportError
 from rnnstate.exporting.formats import FORMATS
 from rnnstate.exporting.signature import signature_of
-from rnnstate.initial.initial import Bridge, Given, Learned, Observed
+from rnnstate.initial.bridge import Bridge
+from rnnstate.initial.given import Given
+from rnnstate.initial.learned import Learned
+from rnnstate.initial.observed import Observed
 
 pytestmark = pytest.mark.once
 

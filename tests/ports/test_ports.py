@@ -9,7 +9,7 @@ import nets
 import rnnstate as rs
 from fitting import targets_of
 from nets import difference, host
-from rnnstate.ports import protocol as ports
+from rnnstate.ports import registry as ports
 
 WIDTH = 3
 

@@ -90,7 +90,8 @@ def _leaves(model: Any) -> Iterator[tuple[Mapping[str, LeafSpec], str]]:
 def _local_leaves(layer: Any) -> Mapping[str, LeafSpec]:
     from keras import tree
 
-    from rnnstate.ports.protocol import find_port, leaf_names
+    from rnnstate.ports.recurrent import leaf_names
+    from rnnstate.ports.registry import find_port
 
     port = getattr(layer, "port", None) or find_port(layer)
     if port is not None:

@@ -16,9 +16,12 @@ from keras import layers, tree
 
 from rnnstate.errors import ExportError
 from rnnstate.exporting.signature import Signature, Tensor
-from rnnstate.initial.initial import Bridge, Observed
+from rnnstate.initial.bridge import Bridge
+from rnnstate.initial.observed import Observed
 from rnnstate.network.clone import inputs_of, is_container
-from rnnstate.ports.protocol import BackwardPort, BidirectionalPort, RecurrentPort, find_port, leaf_names, runs_backward
+from rnnstate.ports.bidirectional import BidirectionalPort
+from rnnstate.ports.recurrent import BackwardPort, RecurrentPort, leaf_names, runs_backward
+from rnnstate.ports.registry import find_port
 
 _MERGES: dict[str, Callable[..., Any]] = {
     "concat": layers.Concatenate,

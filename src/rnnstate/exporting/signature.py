@@ -13,7 +13,7 @@ import keras
 from keras import tree
 
 from rnnstate.errors import ExportError
-from rnnstate.initial.initial import Given
+from rnnstate.initial.given import Given
 from rnnstate.model.stateful_model import StatefulModel
 from rnnstate.network.clone import inputs_of
 from rnnstate.state.spec import LeafSpec, StateSpec

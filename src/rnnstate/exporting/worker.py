@@ -31,7 +31,8 @@ from rnnstate.exporting.programs import Writer, programs_of
 from rnnstate.exporting.signature import Signature
 from rnnstate.model.stateful_model import StatefulModel
 from rnnstate.network.clone import walk
-from rnnstate.ports.protocol import Port, is_recurrent
+from rnnstate.ports.protocol import Port
+from rnnstate.ports.recurrent import is_recurrent
 
 _WRITERS = {"tensorflow": "on_tensorflow", "jax": "on_jax"}
 

@@ -19,7 +19,7 @@ from rnnstate.inplace.discover import (
 from rnnstate.inplace.repair import CarryingLayer
 from rnnstate.network.clone import walk
 from rnnstate.ports.fast_path import slow_because
-from rnnstate.ports.protocol import runs_backward
+from rnnstate.ports.recurrent import runs_backward
 
 LEVELS = ("error", "warning", "note")
 

@@ -14,7 +14,7 @@ from keras import tree
 from rnnstate.errors import StateStructureError, UnsupportedModelError
 from rnnstate.inplace.repair import CarryingLayer
 from rnnstate.network.clone import is_container, sublayers
-from rnnstate.ports.protocol import is_recurrent, leaf_names
+from rnnstate.ports.recurrent import is_recurrent, leaf_names
 from rnnstate.state.spec import LeafSpec, StateSpec
 from rnnstate.state.state import Array
 

@@ -8,7 +8,7 @@ from keras import ops
 
 from rnnstate.errors import StateStructureError
 from rnnstate.network.clone import PortLayer, carrying_clone
-from rnnstate.ports.protocol import find_port
+from rnnstate.ports.registry import find_port
 from rnnstate.state.state import Array, to_numpy
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from keras import ops, tree
 
-from rnnstate.initial.initial import InitialState
+from rnnstate.initial.base import InitialState
 from rnnstate.model.bank import Bank
 from rnnstate.network.masks import is_series, mask_output
 from rnnstate.network.step import run, where_rows

@@ -10,7 +10,7 @@ from rnnstate.errors import DataError, StateShapeError, UnsupportedModelError
 from rnnstate.inplace.discover import recurrent_layers
 from rnnstate.network.masks import is_series
 from rnnstate.network.step import run
-from rnnstate.ports.protocol import runs_backward
+from rnnstate.ports.recurrent import runs_backward
 from rnnstate.state.checks import checked
 from rnnstate.state.spec import StateSpec
 from rnnstate.state.state import Array, State

@@ -15,7 +15,7 @@ import numpy as np
 from keras import ops, tree
 
 from rnnstate.errors import DataError, UnsupportedModelError
-from rnnstate.initial.initial import read_initial
+from rnnstate.initial.reading import read_initial
 from rnnstate.kernels import kernels as backend_kernels
 from rnnstate.model.bank import GIVEN, Bank
 from rnnstate.model.by_key import States
@@ -25,7 +25,7 @@ from rnnstate.network.clone import carrying_clone
 from rnnstate.network.masks import honouring_masks
 from rnnstate.network.probe import trace
 from rnnstate.network.step import Stepper, run
-from rnnstate.ports.protocol import choose_kernels
+from rnnstate.ports.registry import choose_kernels
 from rnnstate.state.checks import checked, checked_flags
 from rnnstate.state.spec import StateSpec
 from rnnstate.state.state import Array, State

@@ -13,7 +13,8 @@ from keras import ops, tree
 
 from rnnstate.errors import UnsupportedModelError
 from rnnstate.network.scope import StateScope, active_scope
-from rnnstate.ports.protocol import FreshBackwardPort, find_port, is_recurrent, runs_backward
+from rnnstate.ports.recurrent import FreshBackwardPort, is_recurrent, runs_backward
+from rnnstate.ports.registry import find_port
 from rnnstate.ports.scan import step_by_step
 from rnnstate.state.state import Array
 

@@ -2,7 +2,10 @@
 
 | file | idea |
 |---|---|
-| `protocol` | `Port` and the registry: `register_port`, `find_port` |
+| `protocol` | `Port`: which leaves a layer has, their initial values, and the call |
+| `registry` | `register_port` and `find_port`: which port runs which class of layers |
+| `recurrent` | the ports of LSTM, GRU, SimpleRNN, ConvLSTM, stacks and custom cells, forward and backward |
+| `bidirectional` | the port of `Bidirectional` |
 | `fast_path` | decides whether a layer runs in a fast loop from `kernels/` |
 | `scan` | the explicit loop over steps, for cells without a fast loop |
 """

@@ -8,4 +8,5 @@ This package needs NumPy alone: it imports neither Keras nor a backend. Everythi
 | `state` | `State`: an immutable mapping from leaf names to arrays |
 | `checks` | compares a given state with a specification, before anything changes |
 | `files` | `save_state` and `load_state`: the safetensors format |
+| `formats` | the same state as `.npz` and `.h5` |
 """

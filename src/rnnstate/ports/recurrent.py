@@ -1,0 +1,202 @@
+"""Ports of Keras' recurrent layers: LSTM, GRU, SimpleRNN, ConvLSTM, stacks of cells and custom cells."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from keras import layers, ops, tree
+
+from rnnstate.ports.fast_path import run_fast
+from rnnstate.ports.protocol import LocalState, Port
+from rnnstate.ports.scan import scan_cell
+from rnnstate.state.spec import LeafSpec
+from rnnstate.state.state import Array
+
+
+class RecurrentPort(Port):
+    """Port of every `keras.layers.RNN`: LSTM, GRU, SimpleRNN, ConvLSTM, stacks of cells and cells of your own."""
+
+    kernels = "auto"
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer)
+        self._twin = _twin(layer)
+        self._specs: dict[str, LeafSpec] = {}
+        self._structure: Any = None
+        self._flat = False
+
+    def spec(self, layer: Any) -> Mapping[str, LeafSpec]:
+        if not self._specs:  # asked for at every call
+            state = layer.get_initial_state(batch_size=1)
+            leaves = zip(leaf_names(layer), tree.flatten(state), strict=True)
+            self._structure = tree.map_structure(lambda leaf: 0, state)
+            self._flat = isinstance(state, list) and not any(map(tree.is_nested, state))
+            self._specs = {name: LeafSpec(tuple(leaf.shape[1:]), layer.variable_dtype) for name, leaf in leaves}
+        return self._specs
+
+    def initial(self, batch_size: Any) -> LocalState:
+        leaves = tree.flatten(self.layer.get_initial_state(batch_size=batch_size))
+        return dict(zip(self.spec(self.layer), leaves, strict=True))
+
+    def call(
+        self,
+        x: Array,
+        state: LocalState,
+        mask: Array | None = None,
+        training: bool = False,
+        reset: Array | None = None,
+        initial: LocalState | None = None,
+    ) -> tuple[Array, LocalState]:
+        names = list(self.spec(self.layer))
+        # JAX' scan wants the plain nested lists that the cells themselves return, in their order.
+        given, start = (
+            None if leaves is None else self._packed([leaves[name] for name in names]) for leaves in (state, initial)
+        )
+        y, final = self._run(x, given, mask, training, reset, start)
+        result = (y, *final) if self.layer.return_state else y
+        return result, dict(zip(names, final if self._flat else tree.flatten(final), strict=True))
+
+    def _packed(self, leaves: list[Array]) -> Any:
+        # Packing takes as long as a short window does.
+        return leaves if self._flat else tree.pack_sequence_as(self._structure, leaves)
+
+    def _run(self, x: Array, given: Any, mask: Any, training: bool, reset: Any, start: Any) -> tuple[Array, Any]:
+        """Run the layer in the fastest loop that can do what is asked, on leaves in the nesting of its cell."""
+        fast = run_fast(self.layer, x, given, mask, training, reset, start) if self.kernels == "auto" else None
+        if fast is not None:
+            return fast
+        if reset is None and (mask is None or _masks_itself(self.layer)):
+            y, *final = self._twin(x, initial_state=given, mask=_aligned(mask, given), training=training)
+            return y, final
+        return scan_cell(self.layer, x, given, mask, training, reset, start)
+
+
+_CONVOLUTIONS = (layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)
+_STOCK_CELLS = (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell)
+
+
+def _masks_itself(layer: Any) -> bool:
+    """True if Keras masks this layer rightly on every backend: on JAX it takes a cell's first leaf for its output."""
+    cells = layer.cell.cells if isinstance(layer.cell, layers.StackedRNNCells) else [layer.cell]
+    return isinstance(layer, _CONVOLUTIONS) or all(type(cell) in _STOCK_CELLS for cell in cells)
+
+
+def _aligned(mask: Array | None, state: Any) -> Array | None:
+    """Give a mask `(batch, time)` the rank of the leaves, or JAX sets batch against the axes of an image."""
+    rank = len(tree.flatten(state)[0].shape)
+    return mask if mask is None or rank == 2 else ops.reshape(mask, (*ops.shape(mask), *[1] * (rank - 1)))
+
+
+class BackwardPort(RecurrentPort):
+    """Port of a recurrent layer that runs backward, for models that carry such layers too.
+
+    A window starts from the state in which the backward pass over the previous window ended. Nothing crosses a reset:
+    steps before and after it run as if they were in windows of their own, and those after the last one lead on.
+    """
+
+    def _run(self, x: Array, given: Any, mask: Any, training: bool, reset: Any, start: Any) -> tuple[Array, Any]:
+        if reset is None and (mask is None or _masks_itself(self.layer)):
+            return super()._run(x, given, mask, training, None, None)
+        x, mask = (None if part is None else ops.flip(part, axis=1) for part in (x, mask))
+        if reset is None:
+            return scan_cell(self.layer, x, given, mask, training)
+        any_reset = ops.any(reset, axis=1, keepdims=True)
+        # Backward, a step is met after the one that follows it; what is carried is of an episode before the last one.
+        fresh = ops.flip(ops.concatenate([reset[:, 1:], any_reset], axis=1), axis=1)
+        y, _ = scan_cell(self.layer, x, given, mask, training, fresh, start)
+        last = ops.flip(_after_last(reset), axis=1)
+        valid = last if mask is None else ops.logical_and(mask, last)
+        fresh = ops.concatenate([any_reset, ops.zeros_like(fresh[:, 1:])], axis=1)
+        return y, scan_cell(self.layer, x, given, valid, training, fresh, start)[1]
+
+
+class FreshBackwardPort(Port):
+    """Port of a recurrent layer that runs backward and starts fresh in each window: it has no leaves to carry."""
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__(layer)
+        self._backward = BackwardPort(layer)
+
+    def spec(self, layer: Any) -> Mapping[str, LeafSpec]:
+        return {}
+
+    def initial(self, batch_size: Any) -> LocalState:
+        return {}
+
+    def call(
+        self,
+        x: Array,
+        state: LocalState,
+        mask: Array | None = None,
+        training: bool = False,
+        reset: Array | None = None,
+        initial: LocalState | None = None,
+    ) -> tuple[Array, LocalState]:
+        fresh = self._backward.initial(ops.shape(x)[0])
+        return self._backward.call(x, fresh, mask=mask, training=training, reset=reset, initial=fresh)[0], {}
+
+
+def _after_last(reset: Array) -> Array:
+    """Return which steps belong to the last episode of each row."""
+    count = ops.cumsum(ops.cast(reset, "int32"), axis=1)
+    return ops.equal(count, count[:, -1:])
+
+
+def _twin(layer: Any) -> Any:
+    """Return a layer like `layer`, around the same cell and so the same weights, whose state is explicit."""
+    config = {
+        **layer.get_config(),
+        "return_state": True,
+        "stateful": False,
+        "activity_regularizer": None,  # the loss of an activity belongs to the layer that is tracked
+    }
+    if "cell" in config:
+        del config["cell"]
+        return type(layer)(layer.cell, **config)
+    twin = type(layer).from_config(config)
+    twin.cell = layer.cell
+    return twin
+
+
+def leaf_names(layer: Any) -> list[str]:
+    """Return the local names of a recurrent layer's leaves, in the order in which Keras flattens its state.
+
+    LSTM cells have `h` and `c`, GRU and SimpleRNN cells `h`; the cells of a stack are numbered: `0/h`. A cell of your own
+    may name its leaves by an attribute `state_names`; else a single leaf is `h`, and several are numbered.
+    """
+    if isinstance(layer, layers.Bidirectional):
+        pairs = (("forward", layer.forward_layer), ("backward", layer.backward_layer))
+        return [f"{side}/{name}" for side, inner in pairs for name in leaf_names(inner)]
+    structure = layer.get_initial_state(batch_size=1)
+    if isinstance(layer.cell, layers.StackedRNNCells):
+        cells = zip(layer.cell.cells, structure, strict=True)
+        return [f"{i}/{name}" for i, (cell, leaves) in enumerate(cells) for name in _cell_names(layer, cell, leaves)]
+    return _cell_names(layer, layer.cell, structure)
+
+
+def _cell_names(layer: Any, cell: Any, structure: Any) -> list[str]:
+    count = len(tree.flatten(structure))
+    names = getattr(cell, "state_names", None)
+    if names is not None and len(names) == count:
+        return list(names)
+    if isinstance(cell, layers.LSTMCell) or isinstance(
+        layer, (layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)
+    ):
+        return ["h", "c"]
+    return ["h"] if count == 1 else _numbered(structure)
+
+
+def _numbered(structure: Any, prefix: str = "") -> list[str]:
+    """Name leaves by their place in a nested structure: `0`, `1/0`, `1/1`."""
+    if not isinstance(structure, (list, tuple)):
+        return [prefix.rstrip("/")]
+    return [name for i, part in enumerate(structure) for name in _numbered(part, f"{prefix}{i}/")]
+
+
+def runs_backward(layer: Any) -> bool:
+    """True for a recurrent layer that meets a window's last step first, into which nothing is carried unless asked."""
+    return isinstance(layer, layers.RNN) and bool(layer.go_backwards)
+
+
+def is_recurrent(layer: Any) -> bool:
+    """True for Keras' recurrent layers and their subclasses."""
+    return isinstance(layer, (layers.RNN, layers.Bidirectional))

@@ -1,0 +1,59 @@
+"""The registry of ports: which port runs which class of layers."""
+
+from typing import Any
+
+import keras
+from keras import layers
+
+from rnnstate.ports.bidirectional import BidirectionalPort
+from rnnstate.ports.recurrent import BackwardPort, RecurrentPort, runs_backward
+
+_REGISTRY: dict[type, type] = {layers.RNN: RecurrentPort, layers.Bidirectional: BidirectionalPort}
+
+
+def register_port(layer_class: type, port_class: type) -> None:
+    """Make every layer of a class carry, by saying what it remembers.
+
+    Args:
+        layer_class: A `keras.Layer` subclass with a memory along the time axis.
+        port_class: A class with `spec(layer)`, `initial(batch)` and `call(x, state, mask, training)`, made with the
+            layer as its only argument; subclass `Port` to inherit an initial state of zeros.
+
+    Raises:
+        TypeError: If `layer_class` is no Keras layer class, or the port lacks a method.
+    """
+    if not (isinstance(layer_class, type) and issubclass(layer_class, keras.Layer)):
+        raise TypeError(f"`layer_class` must be a subclass of `keras.Layer`. Received: layer_class={layer_class!r}.")
+    missing = [name for name in ("spec", "initial", "call") if not callable(getattr(port_class, name, None))]
+    if missing:
+        raise TypeError(f"A port must have `spec`, `initial` and `call`. Received: {port_class!r} without {missing}.")
+    _REGISTRY[layer_class] = port_class
+
+
+def find_port(layer: Any, carry_backward: bool = False) -> Any | None:
+    """Return a port for `layer`, or `None` if nothing of it is carried. The nearest class registered wins.
+
+    Args:
+        layer: Any layer.
+        carry_backward: Whether layers that run backward are carried.
+    """
+    port_class = next((_REGISTRY[kind] for kind in type(layer).__mro__ if kind in _REGISTRY), None)
+    if port_class is None or (runs_backward(layer) and not carry_backward):
+        return None
+    port = (BackwardPort if port_class is RecurrentPort and runs_backward(layer) else port_class)(layer)
+    if isinstance(port, BidirectionalPort):
+        port.carry_backward = carry_backward
+    return port
+
+
+def choose_kernels(port: Any, kernels: str) -> None:
+    """Let Keras' own layers under a port run in fast loops (`"auto"`), or not (`"reference"`).
+
+    Raises:
+        ValueError: If `kernels` is neither.
+    """
+    if kernels not in ("auto", "reference"):
+        raise ValueError(f'`kernels` must be "auto" or "reference". Received: kernels={kernels!r}.')
+    for inner in (port, *vars(port).values()):
+        if isinstance(inner, RecurrentPort):
+            inner.kernels = kernels
