@@ -6,10 +6,11 @@ wrong size, which is refused, (d) from known values of that size, by a learned m
 `KERAS_BACKEND=jax python examples/01_minibatch_states.py`.
 """
 
-import keras
 import numpy as np
 
-import rnnstate as rs
+import rnnstate as rs  # before keras: it chooses a backend that is installed
+
+import keras  # isort: skip
 
 SERIES, WINDOW, WINDOWS = 10, 96, 4
 KEYS = list(range(SERIES))

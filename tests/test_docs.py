@@ -171,13 +171,48 @@ def test_the_reference_lists_every_public_name():
 
 
 def test_public_names_are_documented():
-    """Each public class and function has a docstring; those that take arguments explain them."""
+    """Each public class and function has a docstring. A function's docstring explains its arguments."""
     for name in rs.__all__:
         value = getattr(rs, name)
         if inspect.isclass(value) or inspect.isfunction(value):
             assert inspect.getdoc(value), name
         if inspect.isfunction(value):
             assert "Args:" in inspect.getdoc(value), name
+
+
+def examples_of(value):
+    """Return the examples in the docstring of a class or function."""
+    return doctest.DocTestParser().get_examples(inspect.getdoc(value) or "")
+
+
+def test_every_public_name_has_an_example():
+    """The docstring of each public class and function has an example, and `test_docstrings_run` runs it."""
+    layers = [getattr(initial, name.removeprefix("initial.")) for name in public_names() if name.startswith("initial.")]
+    values = [getattr(rs, name) for name in rs.__all__] + layers
+    documented = [
+        value
+        for value in values
+        if inspect.isfunction(value) or (inspect.isclass(value) and not issubclass(value, Exception))
+    ]
+    assert [value.__name__ for value in documented if not examples_of(value)] == []
+    assert {value.__module__ for value in documented} <= {*MODULES}
+
+
+def test_the_tree_names_what_is_there():
+    """Each file and folder in the tree of docs/how-it-works.md exists, and every package and module is in the tree."""
+    (tree,) = (
+        content for kind, _, content in fences((ROOT / "docs" / "how-it-works.md").read_text()) if kind == "tree"
+    )
+    source = ROOT / "src" / "rnnstate"
+    folder, named = "", set()
+    for line in tree.splitlines()[1:]:
+        name = line.split()[0]
+        folder = name if line.startswith("  ") and not line.startswith("    ") and name.endswith("/") else folder
+        path = source / (folder + name if line.startswith("    ") else name)
+        assert path.exists(), line
+        named.add(path.relative_to(source).parts[0])
+    there = {path.name for path in source.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert there - named == {"__init__.py", "__main__.py"}
 
 
 def test_links_lead_somewhere():

@@ -21,6 +21,19 @@ def register_port(layer_class: type, port_class: type) -> None:
 
     Raises:
         TypeError: If `layer_class` is no Keras layer class, or the port lacks a method.
+
+    Example:
+
+    >>> class Count(keras.layers.Layer):
+    ...     def call(self, x):
+    ...         return x + keras.ops.cumsum(keras.ops.ones_like(x), axis=1)
+    >>> class CountPort(rs.Port):
+    ...     def spec(self, layer):
+    ...         return {"count": rs.LeafSpec((1,))}
+    ...     def call(self, x, state, mask=None, training=False):
+    ...         y = self.layer(x) + state["count"][:, None]
+    ...         return y, {"count": state["count"] + x.shape[1]}
+    >>> register_port(Count, CountPort)
     """
     if not (isinstance(layer_class, type) and issubclass(layer_class, keras.Layer)):
         raise TypeError(f"`layer_class` must be a subclass of `keras.Layer`. Received: layer_class={layer_class!r}.")

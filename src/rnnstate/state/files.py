@@ -6,10 +6,8 @@ Every leaf is one tensor under its name, with one row per sample. The file's met
 """
 
 import hashlib
-import importlib.metadata
 import json
 import os
-import secrets
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,9 +18,11 @@ import safetensors
 from safetensors.numpy import save
 
 from rnnstate import __version__
+from rnnstate.durable import write_durably
 from rnnstate.errors import DataError, SpecMismatchError
 from rnnstate.state.spec import StateSpec
 from rnnstate.state.state import Array, State
+from rnnstate.versions import installed_versions
 
 FORMAT_VERSION = 1
 
@@ -57,6 +57,7 @@ def save_state(
     State(lstm/h: (2, 8) float32)
     """
     rows = State(state).numpy()
+    running = [name for name in ("jax", "torch", "tensorflow") if name in sys.modules]
     header = {
         "format": "rnnstate",
         "format_version": str(FORMAT_VERSION),
@@ -64,12 +65,12 @@ def save_state(
         "leaves": json.dumps(list(rows)),
         "rnnstate_version": __version__,
         "metadata": json.dumps(dict(metadata or {})),
-        "versions": json.dumps(_versions()),
+        "versions": json.dumps(installed_versions(["keras", "numpy", "safetensors", *running])),
     }
     # safetensors writes the memory of an array, which for a transposed one is not the order of its values.
     leaves = {name: np.ascontiguousarray(value) for name, value in rows.items()}
     header["sha256"] = _hash(header, leaves)
-    _replace(Path(path), save(leaves, metadata=header))
+    write_durably(Path(path), save(leaves, metadata=header))
 
 
 def load_state(path: str | os.PathLike[str], spec: StateSpec | None = None) -> State:
@@ -86,6 +87,12 @@ def load_state(path: str | os.PathLike[str], spec: StateSpec | None = None) -> S
     Raises:
         DataError: If the file is no state file, truncated, changed, or of a newer format.
         SpecMismatchError: If the state belongs to another model.
+
+    Example:
+
+    >>> save_state("run.safetensors", {"gru/h": np.ones((2, 3), "float32")})
+    >>> load_state("run.safetensors")
+    State(gru/h: (2, 3) float32)
     """
     _, state = _read(Path(path))
     if spec is None or state.spec == spec:
@@ -115,13 +122,6 @@ def load_versions(path: str | os.PathLike[str]) -> dict[str, str]:
     """
     header, _ = _read(Path(path))
     return {"rnnstate": header["rnnstate_version"], **json.loads(header.get("versions", "{}"))}
-
-
-def _versions() -> dict[str, str]:
-    """Return the versions of the libraries at work, without starting any."""
-    found = {name: importlib.metadata.version(name) for name in ("keras", "numpy", "safetensors")}
-    running = (sys.modules.get(name) for name in ("jax", "torch", "tensorflow"))
-    return found | {module.__name__: str(getattr(module, "__version__", "?")) for module in running if module}
 
 
 def _hash(header: Mapping[str, str], leaves: Mapping[str, np.ndarray]) -> str:
@@ -179,17 +179,3 @@ def _holds(header: Mapping[str, str], field: str) -> bool:
         return (kind is str and field in header) or type(json.loads(header[field])) is kind
     except (KeyError, ValueError):
         return False
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file beside its place and move it there, so that no half-written file is ever seen."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

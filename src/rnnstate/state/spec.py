@@ -20,6 +20,11 @@ class LeafSpec:
     Args:
         shape: Shape of one row, without the batch axis: `(units,)` for h and c of an LSTM.
         dtype: Name of the dtype in which the leaf is kept between windows.
+
+    Example:
+
+    >>> LeafSpec((8,)).describe(batch_size=10)
+    '(batch=10, units=8)'
     """
 
     shape: tuple[int, ...]

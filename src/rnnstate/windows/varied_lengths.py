@@ -34,6 +34,12 @@ class Vary:
     Raises:
         DataError: If a value is out of range.
 
+    Example:
+
+    >>> x = np.zeros((60, 2))
+    >>> Windows(x, length=20, batch_size=1, vary=Vary(low=5, std=2.0)).varies
+    True
+
     References:
         - AWD-LSTM: Merity et al. (2017), arXiv:1708.02182, section 5 (variable length back-propagation sequences).
     """
