@@ -15,6 +15,7 @@ import killable
 import rnnstate as rs
 from forecasting import TINY, TRAIN, rows, write_rows
 from killable import BATCHES, Drawing, Killed, Killer, build, differences, train, validation, windows
+from rnnstate import durable
 from rnnstate.cli.app import main
 from rnnstate.model.by_key import States
 from rnnstate.training.resume import file as sealed
@@ -115,7 +116,7 @@ def test_a_run_killed_while_it_writes_a_checkpoint_equals_the_whole_run(whole, f
         real(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sealed.os, call, killed)
+        patch.setattr(durable.os, call, killed)
         with pytest.raises(Killed):
             train(folder, model=whole[0])
     assert differences(train(folder, model=whole[0]), whole[1]) == []
@@ -309,7 +310,8 @@ def test_a_folder_of_something_else_is_refused(whole, tmp_path):
 
 def test_other_versions_go_on_with_a_warning(whole, folder, monkeypatch):
     """Bits are promised for the same versions alone."""
-    monkeypatch.setattr(identity, "__version__", "99.0")
+    now = identity.versions()
+    monkeypatch.setattr(identity, "installed_versions", lambda modules: {**now, "rnnstate": "99.0"})
     with pytest.warns(RuntimeWarning, match=r"other versions than it began with \(rnnstate .* -> 99.0\)"):
         train(folder, model=whole[0])
 

@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as arrays
 from safetensors.numpy import save_file
 
 import rnnstate as rs
+from rnnstate import durable
 from rnnstate.training.resume import file as sealed
 from rnnstate.training.resume.file import read_sealed, write_sealed
 from rnnstate.training.resume.packing import pack, unpack
@@ -148,7 +149,7 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one(file, monkeypatch):
     def full(*arguments):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sealed.os, "fsync", full)
+    monkeypatch.setattr(durable.os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         write_sealed(file, {"epoch": 4})
     assert file.read_bytes() == before

@@ -284,3 +284,44 @@ def test_a_call_is_one_transfer(backend, monkeypatch):
     finally:
         guard.put("allow")
     assert len(sent) == (2 * len(data) // 3 if backend == "jax" else 0)
+
+
+class Counting(rs.Windows):
+    """Windows that count how often each batch is made."""
+
+    def __init__(self, *args, **kwargs):
+        """Count from zero."""
+        self.made = []
+        super().__init__(*args, **kwargs)
+
+    def __getitem__(self, index):
+        """Make a batch, and remember its number."""
+        self.made.append(index)
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
+def test_the_first_batch_is_made_once(method):
+    """Checks, the building of the model and the first step share one first batch, and no other batch is made twice."""
+    model, x, y = model_of(), nets.series([17, 12, 9]), nets.series([17, 12, 9], features=1, seed=50)
+    data, validation = (Counting(x, y, length=LENGTH, batch_size=ROWS) for _ in range(2))
+    data.epoch = 5  # as after an earlier `fit`
+    getattr(model, method)(data, verbose=0, **({"validation_data": validation} if method == "fit" else {}))
+    assert sorted(data.made) == list(range(len(data)))
+    assert sorted(validation.made) == (list(range(len(validation))) if method == "fit" else [])
+
+
+def test_the_first_batch_of_each_epoch_is_its_own():
+    """A first batch that was kept is never that of another epoch."""
+    model, x, y = model_of(), nets.series([17] * 9), nets.series([17] * 9, features=1, seed=50)
+    data = Counting(x, y, length=LENGTH, batch_size=ROWS, order="shuffled")
+    model.fit(data, epochs=3, verbose=0)
+    assert data.made.count(0) == 3
+
+
+def test_a_checkpointed_run_makes_each_batch_twice(tmp_path):
+    """With checkpoints, the digest of the data makes each batch, and the steps make each once again."""
+    model, x, y = model_of(), nets.series([17, 12, 9]), nets.series([17, 12, 9], features=1, seed=50)
+    data = Counting(x, y, length=LENGTH, batch_size=ROWS)
+    model.fit(data, checkpoint=tmp_path / "run", verbose=0)
+    assert [data.made.count(index) for index in range(len(data))] == [2] * len(data)

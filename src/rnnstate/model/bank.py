@@ -1,7 +1,17 @@
 """The bank: one row per sequence of every leaf, as variables that a compiled training step reads and writes.
 
-Row 0 is a spare row for the empty rows of a batch. The number of rows is a power of two, so that another dataset seldom
-changes the shape of a variable, and with it the compiled step.
+A slot is the number of a row. The keys of sequences get slots in the order in which they come (`rnnstate.model.by_key`):
+
+    slot         0        1        2        3
+    sequence     (spare)  "north"  "south"  (free)
+    `lstm/h`     [ ...    [ h h h  [ h h h  [ 0 0 0     (capacity, units)
+    `flags`        0        0        -1       0         (capacity,)
+
+The empty rows of a batch read and write the spare row 0. The capacity is a power of two, so another dataset seldom changes
+the shape of a variable, and with it the compiled step. A step takes and puts whole rows:
+
+    batch row    0  1  2          taken = bank[slots]    (batch, *shape)
+    slots        2  1  0          bank[slots] = final    row 2 of the batch is empty, so it writes to the spare row
 """
 
 from typing import Any
@@ -15,8 +25,10 @@ from rnnstate.state.spec import LeafSpec, StateSpec
 from rnnstate.state.state import Array, State, to_numpy
 
 _FLAG = LeafSpec((), "float32")
-# The next window starts from a row that is GIVEN even if it is a sequence's first; from one that is CARRIED unless it is
-# the first; and from the initial state instead of one that is FRESH.
+# Where the next window of a row starts:
+#   GIVEN    from the row, even if the window is the first of its sequence
+#   CARRIED  from the row, or from the initial state if the window is the first
+#   FRESH    from the initial state, which is computed anew so that gradient flows into it
 GIVEN, CARRIED, FRESH = 1.0, 0.0, -1.0
 
 
@@ -84,8 +96,19 @@ class Bank:
         kernels().put_rows(self.flags, slots, flags if fresh is None else ops.where(fresh, FRESH, flags))
 
     def read(self, slots: np.ndarray) -> State:
-        """Return the rows at `slots` as NumPy arrays."""
-        return State({leaf: to_numpy(variable)[slots] for leaf, variable in self.leaves.items()})
+        """Return the rows at `slots`, int `(rows,)`, as NumPy arrays `(rows, *shape)`.
+
+        The device picks the rows, so only these travel to the host, and not the whole bank.
+        """
+        return State({leaf: self._picked(variable, slots) for leaf, variable in self.leaves.items()})
+
+    def read_flags(self, slots: np.ndarray) -> np.ndarray:
+        """Return the flags at `slots` as a NumPy array `(rows,)`."""
+        return self._picked(self.flags, slots)
+
+    @staticmethod
+    def _picked(variable: Any, slots: np.ndarray) -> np.ndarray:
+        return to_numpy(kernels().take_rows(variable, ops.convert_to_tensor(slots, dtype="int32")))
 
     def write(self, slots: np.ndarray, state: State, flag: float) -> None:
         """Write rows from the host, as `GIVEN`, `CARRIED` or `FRESH`; leaves that `state` lacks stay as they are."""

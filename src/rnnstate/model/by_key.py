@@ -11,7 +11,7 @@ from rnnstate.messages import quoted
 from rnnstate.model.bank import CARRIED, FRESH, GIVEN, Bank
 from rnnstate.state.checks import checked
 from rnnstate.state.spec import StateSpec
-from rnnstate.state.state import Array, State, to_numpy
+from rnnstate.state.state import Array, State
 
 Key = Hashable
 
@@ -145,7 +145,7 @@ class States:
         self._before()
         slots = self._known(None)
         store["keys"] = np.frombuffer(json.dumps([_encoded(key) for key in self._slots]).encode(), dtype=np.uint8)
-        store["flags"] = to_numpy(self.bank.flags)[slots]
+        store["flags"] = self.bank.read_flags(slots)
         for index, rows in enumerate(self.bank.read(slots).values()):
             store[f"leaf_{index}"] = rows
 

@@ -1,8 +1,8 @@
-"""StatefulModel: a Keras network whose recurrent state is an argument, a result, and a row per sequence.
+"""`StatefulModel`: a Keras network whose state is an argument, a result, and one row of a bank for each sequence.
 
-`step` is pure: `(x, state) -> (y, state)`. `fit`, `evaluate` and `predict` are Keras' own, on batches that say which
-sequence each row belongs to: the state is gathered from a bank by slot, stepped, and put back inside the compiled step.
-Training and inference have banks of their own, so they cannot mix.
+`step` is pure: `(x, state) -> (y, state)`. `fit`, `evaluate` and `predict` run Keras' methods on batches that say which
+sequence each row belongs to. The compiled step gathers the states from a bank by slot, runs the network and scatters the
+states back. Training and inference use separate banks, so they cannot mix.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ from rnnstate.initial.initial import read_initial
 from rnnstate.kernels import kernels as backend_kernels
 from rnnstate.model.bank import GIVEN, Bank
 from rnnstate.model.by_key import States
-from rnnstate.model.carry import Carried, is_batch, masked_outputs
+from rnnstate.model.carry import Carried, masked_outputs
 from rnnstate.model.rollout import Unrolling
 from rnnstate.network.clone import carrying_clone
 from rnnstate.network.masks import honouring_masks
@@ -30,15 +30,15 @@ from rnnstate.state.checks import checked, checked_flags
 from rnnstate.state.spec import StateSpec
 from rnnstate.state.state import Array, State
 from rnnstate.training.fit_checks import check_windows, refuse_extras, unstacked
-from rnnstate.training.fit_hooks import paced
-from rnnstate.training.guard import variables_kept
-from rnnstate.training.loader import BoundWindows, Feeder
+from rnnstate.training.fit_hooks import paced, variables_kept
+from rnnstate.training.loader import BoundWindows, Feeder, Source
 from rnnstate.training.resume.fit import fit_resumably
+from rnnstate.windows.batch import Batch, WindowDataset, is_batch
 
 
 @dataclass
 class _Parts:
-    """What a model keeps out of Keras' sight, which would otherwise count its weights twice."""
+    """Parts of a model that Keras must not see, because it would count their weights twice."""
 
     net: Any
     spec: StateSpec
@@ -52,21 +52,22 @@ class _Parts:
 
 @keras.saving.register_keras_serializable("rnnstate")
 class StatefulModel(Unrolling, keras.Model):
-    """A network with explicit state, in the shape of a `keras.Model`.
+    """A Keras model with explicit state.
 
     Args:
-        net: A built Functional or Sequential model, nested ones included, `stateful` or not. Layers and weights are
-            shared with it.
-        initial_state: A layer of `rnnstate.initial` that says where a sequence starts. `"zeros"` is `initial.Zeros()`:
-            each layer's own `get_initial_state`, which is zeros for Keras' layers.
-        kernels: `"auto"` runs recurrent layers in faster loops wherever they compute the same, `"reference"` in Keras'.
-        carry_backward: Whether to carry layers that run backward, those in `Bidirectional` included, as Keras' stateful
-            layers do: the backward pass over a window starts from where that over the previous window ended. The outputs
-            are then not those of a pass over the whole sequence. By default they start fresh in each window.
+        net: A built Functional or Sequential model, `stateful` or not. It may contain other models. The new model shares
+            its layers and weights.
+        initial_state: A layer of `rnnstate.initial` that computes the state at the start of a sequence. `"zeros"` is
+            `initial.Zeros()`, which calls `get_initial_state` of each layer. Keras' layers return zeros.
+        kernels: `"auto"` runs recurrent layers in faster loops where these compute the same. `"reference"` always uses
+            Keras' loops.
+        carry_backward: Whether to carry layers that run backward, also in `Bidirectional`, as Keras' stateful layers do.
+            The backward pass over a window then starts where the backward pass over the previous window ended, and the
+            outputs differ from a pass over the whole sequence. By default these layers start fresh in each window.
 
     Raises:
-        UnsupportedModelError: If the network is subclassed, not built, or has recurrent layers out of reach.
-        ValueError: If `initial_state` or `kernels` is none of those.
+        UnsupportedModelError: If the network is subclassed or not built, or if a recurrent layer cannot be reached.
+        ValueError: If `initial_state` or `kernels` is not one of the values above.
 
     Example:
 
@@ -104,7 +105,7 @@ class StatefulModel(Unrolling, keras.Model):
 
     @property
     def net(self) -> Any:
-        """The network that this model was made from; it shares all weights."""
+        """The network that this model was made from. The model shares its weights."""
         return self._parts.net
 
     @property
@@ -119,28 +120,28 @@ class StatefulModel(Unrolling, keras.Model):
 
     @property
     def variables(self) -> list[Any]:
-        """All variables, with the rows of both banks: JAX carries only what is listed here."""
+        """All variables, including the rows of both banks. JAX carries only the variables in this list."""
         parts = getattr(self, "_parts", None)
         banks = [*parts.states.bank.variables, *parts.inference.variables] if parts else []
         return [*super().variables, *banks]
 
     def initial_state(self, batch_size: Any, observed: Any = None) -> State:
-        """Return the state in which every sequence starts.
+        """Return the initial state of sequences.
 
         Args:
             batch_size: Number of rows.
-            observed: Known values `(batch_size, values)`, for an initial state that is computed from them.
+            observed: Known values `(batch_size, values)`, if the initial state is computed from them.
 
         Returns:
-            A `State` with leaves `(batch_size, *shape)`; gradients flow into it.
+            A `State` with leaves `(batch_size, *shape)`. Gradients flow into it.
 
         Raises:
-            DataError: If the initial state needs observed values and none are given.
+            DataError: If the initial state needs observed values and you give none.
         """
         return self.start.state(batch_size, observed)
 
     def _own_initial_state(self, batch_size: Any) -> State:
-        """Return what the layers themselves start from."""
+        """Return the initial state that the layers define themselves."""
         leaves = {}
         for prefix, port in self._parts.owners.items():
             for name, value in port.initial(batch_size).items():
@@ -148,7 +149,7 @@ class StatefulModel(Unrolling, keras.Model):
         return State.unchecked(self.state_spec, [leaves[name] for name in self.state_spec])
 
     def _placeholder_state(self, batch_size: int) -> State:
-        """Return what the rows of sequences show that have not started: their values are not known before the data."""
+        """Return rows for sequences that have not started: an observed state is not known before the data."""
         return self._own_initial_state(batch_size) if self.start.needs_observed else self.start.state(batch_size)
 
     def step(
@@ -160,24 +161,33 @@ class StatefulModel(Unrolling, keras.Model):
         training: bool = False,
         observed: Any = None,
     ) -> tuple[Any, State]:
-        """Run a window from a given state. Pure: nothing but the results changes.
+        """Run a window from a given state. The call is pure: it changes no variable.
 
         Args:
             x: Input `(batch, time, features)`; a mapping or list for networks with several inputs.
             state: State that each row starts from, leaves `(batch, *shape)`.
             mask: Boolean `(batch, time)` of the valid steps. The state after a window is that of the last valid step.
-            reset: Boolean `(batch,)`: rows to put back to the initial state before the first step; or `(batch, time)`:
-                before each step that is flagged, as at the starts of episodes.
-            training: Whether dropout and the like are active.
-            observed: Known values `(batch, values)` for resets to an initial state that is computed from them.
+            reset: Boolean `(batch,)` of rows that return to the initial state before the first step, or `(batch, time)`
+                of steps before which a row returns to it, as at the starts of episodes.
+            training: Whether dropout is active.
+            observed: Known values `(batch, values)`, if `reset` needs an initial state that is computed from them.
 
         Returns:
-            The outputs, and the `State` after the window.
+            The outputs `(batch, time, ...)` or `(batch, ...)`, and the `State` after the window.
 
         Raises:
             StateStructureError: If leaves are missing or unknown.
             StateShapeError: If a leaf, `mask` or `reset` has the wrong shape.
             StateValueError: If a leaf is not floating, or an array holds a value that is not finite.
+
+        Example:
+
+        >>> net = keras.Sequential([keras.Input((None, 2)), keras.layers.GRU(3, return_sequences=True)])
+        >>> model = StatefulModel(net)
+        >>> y, state = model.step(np.ones((4, 5, 2)), model.initial_state(batch_size=4))
+        >>> y, state = model.step(np.ones((4, 7, 2)), state)
+        >>> tuple(y.shape)
+        (4, 7, 3)
         """
         parts = self._parts
         if not hasattr(x, "shape"):
@@ -196,91 +206,96 @@ class StatefulModel(Unrolling, keras.Model):
         """Run a batch of windows from the bank, or plain inputs from the initial state."""
         if is_batch(inputs):
             bank = self._parts.states.bank if training else self._parts.inference
-            return Carried(self._carrier, bank, self.start, training)(inputs)
+            return Carried(self._carrier, bank, self.start, training)(Batch.from_keras(inputs))
         batch_size = ops.shape(tree.flatten(inputs)[0])[0]
         return run(self._carrier, inputs, self.start.state(batch_size, None, training), None, training)[0]
 
     def compile(self, *args: Any, metrics: Any = None, weighted_metrics: Any = None, **kwargs: Any) -> None:
-        """Configure the model for training; arguments as in `keras.Model.compile`."""
+        """Configure the model for training. The arguments are those of `keras.Model.compile`."""
         super().compile(
             *args, metrics=honouring_masks(metrics), weighted_metrics=honouring_masks(weighted_metrics), **kwargs
         )
 
     def make_train_function(self, force: bool = False) -> None:
-        """Make the function that `fit` calls; on JAX it runs `steps_per_execution` steps in one compiled call."""
+        """Make the function that `fit` calls. On JAX it runs `steps_per_execution` steps in one compiled call."""
         made = self.train_function
         super().make_train_function(force)
         if self.train_function is not made:
             self.train_function = backend_kernels().many_steps(self, self.train_function)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compile as the saved model was compiled."""
+        """Compile the model in the same way as the saved one."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        """Compute the loss; padded steps carry none."""
+        """Compute the loss without the padded steps."""
         return super().compute_loss(x, y, masked_outputs(x, y_pred), sample_weight, training)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """Update the metrics; padded steps count for nothing."""
+        """Update the metrics without the padded steps."""
         return super().compute_metrics(x, y, masked_outputs(x, y_pred), sample_weight)
 
     def fit(
         self, x: Any = None, y: Any = None, *, validation_data: Any = None, checkpoint: Any = None, **kwargs: Any
     ) -> Any:
-        """Train on windows, each from the state in which its sequence's previous window ended.
+        """Train on windows. Each starts from the state in which the previous window of its sequence ended.
 
         Args:
-            x: `Windows` with targets. Every epoch starts each sequence from its initial state, or from what
+            x: `Windows` with targets. In every epoch each sequence starts from its initial state, or from the state that
                 `states.write` gave.
-            y: Belongs to `Windows`.
-            validation_data: `Windows` with targets, run from their initial states in a bank of their own.
-            checkpoint: Folder, or `rnnstate.Checkpoint`, to keep checkpoints in. The same call, made again after the
-                process was killed, goes on from there and gives bit for bit the uninterrupted run.
-            kwargs: As in `keras.Model.fit`; `shuffle` must be False.
+            y: Must be left out. Give targets to `Windows`.
+            validation_data: `Windows` with targets. They start from their initial states and use the inference bank.
+            checkpoint: Folder, or `rnnstate.Checkpoint`, for checkpoints. If the process is killed, the same call continues
+                from the last checkpoint and gives bit for bit the result of an uninterrupted run.
+            kwargs: As in `keras.Model.fit`. `shuffle` must be False.
 
         Returns:
             Keras' `History`.
 
         Raises:
-            DataError: If the data are no `Windows`, lack targets, do not fit the network, or are to be shuffled; or
-                if no checkpoint in the folder is usable.
-            SpecMismatchError: If the checkpoints in the folder are those of another run.
+            DataError: If the data are not `Windows`, lack targets, do not fit the network or would be shuffled, or if no
+                checkpoint in the folder is usable.
+            SpecMismatchError: If the checkpoints in the folder belong to another run.
         """
         refuse_extras("fit", {**kwargs, "y": y})
-        x = check_windows(self, x, argument="x", targets=True, training=True)
+        begin = int(kwargs.get("initial_epoch") or 0)
+        source = check_windows(self, x, argument="x", targets=True, training=True, epoch=begin)
+        x = source.windows
         if validation_data is not None:
-            validation_data = check_windows(self, validation_data, argument="validation_data", targets=True)
-            validation_data = self._bound_inference(validation_data, None)
-        self._observe(x)
+            checked_data = check_windows(self, validation_data, argument="validation_data", targets=True)
+            validation_data = self._bound_inference(checked_data, None)
+        self._observe(source)
         self._keep_length_static(x, "train_function")
         kwargs["shuffle"] = False
         with variables_kept(self), paced(self, x, kwargs.get("callbacks")) as kwargs["callbacks"]:
             fit = partial(self._fed, super().fit)
             if checkpoint is not None:
-                return fit_resumably(self, fit, x, validation_data, checkpoint, kwargs)
-            return fit(BoundWindows(x, self.states.reserve(x.keys)), validation_data=validation_data, **kwargs)
+                return fit_resumably(self, fit, source, validation_data, checkpoint, kwargs)
+            return fit(BoundWindows(source, self.states.reserve(x.keys)), validation_data=validation_data, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *, initial_state: Any = None, **kwargs: Any) -> Any:
-        """Return loss and metrics on windows, without touching the training states.
+        """Return the loss and the metrics on windows. The training states stay as they are.
 
         Args:
             x: `Windows` with targets.
-            y: Belongs to `Windows`.
-            initial_state: State that the sequences start from, one row per `x.keys`; else their initial state.
+            y: Must be left out. Give targets to `Windows`.
+            initial_state: State from which the sequences start, with one row for each key in `x.keys`. By default they
+                start from the initial state of the model.
             kwargs: As in `keras.Model.evaluate`.
 
         Returns:
             As `keras.Model.evaluate`.
 
         Raises:
-            DataError: If the data are no `Windows`, lack targets, or do not fit the network.
+            DataError: If the data are not `Windows`, lack targets, or do not fit the network.
         """
         if self._parts.feeder.gave(x):  # by Keras, within `fit`
-            return super().evaluate(x, **kwargs)
+            result = super().evaluate(x, **kwargs)
+            self._parts.feeder.finished(x)
+            return result
         refuse_extras("evaluate", {name: value for name, value in {**kwargs, "y": y}.items() if name != "steps"})
         x = self._bound_inference(check_windows(self, x, argument="x", targets=True), initial_state)
         with variables_kept(self):
@@ -289,38 +304,40 @@ class StatefulModel(Unrolling, keras.Model):
     def predict(
         self, x: Any, *, initial_state: Any = None, return_state: bool = False, **kwargs: Any
     ) -> dict[Any, Any] | tuple[dict[Any, Any], State]:
-        """Return the outputs for every step of every sequence, without touching the training states.
+        """Return the outputs for every step of every sequence. The training states stay as they are.
 
         Args:
             x: `Windows`.
-            initial_state: State that the sequences start from, one row per `x.keys`; else their initial state.
-            return_state: Whether to return where each sequence ended, too.
+            initial_state: State from which the sequences start, with one row for each key in `x.keys`.
+            return_state: Whether to return the state at the end of each sequence, too.
             kwargs: As in `keras.Model.predict`.
 
         Returns:
-            `{key: (time, outputs)}` in time order, or `{key: (windows, outputs)}` for one output per window; with
-            `return_state=True` also a `State` with one row per `x.keys`.
+            `{key: (time, outputs)}` in time order, or `{key: (windows, outputs)}` for a network with one output per window.
+            With `return_state=True` also a `State` with one row for each key in `x.keys`.
 
         Raises:
-            DataError: If the data are no `Windows`, or do not fit the network.
+            DataError: If the data are not `Windows`, or do not fit the network.
         """
         refuse_extras("predict", kwargs)
-        x = check_windows(self, x, argument="x", targets=False)
+        source = check_windows(self, x, argument="x", targets=False)
+        x = source.windows
         if not hasattr(x, "assemble"):
             raise DataError(
                 "`predict` puts outputs back in time order, so it needs `rnnstate.Windows`. "
                 "Received: a dataset of your own. Use `Windows`, or `step` in a loop."
             )
-        bound = self._bound_inference(x, initial_state)
+        bound = self._bound_inference(source, initial_state)
         with variables_kept(self):
             outputs = self._fed(super().predict, bound, **kwargs)
         per_step = tree.flatten(outputs)[0].ndim > 2
         result: dict[Any, Any] = x.assemble(unstacked(outputs, len(x)), per_step=per_step)
         return (result, self._parts.inference.read(np.arange(1, len(x.keys) + 1))) if return_state else result
 
-    def _bound_inference(self, windows: Any, initial_state: Any) -> BoundWindows:
-        """Bind windows to rows of the inference bank, from the given states or the initial ones."""
-        self._observe(windows)
+    def _bound_inference(self, source: Source, initial_state: Any) -> BoundWindows:
+        """Bind windows to rows of the inference bank, which start from the given or the initial states."""
+        self._observe(source)
+        windows = source.windows
         rows = len(windows.keys)
         given = None if initial_state is None else checked(self.state_spec, initial_state, batch_size=rows)
         given = None if given is None else checked(self.state_spec, given.numpy())
@@ -332,15 +349,15 @@ class StatefulModel(Unrolling, keras.Model):
         bank.clear_flags()
         if given is not None:
             bank.write(slots, given, GIVEN)
-        return BoundWindows(windows, slots)
+        return BoundWindows(source, slots)
 
     def _fed(self, function: Callable[..., Any], data: BoundWindows, **kwargs: Any) -> Any:
-        """Call Keras' own `fit`, `evaluate` or `predict` on windows that are loaded ahead."""
+        """Call Keras' `fit`, `evaluate` or `predict` on windows that are loaded ahead."""
         return self._parts.feeder.run(function, data, self.steps_per_execution, **kwargs)
 
-    def _observe(self, windows: Any) -> None:
-        """Make the variables of the initial state that depend on the observed values, before anything is compiled."""
-        observed = windows[0][0].get("observed")
+    def _observe(self, source: Source) -> None:
+        """Create the variables that depend on the number of observed values, before anything is compiled."""
+        observed = Batch.from_keras(source.first()[0]).observed
         if self.start.needs_observed and observed is None:
             raise DataError(
                 f"`initial_state={type(self.start).__name__}(...)` needs known values of each sequence. "
@@ -355,14 +372,14 @@ class StatefulModel(Unrolling, keras.Model):
             self.start.observe(observed.shape[1])
 
     def _sync(self) -> None:
-        """Bring the variables up to date: on JAX, Keras keeps their values elsewhere while it trains."""
+        """Update the variables. On JAX, Keras keeps their values elsewhere while it trains."""
         if hasattr(self, "jax_state_sync"):
             self.jax_state_sync()
 
-    def _keep_length_static(self, windows: Any, *functions: str) -> None:
-        """On TensorFlow, drop steps compiled for windows of another length: it would make one for any length instead.
+    def _keep_length_static(self, windows: WindowDataset, *functions: str) -> None:
+        """On TensorFlow, drop steps that were compiled for windows of another length.
 
-        Loops over a time axis of unknown length fail there, Keras' `scan` among them.
+        TensorFlow would compile a step for any length instead, and loops over an unknown length fail there.
         """
         steps = windows.prefix + windows.max_length
         for name in functions:
@@ -372,7 +389,7 @@ class StatefulModel(Unrolling, keras.Model):
             self._parts.lengths[name] = steps
 
     def _forget_compiled(self, *kinds: str) -> None:
-        """Make anew the steps that hold variables which were replaced; `fit` may be running, so none may be missing."""
+        """Compile the steps again that hold replaced variables. `fit` may be running, so none may be missing."""
         for kind in kinds:
             if getattr(self, f"{kind}_function") is not None:
                 getattr(self, f"make_{kind}_function")(force=True)

@@ -3,7 +3,10 @@
 | file | idea |
 |---|---|
 | `fit_checks` | refuses arguments that would break the time order, before anything runs |
-| `loader` | feeds batches to the backend ahead of the step |
-| `fit_hooks` | callbacks: the position in the epoch, and the scan over several steps |
+| `loader` | feeds batches to the backend ahead of the step, with slots of the bank; makes the first batch once |
+| `fit_hooks` | the epoch of the windows, the learning rate of each batch, and variables that survive a failure |
+| `roles` | the protocol of a model, as far as training uses it |
 | `resume/` | checkpoints, and training that continues bit for bit |
+
+Other packages import `Checkpoint` from `resume/`. Only `model/` imports the rest.
 """

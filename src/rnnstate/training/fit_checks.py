@@ -8,11 +8,16 @@ from keras import tree
 from rnnstate.errors import DataError, UnsupportedModelError
 from rnnstate.kernels import kernels
 from rnnstate.network.clone import inputs_of
+from rnnstate.training.loader import Source
+from rnnstate.training.roles import Carrying
+from rnnstate.windows.batch import WindowDataset
 from rnnstate.windows.lead_in import run_lengths
 from rnnstate.windows.own_dataset import as_windows
 
 
-def check_windows(model: Any, windows: Any, *, argument: str, targets: bool, training: bool = False) -> Any:
+def check_windows(
+    model: Carrying, windows: Any, *, argument: str, targets: bool, training: bool = False, epoch: int | None = None
+) -> Source:
     """Return windows that the model can be run on, or raise.
 
     Args:
@@ -21,9 +26,10 @@ def check_windows(model: Any, windows: Any, *, argument: str, targets: bool, tra
         argument: Its name, for the message.
         targets: Whether targets are needed.
         training: Whether they are to be trained on.
+        epoch: The epoch in which they are run first, so that this is the epoch of the first batch, too.
 
     Returns:
-        The `Windows`, or a checked dataset of the user's own.
+        The `Windows`, or the checked dataset of the user, with their first batch.
 
     Raises:
         DataError: If they are no windows, out of order, have no targets, do not fit the network's time axis, or are led to
@@ -31,6 +37,7 @@ def check_windows(model: Any, windows: Any, *, argument: str, targets: bool, tra
         UnsupportedModelError: Inside a distribution strategy whose replicas would keep states of their own.
     """
     windows = as_windows(windows, argument)
+    source = Source(windows)
     if kernels().has_replicas():
         raise UnsupportedModelError(
             "Carried state needs one copy of its bank. Received: a distribution strategy with several replicas, each of "
@@ -41,12 +48,14 @@ def check_windows(model: Any, windows: Any, *, argument: str, targets: bool, tra
     _check_time(model.net, windows, lead)
     if model.carry_backward:
         _check_backward(argument, lead)
+    if epoch is not None:
+        windows.epoch = epoch
     if targets:
-        _check_targets(model.net, windows, argument)
-    return windows
+        _check_targets(model.net, source, argument)
+    return source
 
 
-def _check_time(net: Any, windows: Any, lead: int) -> None:
+def _check_time(net: Any, windows: WindowDataset, lead: int) -> None:
     received = f"length={windows.length}" + (
         f" with `vary`, up to {windows.max_length} steps" if windows.varies else ""
     )
@@ -74,8 +83,8 @@ def _check_backward(argument: str, lead: int) -> None:
         )
 
 
-def _check_targets(net: Any, windows: Any, argument: str) -> None:
-    batch = windows[0]
+def _check_targets(net: Any, source: Source, argument: str) -> None:
+    batch, windows = source.first(), source.windows
     if len(batch) < 2:
         raise DataError(f"`{argument}` must have targets. Received: windows without `y`. Use `Windows(x, y, ...)`.")
     targets, outputs = tree.flatten(batch[1]), net.outputs

@@ -1,7 +1,8 @@
-"""What `fit` does beside the batches themselves: which epoch the windows are those of, and how long each step is.
+"""The hooks around Keras' `fit`: the epoch of the windows, the learning rate of each batch, and safe variables.
 
-Windows of drawn lengths come with learning rates to match: a short window has fewer steps to learn from, and would count as
-much as a long one.
+Windows of drawn lengths get learning rates to match: a short window has fewer steps to learn from, and would otherwise
+count as much as a long one. On JAX, Keras empties the variables of a model while it runs, so a run that fails must
+restore them.
 """
 
 from collections.abc import Iterator
@@ -109,3 +110,36 @@ def _check_rate(model: Any) -> None:
             "With `vary`, the learning rate is scaled by the steps of each window, so it must be a number. "
             f"Received: {rate['class_name']}. Compile with a number, and change it by a callback."
         )
+
+
+@contextmanager
+def variables_kept(model: Any) -> Iterator[None]:
+    """Restore the variables of a model if `fit`, `evaluate` or `predict` is interrupted or fails.
+
+    The values are those after the last finished step, or those from before the call if no step was finished.
+    """
+    if not hasattr(model, "jax_state_sync"):
+        yield
+        return
+    variables = _variables(model)
+    before = [(variable, variable.value) for variable in variables]
+    try:
+        yield
+    except BaseException:
+        model.jax_state_sync()
+        for variable, value in before:
+            if _is_empty(variable):
+                variable.assign(value)
+        raise
+
+
+def _variables(model: Any) -> list[Any]:
+    optimizer = getattr(model, "optimizer", None)
+    return [*model.variables, *model.metrics_variables, *(optimizer.variables if optimizer is not None else [])]
+
+
+def _is_empty(variable: Any) -> bool:
+    try:
+        return variable.value is None
+    except (TypeError, AttributeError):  # Keras itself cannot read a variable that it has emptied
+        return True

@@ -7,28 +7,54 @@ On JAX and PyTorch the thread is one of ours; on TensorFlow it belongs to the `t
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import keras
 import numpy as np
 
 from rnnstate.kernels import kernels
+from rnnstate.windows.batch import Batch, WindowDataset
 from rnnstate.windows.windows import Windows
 
 _WORTH_A_THREAD = 2**16
+
+
+class Source:
+    """Windows that a model can be run on, and their first batch, which is made once however many ask for it.
+
+    The checks before `fit` look at the first batch, Keras builds a model with it, and then the first step trains on it.
+
+    Args:
+        windows: The windows.
+    """
+
+    def __init__(self, windows: WindowDataset) -> None:
+        self.windows = windows
+        self._first: tuple[int, tuple[Any, ...]] | None = None
+
+    def first(self) -> tuple[Any, ...]:
+        """Return batch 0 of the present epoch: inputs, and targets and weights if there are any."""
+        if self._first is None or self._first[0] != self.windows.epoch:
+            self._first = self.windows.epoch, self.windows[0]
+        return self._first[1]
+
+    def forget(self) -> None:
+        """Let go of the first batch: the dataset of a user may make another one when it is read again."""
+        self._first = None
 
 
 class BoundWindows(keras.utils.PyDataset):
     """The batches of `Windows`, with sequence numbers replaced by slots of a bank.
 
     Args:
-        windows: The windows.
+        source: The windows.
         slots: Slot of each sequence of `windows.keys`; empty rows go to the spare slot 0.
     """
 
-    def __init__(self, windows: Any, slots: np.ndarray) -> None:
+    def __init__(self, source: Source, slots: np.ndarray) -> None:
         super().__init__()
-        self.windows = windows
+        self.source, self.windows = source, source.windows
         # An empty row has sequence -1, which picks the last entry.
         self._slots = np.append(slots, 0).astype(np.int32)
         self.ahead: Ahead | None = None
@@ -46,8 +72,9 @@ class BoundWindows(keras.utils.PyDataset):
 
     def load(self, index: int) -> Any:
         """Make a batch, in whichever thread this is."""
-        inputs, *rest = self.windows[index]
-        return ({**inputs, "slot": self._slots[inputs["slot"]]}, *rest)
+        inputs, *rest = self.source.first() if index == 0 else self.windows[index]
+        batch = Batch.from_keras(inputs)
+        return (replace(batch, slot=self._slots[batch.slot]).to_keras(), *rest)
 
 
 class Ahead:
@@ -85,11 +112,17 @@ class Feeder:
     """Runs Keras' `fit`, `evaluate` and `predict` on datasets that are loaded ahead."""
 
     def __init__(self) -> None:
-        self._fed: list[Any] = []
+        self._fed: list[tuple[Any, BoundWindows]] = []
 
     def gave(self, data: Any) -> bool:
         """Tell whether `data` came from here: within `fit`, Keras evaluates on what it was given."""
-        return any(data is one for one in self._fed)
+        return any(data is given for given, _ in self._fed)
+
+    def finished(self, data: Any) -> None:
+        """Let go of what was kept of `data`, which came from here, for one evaluation within `fit`."""
+        for given, bound in self._fed:
+            if given is data:
+                bound.source.forget()
 
     def run(self, function: Callable[..., Any], data: BoundWindows, count: int, **kwargs: Any) -> Any:
         """Return what `function` gives on `data`, which keep `count` batches ready, and on its `validation_data`.
@@ -101,14 +134,14 @@ class Feeder:
         datasets = [data, *([] if validation is None else [validation])]
         with ExitStack() as stack:
             given = [stack.enter_context(_loaded(dataset, count)) for dataset in datasets]
-            self._fed += given
+            self._fed += zip(given, datasets, strict=True)
             stack.callback(self._forget, given)
             if validation is not None:
                 kwargs["validation_data"] = given[-1]
             return function(given[0], **kwargs)
 
     def _forget(self, given: list[Any]) -> None:
-        self._fed = [one for one in self._fed if not any(one is other for other in given)]
+        self._fed = [one for one in self._fed if not any(one[0] is other for other in given)]
 
 
 def _is_quick(windows: Any) -> bool:

@@ -1,57 +1,10 @@
-"""What a model needs of a dataset of windows, and a Keras dataset that is loaded in order by one worker."""
+"""A Keras dataset that one worker loads in order, batch by batch; and a protocol for datasets that name their sequences."""
 
-from collections.abc import Hashable
 from typing import Any, Protocol, runtime_checkable
 
 import keras
-import numpy as np
-from numpy.typing import NDArray
 
 from rnnstate.errors import DataError
-
-
-class WindowDataset(Protocol):
-    """A dataset of windows as a model meets it: `Windows`, or a checked dataset that the user made."""
-
-    epoch: int
-
-    @property
-    def keys(self) -> tuple[Hashable, ...]:
-        """Identity of each sequence; the index of a key is its slot."""
-
-    @property
-    def length(self) -> int:
-        """Steps of a window."""
-
-    @property
-    def max_length(self) -> int:
-        """Steps of a batch's time axis, without the steps before the windows."""
-
-    @property
-    def batch_size(self) -> int | None:
-        """Rows of each batch, or `None` if batches differ."""
-
-    @property
-    def prefix(self) -> int:
-        """How many steps come before each window."""
-
-    @property
-    def varies(self) -> bool:
-        """Whether the steps of windows are drawn at random for each batch."""
-
-    @property
-    def scales(self) -> NDArray[np.float64]:
-        """Steps of each batch in relation to `length`; `(batches,)`."""
-
-    @property
-    def targets(self) -> str | dict[str, str] | None:
-        """How the targets are cut, by output name if they have names; `None` if this is unknown."""
-
-    def __len__(self) -> int:
-        """Return the number of batches."""
-
-    def __getitem__(self, index: int) -> Any:
-        """Return batch `index`: `(inputs,)`, `(inputs, targets)` or `(inputs, targets, weights)`."""
 
 
 @runtime_checkable

@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 
 from rnnstate.windows.arrays import Array
+from rnnstate.windows.batch import Batch
 from rnnstate.windows.gaps import Policy, kept
 from rnnstate.windows.lead_in import Prefix
 from rnnstate.windows.plan import WindowPlan
 from rnnstate.windows.sequences import Fields, MissingSteps, Sequences
 
 
-def batch_inputs(
+def assemble_batch(
     data: Sequences, plan: WindowPlan, index: int, prefix: Prefix, policy: Policy, masked: bool
-) -> dict[str, Any]:
+) -> Batch:
     """Return the inputs of batch `index`: its data and its facts.
 
     Args:
@@ -28,19 +29,26 @@ def batch_inputs(
         policy: What survives a gap.
         masked: Whether batches have a mask.
     """
-    inputs: dict[str, Any] = {
-        "x": gather(data.x, plan, index, prefix=True),
-        "slot": plan.sequence[index].copy(),
-        "first": plan.first[index].copy(),
-    }
-    inputs |= prefix.batch(plan, index, masked)
-    if data.observed is not None:
-        inputs["observed"] = data.observed.batch(plan, index)
-    if data.resets is not None:
-        inputs["reset"] = data.resets.batch(plan, index, prefix=True) > 0
-    if data.missing is not None:
-        inputs["keep"] = _keep(data.missing, policy, plan, index)
-    return inputs
+    exist = prefix.exist(plan, index)
+    before = exist if prefix.steps else None
+    return Batch(
+        x=gather(data.x, plan, index, prefix=True),
+        slot=plan.sequence[index].copy(),
+        first=plan.first[index].copy(),
+        mask=np.concatenate([exist, _valid(plan, index)], axis=1) if masked else None,
+        observed=None if data.observed is None else data.observed.batch(plan, index),
+        reset=None if data.resets is None else data.resets.batch(plan, index, prefix=True) > 0,
+        keep=None if data.missing is None else _keep(data.missing, policy, plan, index),
+        burn_in=None if prefix.gradient else before,
+        context=before if prefix.gradient else None,
+        last=plan.last[index].copy() if prefix.steps else None,
+    )
+
+
+def _valid(plan: WindowPlan, index: int) -> Array:
+    """Return which steps of each window are data and not padding, `(batch, length)`."""
+    valid: Array = np.arange(plan.length) < plan.steps[index][:, None]
+    return valid
 
 
 def gather(fields: Fields, plan: WindowPlan, index: int, prefix: bool = False) -> Any:

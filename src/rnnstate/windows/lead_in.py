@@ -19,12 +19,12 @@ class Prefix:
     """How many steps come before each window, and as what.
 
     Args:
-        name: Key of the batch that tells which of these steps exist.
         steps: Their number.
+        gradient: Whether gradient flows into them: they are then context, and burn-in otherwise.
     """
 
-    name: str = "burn_in"
     steps: int = 0
+    gradient: bool = False
 
     @classmethod
     def read(cls, length: int, burn_in: int | None, back: int | None, vary: bool) -> "Prefix":
@@ -44,25 +44,24 @@ class Prefix:
                 "those before it."
             )
         burn_in = 0 if burn_in is None else check_count("burn_in", burn_in, least=0)
-        prefix = cls("burn_in", burn_in) if back is None else cls("context", back - length)
+        prefix = cls(burn_in) if back is None else cls(back - length, gradient=True)
         if vary and prefix.steps:
             raise DataError(
                 "`vary` draws how far a window reaches, so no fixed number of steps is before the next one. Received: "
-                f"`vary` with {prefix.name} of {prefix.steps} steps. Take one of them."
+                f"`vary` with {'context' if prefix.gradient else 'burn_in'} of {prefix.steps} steps. Take one of them."
             )
         return prefix
 
-    def batch(self, plan: WindowPlan, index: int, masked: bool) -> dict[str, Array]:
-        """Return the mask of batch `index`, and which steps before each window exist, and which windows are last."""
-        facts: dict[str, Array] = {}
-        exist = np.arange(self.steps, 0, -1) <= plan.before[index][:, None]
-        if masked:
-            valid = np.arange(plan.length) < plan.steps[index][:, None]
-            facts["mask"] = np.concatenate([exist, valid], axis=1)
-        if self.steps:
-            facts[self.name] = exist
-            facts["last"] = plan.last[index].copy()
-        return facts
+    def exist(self, plan: WindowPlan, index: int) -> Array:
+        """Return which of the steps before each window of batch `index` exist, `(batch, steps)`.
+
+        A window may have fewer steps before it, at the begin of its sequence or after a cut. Then the last places count:
+
+            place      0      1      2    | window
+            exists   False   True   True  | ...       two of three steps exist
+        """
+        exist: Array = np.arange(self.steps, 0, -1) <= plan.before[index][:, None]
+        return exist
 
 
 def run_lengths(length: int, lead: int) -> set[int]:

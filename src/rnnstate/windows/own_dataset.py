@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnstate.errors import DataError
-from rnnstate.windows.dataset import Keyed, WindowDataset
+from rnnstate.windows.batch import Batch, WindowDataset, missing_names
+from rnnstate.windows.dataset import Keyed
 from rnnstate.windows.windows import Windows
 
 
@@ -39,7 +40,7 @@ class UserWindows(keras.utils.PyDataset):
         rows: set[int] = set()
         check_order(_inputs(dataset, rows), self.keys)
         self.batch_size = rows.pop() if len(rows) == 1 else None
-        self.length = self.max_length = int(keras.tree.flatten(dataset[0][0]["x"])[0].shape[1])
+        self.length = self.max_length = int(keras.tree.flatten(Batch.from_keras(dataset[0][0]).x)[0].shape[1])
         self.scales = np.ones(len(dataset))
         self.epoch = 0
 
@@ -48,8 +49,7 @@ class UserWindows(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> Any:
         inputs, *rest = self._dataset[index]
-        named = {name: part for name, part in inputs.items() if name != "start"}
-        return (named, *(part for part in rest if part is not None))
+        return (Batch.from_keras(inputs).to_keras(), *(part for part in rest if part is not None))
 
 
 def _inputs(dataset: Any, rows: set[int]) -> Iterator[Any]:
@@ -57,7 +57,7 @@ def _inputs(dataset: Any, rows: set[int]) -> Iterator[Any]:
     for index in range(len(dataset)):
         inputs = dataset[index][0]
         yield inputs
-        rows.add(len(inputs["slot"]))
+        rows.add(len(Batch.from_keras(inputs).slot))
 
 
 def as_windows(data: Any, argument: str) -> WindowDataset:
@@ -186,12 +186,12 @@ def check_order(batches: Iterable[Mapping[str, Any]], keys: Sequence[Hashable] |
     """
     guard = OrderGuard(keys)
     for inputs in batches:
-        missing = [name for name in ("slot", "first") if name not in inputs]
-        if missing:
+        if missing := missing_names(inputs):
             raise DataError(
                 f"Inputs of a batch must tell `slot` and `first`. Received: no `{missing[0]}` in batch {guard.batch}."
             )
-        guard.check(inputs["slot"], inputs["first"], inputs.get("start"))
+        batch = Batch.from_keras(inputs)
+        guard.check(batch.slot, batch.first, batch.start)
 
 
 def _whole(name: str, values: Any) -> NDArray[np.int64]:

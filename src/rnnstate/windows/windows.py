@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnstate.errors import DataError
-from rnnstate.messages import counted
 from rnnstate.windows.counts import check_count
 from rnnstate.windows.cuts import cut_pieces, piece_cuts
 from rnnstate.windows.dataset import OrderedDataset
 from rnnstate.windows.epochs import Schedule
-from rnnstate.windows.facts import batch_inputs, gather
+from rnnstate.windows.facts import assemble_batch, gather
 from rnnstate.windows.frames import Columns, frame_times, names_columns, split_frame
 from rnnstate.windows.gaps import read_policy
 from rnnstate.windows.inputs import read_sequences
@@ -278,15 +277,15 @@ class Windows(OrderedDataset):
         batch += len(self) if batch < 0 else 0
         if not 0 <= batch < len(self):
             raise IndexError(f"Batch index must be below {len(self)}. Received: {index}.")
-        inputs = batch_inputs(self._data, self.plan, batch, self._prefix, self._policy, self._masked)
+        inputs = assemble_batch(self._data, self.plan, batch, self._prefix, self._policy, self._masked)
         parts = [gather(fields, self.plan, batch) for fields in (self._data.y, self._data.weights) if fields]
-        return inputs, *parts
+        return inputs.to_keras(), *parts
 
     def __repr__(self) -> str:
         steps, batches = int(self.lengths.sum()), len(self)
         return (
-            f"Windows({counted(len(self.keys), 'sequence')}, {counted(steps, 'step')}, "
-            f"{counted(batches, 'batch', 'batches')} of {self.batch_size} x {self.length}, order={self.order!r})"
+            f"Windows({_count(len(self.keys), 'sequence')}, {_count(steps, 'step')}, "
+            f"{_count(batches, 'batch', 'batches')} of {self.batch_size} x {self.length}, order={self.order!r})"
         )
 
     def assemble(self, outputs: Iterable[Any], per_step: Any = True, epoch: int | None = None) -> dict[Hashable, Any]:
@@ -308,3 +307,8 @@ class Windows(OrderedDataset):
         """
         plan = self.plan if epoch is None else self._schedule.plan(check_count("epoch", epoch, least=0))[0]
         return assemble(outputs, plan, self.lengths, self.keys, per_step)
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    # `messages.counted` separates thousands, and code may read this representation.
+    return f"{number} {one if number == 1 else many or one + 's'}"

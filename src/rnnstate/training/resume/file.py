@@ -5,8 +5,6 @@ JSON that refers to the tensors) and `sha256`, a digest of all the rest. Reading
 """
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import safetensors
 from safetensors.numpy import save
 
 from rnnstate import __version__
+from rnnstate.durable import write_durably
 from rnnstate.errors import DataError
 from rnnstate.training.resume.packing import pack, unpack
 
@@ -40,7 +39,7 @@ def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
         "rnnstate_version": __version__,
         "content": text,
     }
-    _replace(path, save(arrays, metadata={**header, "sha256": _digest(header, arrays)}))
+    write_durably(path, save(arrays, metadata={**header, "sha256": _digest(header, arrays)}), UNFINISHED)
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
@@ -82,28 +81,3 @@ def _digest(header: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
         digest.update(f"{name}:{array.dtype.str}:{array.shape};".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file beside its place and move it there; both it and its name are on the disk before this returns."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # a folder cannot be opened there, and names are on the disk with the file
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -16,18 +16,19 @@ import numpy as np
 from keras import tree
 
 from rnnstate.errors import DataError
-from rnnstate.training.loader import BoundWindows
+from rnnstate.training.loader import BoundWindows, Source
 from rnnstate.training.resume.checkpoint import Checkpoint, CheckpointFolder
 from rnnstate.training.resume.same_run import check_identity, check_rate, identity_of, rate_of, versions
 from rnnstate.training.resume.training_state import build_all, put_snapshot, take_snapshot
+from rnnstate.training.roles import Carrying
 
 Fit = Callable[..., Any]
 
 
 def fit_resumably(
-    model: Any,
+    model: Carrying,
     fit: Fit,
-    windows: Any,
+    source: Source,
     validation: BoundWindows | None,
     checkpoint: Checkpoint | str | os.PathLike[str],
     arguments: Mapping[str, Any],
@@ -37,7 +38,7 @@ def fit_resumably(
     Args:
         model: A compiled `StatefulModel`.
         fit: Keras' own `fit` of it.
-        windows: `Windows` with targets.
+        source: The checked windows, with targets.
         validation: Validation data, bound to the inference bank.
         checkpoint: Where and how often to write.
         arguments: Further arguments of `fit`.
@@ -51,14 +52,14 @@ def fit_resumably(
     """
     _refuse(arguments)
     policy = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
-    run = _Run(model, windows, validation, policy, arguments)
+    run = _Run(model, source, validation, policy, arguments)
     epochs = int(arguments.get("epochs", 1))
     run.open(epochs)
     callbacks = _Callbacks(run, arguments, epochs)
     others = {name: value for name, value in arguments.items() if name not in ("epochs", "callbacks")}
 
     def train(until: int) -> Any:
-        bound = _Remaining(windows, run.slots(), run.batch)
+        bound = _Remaining(source, run.slots(), run.batch)
         begin = run.epoch
         return fit(bound, initial_epoch=begin, epochs=until, callbacks=callbacks, validation_data=validation, **others)
 
@@ -73,10 +74,15 @@ class _Run:
     """Where a run stands, and its folder."""
 
     def __init__(
-        self, model: Any, windows: Any, validation: Any, policy: Checkpoint, arguments: Mapping[str, Any]
+        self,
+        model: Carrying,
+        source: Source,
+        validation: BoundWindows | None,
+        policy: Checkpoint,
+        arguments: Mapping[str, Any],
     ) -> None:
-        self.model, self.windows, self.policy = model, windows, policy
-        self._data = [windows, *([] if validation is None else [validation.windows])]
+        self.model, self.source, self.windows, self.policy = model, source, source.windows, policy
+        self._data = [self.windows, *([] if validation is None else [validation.windows])]
         self.identity = identity_of(model, *self._data, arguments=arguments)
         self.folder = CheckpointFolder(policy.directory, policy.keep)
         self.content: dict[str, Any] | None = None
@@ -176,7 +182,7 @@ class _Callbacks(keras.callbacks.CallbackList):
         self._run, self._begun, self.is_last = run, False, False
 
     def on_train_begin(self, logs: Any = None) -> None:
-        build_all(self.model, self._run.windows[0])
+        build_all(self.model, self._run.source.first())
         if not self._begun:
             super().on_train_begin(logs)
         self._begun = True
@@ -219,8 +225,8 @@ class _Callbacks(keras.callbacks.CallbackList):
 class _Remaining(BoundWindows):
     """The batches of an epoch from batch `begin` on."""
 
-    def __init__(self, windows: Any, slots: np.ndarray, begin: int) -> None:
-        super().__init__(windows, slots)
+    def __init__(self, source: Source, slots: np.ndarray, begin: int) -> None:
+        super().__init__(source, slots)
         self._begin = begin
 
     def __len__(self) -> int:

@@ -6,9 +6,7 @@ nothing, so a notebook may build the model again.
 
 import hashlib
 import json
-import platform
 import re
-import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,8 +14,9 @@ import keras
 import numpy as np
 from keras import tree
 
-from rnnstate import __version__
 from rnnstate.errors import SpecMismatchError
+from rnnstate.training.roles import Carrying
+from rnnstate.versions import installed_versions
 
 # Bytes of data that are looked at: all of a small data set, batches spread evenly over a large one.
 DATA_BYTES = 1 << 26
@@ -36,7 +35,9 @@ _HINTS = {
 }
 
 
-def identity_of(model: Any, windows: Any, validation: Any = None, *, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def identity_of(
+    model: Carrying, windows: Any, validation: Any = None, *, arguments: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return what a checkpoint and a call of `fit` must agree in, part by part.
 
     Args:
@@ -70,17 +71,10 @@ _FREE = ("epochs", "verbose", "callbacks", "shuffle")
 
 def versions() -> dict[str, str]:
     """Return the versions that bits may depend on."""
-    backend = keras.backend.backend()
-    return {
-        "rnnstate": __version__,
-        "keras": keras.__version__,
-        backend: str(getattr(sys.modules.get(backend), "__version__", "")),
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
+    return installed_versions(("rnnstate", "keras", keras.backend.backend(), "numpy", "python"))
 
 
-def rate_of(model: Any) -> float:
+def rate_of(model: Carrying) -> float:
     """Return the learning rate that an optimizer has now."""
     return float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
 
@@ -140,10 +134,12 @@ def describe_data(windows: Any) -> dict[str, Any]:
 
 def _leaves(windows: Any) -> Iterator[np.ndarray]:
     """Give the arrays of the first batch, of the last, and of as many between them as the bound allows."""
-    total = len(windows)
-    size = sum(np.asarray(leaf).nbytes for leaf in tree.flatten(windows[0]))
+    total, first = len(windows), [np.asarray(leaf) for leaf in tree.flatten(windows[0])]
+    yield from first
+    size = sum(leaf.nbytes for leaf in first)
     number = max(2, min(total, DATA_BYTES // max(size, 1)))
-    for batch in dict.fromkeys(np.linspace(0, total - 1, number).round().astype(int).tolist()):
+    chosen = np.linspace(0, total - 1, number).round().astype(int).tolist()
+    for batch in list(dict.fromkeys(chosen))[1:]:
         for leaf in tree.flatten(windows[batch]):
             yield np.asarray(leaf)
 
