@@ -212,7 +212,7 @@ def test_two_columns_of_one_name():
 
 def test_frames_import_nothing():
     """polars is not imported for users who have no frame (Keras itself imports pandas)."""
-    code = "import sys, rnnstate.frames; sys.exit('polars' in sys.modules)"
+    code = "import sys, rnnstate.windows.frames; sys.exit('polars' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

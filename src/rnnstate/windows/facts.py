@@ -59,6 +59,7 @@ def gather(fields: Fields, plan: WindowPlan, index: int, prefix: bool = False) -
 
 def _keep(missing: MissingSteps, policy: Policy, plan: WindowPlan, index: int) -> Array:
     """Return how much of the state survives before each window, `(batch,)`; 1 in empty rows."""
+    # Only the gap before the first step of a window counts: a window never has a gap inside.
     windows = zip(plan.sequence[index].tolist(), plan.start[index].tolist(), strict=True)
     steps = np.array([0 if sequence < 0 else missing[sequence][start] for sequence, start in windows])
     return np.asarray(kept(steps, policy), dtype=np.float32)

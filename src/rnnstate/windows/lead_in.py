@@ -1,4 +1,4 @@
-"""Steps before a window that come with it: burn-in, and the context through which the gradient flows too.
+"""The steps that come before each window: burn-in without gradient, or context with gradient.
 
 Both put the same steps into a batch; what a model does with them differs. Burn-in refreshes a stale state and carries
 no gradient. Context is what TBPTT(k1, k2) adds when it moves by k1 steps and propagates back through k2.
@@ -36,12 +36,12 @@ class Prefix:
         if burn_in and back:
             raise DataError(
                 f"`burn_in` and `back` exclude each other. Received: burn_in={burn_in!r}, back={back!r}. "
-                "Take `back` if gradient shall flow through the steps before a window, else `burn_in`."
+                "Take `back` if the gradient must flow through the steps before a window, else `burn_in`."
             )
         if back is not None and check_count("back", back) < length:
             raise DataError(
                 f"`back` must be at least `length`, {length}. Received: back={back}. It counts the steps of the window and "
-                "those before it."
+                "the steps before it."
             )
         burn_in = 0 if burn_in is None else check_count("burn_in", burn_in, least=0)
         prefix = cls(burn_in) if back is None else cls(back - length, gradient=True)
@@ -67,7 +67,7 @@ class Prefix:
 def run_lengths(length: int, lead: int) -> set[int]:
     """Return the numbers of steps in which a training step runs windows of `length` with `lead` steps before them.
 
-    The steps before a window are run up to where those before the next window begin, where the state is kept.
+    A training step runs in parts, because it keeps the state at the point where the next window's lead-in begins.
 
     Example:
 
