@@ -20,10 +20,12 @@ The files follow the data:
 | `lead_in` | the steps that come before each window (burn-in, context) |
 | `facts` | assembles a batch: data, and facts about its windows |
 | `outputs` | puts predictions back in time order |
-| `dataset` | the protocol of a dataset of windows, and a Keras dataset that is loaded in order |
+| `batch` | `Batch`, the contract with `model/`, and `WindowDataset`, the protocol that models rely on |
+| `dataset` | a Keras dataset that one worker loads in order |
 | `own_dataset` | accepts datasets that users make, and checks their order |
 | `counts` | checks of whole numbers |
 
-Other packages may import `Windows`, `Vary`, `as_windows` (`own_dataset`), `Batch`, `WindowDataset` (`batch`), `run_lengths`
+Other packages may import `Windows`, `Vary`, `as_windows` (`own_dataset`), `Batch` and
+`WindowDataset` (`batch`), `run_lengths`
 (`lead_in`), `check_count` (`counts`), and the rules for times and gaps (`gaps`).
 """

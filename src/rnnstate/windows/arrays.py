@@ -1,6 +1,6 @@
-"""One named array of every sequence: checked once, then cut into pieces and batches.
+"""Fields: one named array for each sequence, checked once, then cut into pieces and batches.
 
-A field holds the user's own arrays, one row for each sequence (a stacked array is its own list of rows).
+A field holds the user's own arrays, one for each sequence. A stacked array `(sequences, time, ...)` stays one array.
 Nothing is copied before a batch is made.
 """
 
@@ -29,10 +29,10 @@ class Field:
     """One input, target or weight of every sequence.
 
     Args:
-        label: How errors call it, such as `x['speed']`.
+        label: The name of the field in error messages, such as `x['speed']`.
         arrays: One array for each sequence: `(time, ...)`, `(windows, ...)`, or the whole of a static input.
-        kind: What a window takes of a row: its `steps`, the `last` of them, its entry among the `windows`, or the
-            row as it is (`static`).
+        kind: What a window takes of an array: its `steps`, the `last` of its steps, its entry among the `windows`, or
+            the whole array (`static`).
     """
 
     label: str
@@ -41,20 +41,20 @@ class Field:
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
-        """Entries along axis 0 of each row; `(sequences,)`."""
+        """Entries along axis 0 of each array; `(sequences,)`."""
         if isinstance(self.arrays, np.ndarray):
             return np.full(len(self.arrays), self.arrays.shape[1], dtype=np.int64)
         return np.array([len(row) for row in self.arrays], dtype=np.int64)
 
     @property
     def entry_shape(self) -> tuple[int, ...]:
-        """Shape of what one step, window or sequence has."""
+        """Shape of the entry of one step, one window, or one sequence."""
         shape = tuple(self.arrays[0].shape)
         return shape if self.kind == "static" else shape[1:]
 
     @cached_property
     def dtype(self) -> str:
-        """Dtype of its batches: int32 for integers, `keras.config.floatx()` for all else."""
+        """Dtype of the batches: int32 for integers, `keras.config.floatx()` for all other values."""
         kinds = (
             {self.arrays.dtype.kind} if isinstance(self.arrays, np.ndarray) else {row.dtype.kind for row in self.arrays}
         )
@@ -63,7 +63,10 @@ class Field:
     def batch(self, plan: WindowPlan, index: int, prefix: bool = False) -> Array:
         """Return batch `index`: `(batch, time, ...)` for steps, else `(batch, ...)`; zeros where there is no data.
 
-        With `prefix`, steps come with those of the plan's prefix before them.
+        With `prefix`, the steps before each window come with it, at the left of the time axis:
+
+            place   0 ...          width              width + steps      width + length
+            out     0 0 | steps before | steps of the window | 0 0 (padding)
         """
         width = plan.prefix if prefix and self.kind == "steps" else 0
         time = (width + plan.length,) if self.kind == "steps" else ()
@@ -92,7 +95,7 @@ class Field:
         return plan.rows * steps * math.prod(self.entry_shape) * np.dtype(self.dtype).itemsize
 
     def pieces(self, bounds: NDArray[np.int64], length: int) -> "Field":
-        """Return the field of the pieces of each sequence that `bounds` cuts, as views."""
+        """Return the field of the pieces of each sequence. The pieces are views; `bounds` are `(sequences, pieces + 1)`."""
         if self.kind == "static":
             rows = [row for row in self.arrays for _ in range(bounds.shape[1] - 1)]
             return replace(self, arrays=rows)
@@ -109,7 +112,7 @@ def piece_windows(bounds: NDArray[np.int64], length: int) -> NDArray[np.int64]:
 
 
 def check_field(field: Field, keys: Sequence[Hashable]) -> None:
-    """Raise a `DataError` unless `field` has one row for each key, alike in shape, not empty, and all finite."""
+    """Raise a `DataError` unless `field` has one array for each key, of one shape per step, not empty, and all finite."""
     if len(field.arrays) != len(keys):
         raise DataError(f"`{field.label}` must have {len(keys)} sequences, as `x`. Received: {len(field.arrays)}.")
     _check_shapes(field, keys)
@@ -126,7 +129,7 @@ def check_field(field: Field, keys: Sequence[Hashable]) -> None:
 
 def _check_shapes(field: Field, keys: Sequence[Hashable]) -> None:
     start = 0 if field.kind == "static" else 1
-    # The rows of a stacked array are alike: one look is enough.
+    # The arrays of a stack have one shape, so one check is enough.
     rows = field.arrays[:1] if isinstance(field.arrays, np.ndarray) else field.arrays
     expected = tuple(field.arrays[0].shape[start:])
     for key, row in zip(keys, rows, strict=False):
@@ -148,7 +151,7 @@ def first_bad(array: Array) -> tuple[int, ...] | None:
     if array.dtype.kind == "b" or not array.size:
         return None
     low, high = _limits(array.dtype)
-    # Two passes without a temporary settle almost every array: NaN makes both comparisons false.
+    # Two passes without a temporary array accept almost every array. NaN makes both comparisons false.
     if low <= array.min() and array.max() <= high:
         return None
     good = (array >= low) & (array <= high)
@@ -160,7 +163,7 @@ def _limits(dtype: np.dtype[Any]) -> tuple[float, float]:
         info = np.iinfo(np.int32)
         return info.min, info.max
     floatx = keras.config.floatx()
-    # NumPy has no finfo of bfloat16, whose range is that of float32.
+    # NumPy has no finfo of bfloat16. Its range is the range of float32.
     high = min(float(np.finfo(name).max) for name in ("float32" if floatx == "bfloat16" else floatx, dtype))
     return -high, high
 

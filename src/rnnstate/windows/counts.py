@@ -1,4 +1,4 @@
-"""Whole numbers that a plan is made from, checked."""
+"""Checks of the whole numbers from which a plan is made."""
 
 import operator
 from collections.abc import Sequence
@@ -13,7 +13,13 @@ Lengths = Sequence[int] | NDArray[np.integer[Any]]
 
 
 def check_count(name: str, value: object, least: int = 1) -> int:
-    """Return `value` as an int of at least `least`, or raise a `DataError` that names the argument."""
+    """Return `value` as an int of at least `least`, or raise a `DataError` that names the argument.
+
+    Example:
+
+    >>> check_count("length", np.int64(3))
+    3
+    """
     try:
         count = least - 1 if isinstance(value, bool | np.bool_) else operator.index(value)  # type: ignore[arg-type]
     except TypeError:

@@ -1,7 +1,10 @@
 """Where windows begin and end in each sequence: arithmetic on lengths and cuts, before any batch is made.
 
-A cut is a step at which a window must begin, so that nothing that happens there lies inside a window. The steps
-between two cuts are a run. Windows of a run are full, but for its last one.
+A cut is a step at which a window must begin, so a gap or a reset at this step never lies inside a window. The steps
+between two cuts are a run. All windows of a run are full, except for the last one:
+
+    steps      0 1 2 3 4 5 6 | 7 8 9 10      cut at 7, length 3
+    windows    [0 1 2][3 4 5][6] [7 8 9][10]
 """
 
 from collections.abc import Hashable, Sequence
@@ -93,7 +96,7 @@ def cut_pieces(lengths: Lengths, pieces: int, keys: Sequence[Hashable] | None = 
     Args:
         lengths: Steps of each sequence.
         pieces: Pieces of each sequence.
-        keys: What errors call the sequences; by default their index.
+        keys: Names of the sequences in error messages; by default their index.
 
     Returns:
         Bounds `(sequences, pieces + 1)`: piece `p` of sequence `i` holds the steps `[i, p]` up to `[i, p + 1]`.

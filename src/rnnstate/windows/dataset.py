@@ -1,4 +1,4 @@
-"""A Keras dataset that one worker loads in order, and the sign by which a dataset of windows is known."""
+"""A Keras dataset that one worker loads in order, batch by batch; and a protocol for datasets that name their sequences."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -17,13 +17,13 @@ class Keyed(Protocol):
 
 
 class OrderedDataset(keras.utils.PyDataset):
-    """A `PyDataset` that refuses parallel loading, which would hand out its batches in another order.
+    """A `PyDataset` that refuses parallel loading, because it would hand out the batches in another order.
 
     Args:
         **kwargs: Arguments of `keras.utils.PyDataset`; `workers` above 1 is refused.
 
     Raises:
-        DataError: If more than one worker is asked for, now or later.
+        DataError: If `workers` is above 1, now or when it is set later.
     """
 
     def __init__(self, **kwargs: Any) -> None:

@@ -12,7 +12,7 @@ from rnnstate.windows.varied_lengths import Vary, plan_varying
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """All that plans are made from.
+    """Everything that decides the plan of an epoch.
 
     Args:
         lengths: Steps of each sequence.
@@ -20,8 +20,8 @@ class Schedule:
         batch_size: Rows of a batch at most.
         order: Name of an order.
         cuts: For each sequence, the steps at which a window must begin.
-        prefix: Steps before each window that belong to its inputs.
-        vary: How window lengths are drawn, if they are.
+        prefix: How many steps come before each window.
+        vary: How window lengths are drawn, or `None` if they are fixed.
         seed: Seed of everything random.
     """
 

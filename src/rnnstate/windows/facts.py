@@ -4,7 +4,6 @@ Facts say which sequence each row holds, whether the sequence begins, which step
 is reset, and how much of the state survives a gap.
 """
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,9 @@ from rnnstate.windows.plan import WindowPlan
 from rnnstate.windows.sequences import Fields, MissingSteps, Sequences
 
 
-def batch_inputs(data: Sequences, plan: WindowPlan, index: int, prefix: Prefix, policy: Policy, masked: bool) -> Batch:
+def assemble_batch(
+    data: Sequences, plan: WindowPlan, index: int, prefix: Prefix, policy: Policy, masked: bool
+) -> Batch:
     """Return the inputs of batch `index`: its data and its facts.
 
     Args:
@@ -28,17 +29,26 @@ def batch_inputs(data: Sequences, plan: WindowPlan, index: int, prefix: Prefix, 
         policy: What survives a gap.
         masked: Whether batches have a mask.
     """
-    batch = Batch(
+    exist = prefix.exist(plan, index)
+    before = exist if prefix.steps else None
+    return Batch(
         x=gather(data.x, plan, index, prefix=True),
         slot=plan.sequence[index].copy(),
         first=plan.first[index].copy(),
-    )
-    return replace(
-        prefix.add_to(batch, plan, index, masked),
+        mask=np.concatenate([exist, _valid(plan, index)], axis=1) if masked else None,
         observed=None if data.observed is None else data.observed.batch(plan, index),
         reset=None if data.resets is None else data.resets.batch(plan, index, prefix=True) > 0,
         keep=None if data.missing is None else _keep(data.missing, policy, plan, index),
+        burn_in=None if prefix.gradient else before,
+        context=before if prefix.gradient else None,
+        last=plan.last[index].copy() if prefix.steps else None,
     )
+
+
+def _valid(plan: WindowPlan, index: int) -> Array:
+    """Return which steps of each window are data and not padding, `(batch, length)`."""
+    valid: Array = np.arange(plan.length) < plan.steps[index][:, None]
+    return valid
 
 
 def gather(fields: Fields, plan: WindowPlan, index: int, prefix: bool = False) -> Any:
@@ -49,6 +59,7 @@ def gather(fields: Fields, plan: WindowPlan, index: int, prefix: bool = False) -
 
 def _keep(missing: MissingSteps, policy: Policy, plan: WindowPlan, index: int) -> Array:
     """Return how much of the state survives before each window, `(batch,)`; 1 in empty rows."""
+    # Only the gap before the first step of a window counts: a window never has a gap inside.
     windows = zip(plan.sequence[index].tolist(), plan.start[index].tolist(), strict=True)
     steps = np.array([0 if sequence < 0 else missing[sequence][start] for sequence, start in windows])
     return np.asarray(kept(steps, policy), dtype=np.float32)

@@ -131,7 +131,7 @@ def _check_resets(key: Hashable, row: Array, length: int) -> None:
     wrong = np.flatnonzero((row != 0) & (row != 1))
     if len(wrong):
         raise DataError(
-            f"`resets` must be flags, true before each step that begins anew. Received: {row[wrong[0]]} in sequence "
+            f"`resets` must be flags, true before each step with a reset. Received: {row[wrong[0]]} in sequence "
             f"{key!r}, step {wrong[0]}."
         )
 
@@ -174,7 +174,7 @@ def _unnamed(data: Any, form: Form, what: str) -> Fields:
 
 
 def _mark_static(fields: Fields, static: str | Iterable[str] | None) -> Fields:
-    """Return inputs with those that are one vector per sequence marked as static."""
+    """Return the inputs; an input of one vector per sequence gets the kind `static`."""
     if static is None:
         names = _find_static(fields)
     else:
@@ -191,7 +191,7 @@ def _mark_static(fields: Fields, static: str | Iterable[str] | None) -> Fields:
 
 
 def _find_static(fields: Fields) -> set[Any]:
-    """Find inputs of one float vector per sequence, beside inputs that have a time axis."""
+    """Find inputs of one float vector per sequence, if other inputs have a time axis."""
     vectors = {name: field for name, field in fields.items() if _is_vectors(field)}
     others = [field for name, field in fields.items() if name not in vectors]
     if not others:
@@ -247,7 +247,7 @@ def _mapping_form(x: Mapping[Any, Any], by: str | None) -> Form:
 
 
 def _guess(x: Mapping[Any, Any]) -> str:
-    """Return whether the keys of a mapping are those of sequences or the names of inputs."""
+    """Return `"key"` if the names of a mapping name sequences, and `"input"` if they name inputs."""
     parts = list(x.values())
     nested = [isinstance(part, Mapping) for part in parts]
     if all(nested) or not all(isinstance(name, str) for name in x):
@@ -261,7 +261,7 @@ def _guess(x: Mapping[Any, Any]) -> str:
 
 
 def in_form(data: Any, form: Form) -> Any:
-    """Return a mapping by the keys 0, 1, 2 of arrays and lists as if it had been given as those."""
+    """Return a mapping by the keys 0, 1, 2 of arrays and lists as the arrays and lists themselves."""
     if isinstance(data, Mapping) and form.kind != "keyed" and set(data) == set(form.keys):
         return data[0] if form.kind == "one" else [data[key] for key in form.keys]
     return data
@@ -273,7 +273,7 @@ def read_arrays(data: Any, form: Form, label: str, convert: Convert | None = Non
     Args:
         data: What the user gave.
         form: The form of `x`.
-        label: How errors call the data.
+        label: The name of the data in error messages.
         convert: Makes an array of `(data, label, key)`; by default numbers are needed.
 
     Raises:

@@ -1,15 +1,15 @@
-"""Steps before a window that come with it: burn-in, and the context through which the gradient flows too.
+"""The steps that come before each window: burn-in without gradient, or context with gradient.
 
 Both put the same steps into a batch; what a model does with them differs. Burn-in refreshes a stale state and carries
 no gradient. Context is what TBPTT(k1, k2) adds when it moves by k1 steps and propagates back through k2.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from rnnstate.errors import DataError
-from rnnstate.windows.batch import Batch
+from rnnstate.windows.arrays import Array
 from rnnstate.windows.counts import check_count
 from rnnstate.windows.plan import WindowPlan
 
@@ -36,12 +36,12 @@ class Prefix:
         if burn_in and back:
             raise DataError(
                 f"`burn_in` and `back` exclude each other. Received: burn_in={burn_in!r}, back={back!r}. "
-                "Take `back` if gradient shall flow through the steps before a window, else `burn_in`."
+                "Take `back` if the gradient must flow through the steps before a window, else `burn_in`."
             )
         if back is not None and check_count("back", back) < length:
             raise DataError(
                 f"`back` must be at least `length`, {length}. Received: back={back}. It counts the steps of the window and "
-                "those before it."
+                "the steps before it."
             )
         burn_in = 0 if burn_in is None else check_count("burn_in", burn_in, least=0)
         prefix = cls(burn_in) if back is None else cls(back - length, gradient=True)
@@ -52,29 +52,22 @@ class Prefix:
             )
         return prefix
 
-    def add_to(self, batch: Batch, plan: WindowPlan, index: int, masked: bool) -> Batch:
-        """Return `batch`, which is batch `index` of the plan, with its mask and with the steps before its windows.
+    def exist(self, plan: WindowPlan, index: int) -> Array:
+        """Return which of the steps before each window of batch `index` exist, `(batch, steps)`.
 
-        Args:
-            batch: The batch.
-            plan: The plan of the epoch.
-            index: Number of the batch in the plan.
-            masked: Whether the batches of the dataset have a mask.
+        A window may have fewer steps before it, at the begin of its sequence or after a cut. Then the last places count:
+
+            place      0      1      2    | window
+            exists   False   True   True  | ...       two of three steps exist
         """
-        exist = np.arange(self.steps, 0, -1) <= plan.before[index][:, None]
-        if masked:
-            valid = np.arange(plan.length) < plan.steps[index][:, None]
-            batch = replace(batch, mask=np.concatenate([exist, valid], axis=1))
-        if not self.steps:
-            return batch
-        batch = replace(batch, last=plan.last[index].copy())
-        return replace(batch, context=exist) if self.gradient else replace(batch, burn_in=exist)
+        exist: Array = np.arange(self.steps, 0, -1) <= plan.before[index][:, None]
+        return exist
 
 
 def run_lengths(length: int, lead: int) -> set[int]:
     """Return the numbers of steps in which a training step runs windows of `length` with `lead` steps before them.
 
-    The steps before a window are run up to where those before the next window begin, where the state is kept.
+    A training step runs in parts, because it keeps the state at the point where the next window's lead-in begins.
 
     Example:
 

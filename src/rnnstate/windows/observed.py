@@ -1,8 +1,10 @@
 """Known values from which the state before a window is computed: one vector for each window.
 
-They are given once for each sequence, or as a series in time. Row `t` of a series with as many rows as steps is known
-after step `t`, so a window that begins at step `s` gets row `s - 1`, and the first window row 0, the earliest there
-is. With one row more than steps, row `t` is known before step `t`, and a window that begins at step `s` gets row `s`.
+The user gives one vector for each sequence, or a series in time:
+
+- A series with as many rows as steps: row `t` is known after step `t`. A window that begins at step `s` gets row `s - 1`.
+  The first window gets row 0, the earliest row.
+- A series with one row more than steps: row `t` is known before step `t`. A window that begins at step `s` gets row `s`.
 """
 
 from collections.abc import Hashable, Sequence
@@ -49,7 +51,7 @@ class KnownValues:
         return cls(arrays, lengths, series)
 
     def pieces(self, bounds: NDArray[np.int64]) -> "KnownValues":
-        """Return the values of each piece; a piece that does not begin its sequence knows the row before it."""
+        """Return the values of each piece; a piece inside a sequence also has the row before its first step."""
         lengths = np.diff(bounds, axis=1).ravel()
         if not self.series:
             return replace(

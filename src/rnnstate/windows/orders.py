@@ -1,8 +1,12 @@
 """Which batch and row each window goes to.
 
-An order knows how many windows each sequence has, and nothing else. It returns batch and row of every window, listed
-sequence by sequence in time order. Every order keeps two promises: windows of a sequence come in rising batches, and
-the number of batches does not depend on the epoch, which Keras' `fit` reads once.
+An order knows only how many windows each sequence has. It returns the batch and the row of every window, sequence by
+sequence in time order. Every order keeps two promises. The windows of a sequence come in rising batches. The number of
+batches is the same in every epoch, because Keras' `fit` reads it once.
+
+    two rows, sequences a (3 windows), b (2), c (1)      batch   0   1   2
+                                             lanes:      row 0   a0  a1  a2
+                                                         row 1   b0  b1  c0
 """
 
 from collections import defaultdict
@@ -18,17 +22,17 @@ Order = Callable[[Counts, int, np.random.Generator], Places]
 
 
 def lanes(counts: Counts, rows: int, rng: np.random.Generator) -> Places:
-    """Let each row take one sequence after another, as they come; the row that is free first takes the next."""
+    """Let each row take one sequence after another, in the given order. The first free row takes the next sequence."""
     lane, begin = take_lanes(counts, rows)
     offset = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     return np.repeat(begin, counts) + offset, np.repeat(lane, counts)
 
 
 def buckets(counts: Counts, rows: int, rng: np.random.Generator) -> Places:
-    """Let each row take the longest sequence that is left, so that rows run alike and end together."""
+    """Let the first free row take the longest remaining sequence, so rows hold similar lengths and end together."""
     longest = np.argsort(-counts, kind="stable")
     batch, row = lanes(counts[longest], rows, rng)
-    # Windows are back in the order of the sequences as given.
+    # Return the windows in the given order of the sequences.
     back = np.argsort(np.repeat(longest, counts[longest]), kind="stable")
     return batch[back], row[back]
 
@@ -36,8 +40,9 @@ def buckets(counts: Counts, rows: int, rng: np.random.Generator) -> Places:
 def shuffled(counts: Counts, rows: int, rng: np.random.Generator) -> Places:
     """Put windows of random sequences in each batch, in as few batches as any order needs.
 
-    Each window draws a random moment of the epoch, and a sequence's moments are dealt to its windows in time order. A
-    batch takes the earliest windows of different sequences, but first those of sequences that need every batch left.
+    Each window draws a random moment of the epoch. The moments of a sequence are sorted, so its windows keep their time
+    order. A batch first takes windows of the sequences that need every remaining batch, then the earliest windows of
+    other sequences.
     """
     left = int(max(counts.max(), -(-counts.sum() // rows)))
     first = np.cumsum(counts) - counts
@@ -53,7 +58,7 @@ def shuffled(counts: Counts, rows: int, rng: np.random.Generator) -> Places:
 
 
 class _Queue:
-    """The next window of each sequence, by its moment. Plain lists: one number at a time, they are faster than arrays."""
+    """The next window of each sequence, by its moment. Plain lists are faster than arrays for single numbers."""
 
     def __init__(self, counts: Counts, first: NDArray[np.int64], moments: NDArray[np.float64]) -> None:
         self.moments: list[float] = moments.tolist()
@@ -71,7 +76,7 @@ class _Queue:
         taken = sorted(known)
         while len(taken) < rows and self.heap:
             _, i, window = heappop(self.heap)
-            # A sequence that went first because it had to has left its window in the heap.
+            # A window that was taken because it needed every batch is still in the heap: skip it.
             if window == self.next[i] and i not in known:
                 taken.append(i)
         return [self._take_next(i) for i in taken]

@@ -1,4 +1,4 @@
-"""The way back: outputs of batches, put in time order for each sequence."""
+"""Outputs of batches, put back in time order for each sequence."""
 
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
@@ -45,7 +45,7 @@ class _Part:
         self.arrays = [np.empty((count, *leaf.shape[1 + per_step :]), leaf.dtype) for count in counts.tolist()]
 
     def put(self, leaf: Array, batch: int) -> None:
-        """Copy what each row of a batch put out to where it belongs."""
+        """Copy the output of each row of a batch to its sequence and steps."""
         expected = (self.plan.rows, self.plan.length)[: 1 + self.per_step]
         if leaf.shape[: len(expected)] != expected:
             axes = ", ".join([*map(str, expected), "..."])

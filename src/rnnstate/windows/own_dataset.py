@@ -19,11 +19,11 @@ from rnnstate.windows.windows import Windows
 
 
 class UserWindows(keras.utils.PyDataset):
-    """A dataset of the user's own as a model meets `Windows`.
+    """A dataset that a user made, in the shape of `Windows`.
 
     Args:
         dataset: A `keras.utils.PyDataset` with an attribute `keys`, whose batches have the inputs of `Windows`:
-            `{"x": ..., "slot": ..., "first": ...}`, and `"start"`, the first step of each window, if they can tell.
+            `{"x": ..., "slot": ..., "first": ...}`, and optionally `"start"`, the first step of each window.
 
     Raises:
         DataError: If two windows of a sequence are in one batch, or windows are out of time order; with key and step.
@@ -53,7 +53,7 @@ class UserWindows(keras.utils.PyDataset):
 
 
 def _inputs(dataset: Any, rows: set[int]) -> Iterator[Any]:
-    """Give the inputs of each batch, and collect how many rows batches have."""
+    """Yield the inputs of each batch, and collect the numbers of rows in `rows`."""
     for index in range(len(dataset)):
         inputs = dataset[index][0]
         yield inputs
@@ -61,7 +61,7 @@ def _inputs(dataset: Any, rows: set[int]) -> Iterator[Any]:
 
 
 def as_windows(data: Any, argument: str) -> WindowDataset:
-    """Return `data` as windows: as they are, or as a checked dataset of the user's own.
+    """Return `data` if they are windows, or a checked dataset that the user made.
 
     Raises:
         DataError: If they are neither.
@@ -78,10 +78,10 @@ def as_windows(data: Any, argument: str) -> WindowDataset:
 
 
 class OrderGuard:
-    """Checks batches one by one, in the order in which a model meets them.
+    """Checks batches one by one, in the order in which a model receives them.
 
     Args:
-        keys: Keys of the sequences, which slots count; by default slots are keys themselves.
+        keys: Keys of the sequences; a slot is the index of a key. By default, slots are keys.
 
     Example:
 
@@ -91,7 +91,7 @@ class OrderGuard:
     Traceback (most recent call last):
     rnnstate.errors.DataError: Windows of a sequence must come in time order. Received: the window from step 0 after \
 that from step 0, sequence 'south', batch 1, row 1. Sort the windows by step, or set `first` where a sequence begins \
-anew.
+again.
     """
 
     def __init__(self, keys: Sequence[Hashable] | None = None) -> None:
@@ -105,11 +105,12 @@ anew.
         Args:
             slot: Whole numbers `(batch,)`: index of each row's sequence among the keys; -1 is an empty row.
             first: Booleans `(batch,)`: whether the row begins its sequence.
-            start: Whole numbers `(batch,)`: the first step of each window, if the batch tells.
+            start: Whole numbers `(batch,)`: the first step of each window, or `None`.
 
         Raises:
             DataError: If a slot is unknown, two rows are of one sequence, a sequence does not begin with `first`, or a
-                window does not come after that of an earlier batch; with key and step. Nothing is remembered then.
+                window does not come after the sequence's previous window. The message names key and step. The
+                guard then keeps its state.
         """
         slots = _whole("slot", slot)
         firsts = _aligned("first", np.asarray(first).astype(bool), slots)
@@ -156,14 +157,14 @@ anew.
         if slot not in self._start:
             step = "" if start is None else f" from step {start}"
             raise DataError(
-                "The first window of a sequence must have `first` set, or it starts from a state of old. "
+                "The first window of a sequence must have `first` set, or it starts from an old state. "
                 f"Received: a window{step} without it, {where}. Set `first`, or give the windows before it."
             )
         before = self._start[slot]
         if start is not None and before is not None and start <= before:
             raise DataError(
                 f"Windows of a sequence must come in time order. Received: the window from step {start} after that "
-                f"from step {before}, {where}. Sort the windows by step, or set `first` where a sequence begins anew."
+                f"from step {before}, {where}. Sort the windows by step, or set `first` where a sequence begins again."
             )
 
     def _key(self, slot: int) -> Hashable:
@@ -174,8 +175,8 @@ def check_order(batches: Iterable[Mapping[str, Any]], keys: Sequence[Hashable] |
     """Check the order of a whole epoch.
 
     Args:
-        batches: The inputs of each batch in turn, with `"slot"`, `"first"`, and `"start"` if they tell.
-        keys: Keys of the sequences, which slots count; by default slots are keys themselves.
+        batches: The inputs of each batch in turn, with `"slot"`, `"first"`, and optionally `"start"`.
+        keys: Keys of the sequences; a slot is the index of a key. By default, slots are keys.
 
     Raises:
         DataError: As `OrderGuard.check`.

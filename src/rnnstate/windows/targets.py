@@ -1,4 +1,4 @@
-"""How targets meet windows: one per step, one per window, or the last step of each window."""
+"""How targets belong to windows: one per step, one per window, or the last step of each window."""
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +28,7 @@ def resolve_targets(
     cuts: Cuts | None = None,
     varying: bool = False,
 ) -> Sequences:
-    """Return the data with each target and weight told what a window takes of it.
+    """Return the data, with a kind for each target and weight: what a window takes of it.
 
     Args:
         data: Sequences, not yet cut into pieces.

@@ -1,8 +1,8 @@
-"""Windows whose length is drawn anew for each batch, as AWD-LSTM trains: no step is always the last of its window.
+"""Windows of random length, one length for each batch, as in AWD-LSTM: no step is always the last of its window.
 
-Keras' `fit` reads the number of batches once, so it must not depend on what is drawn. It is that of windows of the
-mean length. Draws are followed while the steps that are left can still end in the batches that are left; where they
-could not, the window is made as much shorter or longer as it must be, which happens in the last batches of an epoch.
+Keras' `fit` reads the number of batches once, so the number must not depend on the draws. It is the number of batches
+that windows of the mean length need. A batch has its drawn length as long as the remaining steps still fit exactly into
+the remaining batches. Otherwise the window becomes as much shorter or longer as needed. This happens in the last batches.
 """
 
 import math
@@ -36,9 +36,8 @@ class Vary:
 
     Example:
 
-    >>> x = np.zeros((60, 2))
-    >>> Windows(x, length=20, batch_size=1, vary=Vary(low=5, std=2.0)).varies
-    True
+    >>> Vary(low=4, std=1.0, half=0.0).max_length(12)
+    16
 
     References:
         - AWD-LSTM: Merity et al. (2017), arXiv:1708.02182, section 5 (variable length back-propagation sequences).
@@ -67,7 +66,7 @@ class Vary:
         """Draw the steps of `count` windows, with the same sum whatever is drawn."""
         centre = np.where(rng.random(count) < self.half, length / 2, length)
         drawn = self._clip(rng.normal(centre, self.std), length)
-        # What the draws have too much or too little is spread over all, less than a step for each in a long epoch.
+        # Spread the excess of the draws over all windows; in a long epoch, this is less than a step for each.
         excess = drawn.sum() - round(count * self.mean(length))
         spread = np.diff(np.rint(np.linspace(0, excess, count + 1)))
         return self._clip(drawn - spread, length)
@@ -137,11 +136,11 @@ def plan_varying(
 
 
 class _Lanes:
-    """Rows that move on together, each along its own queue of runs."""
+    """Rows that advance together, each along its own queue of runs."""
 
     def __init__(self, runs: Runs, lane: NDArray[np.int64], rows: int, low: int, high: int) -> None:
         self.runs, self.low, self.high = runs, low, high
-        # The runs of each lane stand together; a run of no steps after them ends each queue.
+        # `queue` holds the runs of lane 0, then of lane 1, and so on: lane `r` has the places `at[r]` up to `end[r]`.
         self.queue = np.argsort(lane, kind="stable")
         sizes = np.bincount(lane, minlength=rows)
         self.end = np.cumsum(sizes)

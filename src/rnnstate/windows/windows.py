@@ -1,7 +1,7 @@
 """Windows of sequences as a Keras dataset, in an order that lets a model carry its state from batch to batch.
 
-The dataset hands out data and facts about it (which sequence, whether it begins, which steps are padding), never a
-state: loaders run ahead of the training step, so whatever they did to a model would come too early.
+The dataset hands out data and facts about them: which sequence a row holds, whether the sequence begins, which steps
+are padding. It never hands out a state, because loaders run ahead of the training step and would change the state too early.
 """
 
 import operator
@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnstate.errors import DataError
-from rnnstate.messages import counted
 from rnnstate.windows.counts import check_count
 from rnnstate.windows.cuts import cut_pieces, piece_cuts
 from rnnstate.windows.dataset import OrderedDataset
 from rnnstate.windows.epochs import Schedule
-from rnnstate.windows.facts import batch_inputs, gather
+from rnnstate.windows.facts import assemble_batch, gather
 from rnnstate.windows.frames import Columns, frame_times, names_columns, split_frame
 from rnnstate.windows.gaps import read_policy
 from rnnstate.windows.inputs import read_sequences
@@ -45,28 +44,30 @@ class Windows(OrderedDataset):
         length: Steps of a window.
         batch_size: Rows of a batch; with fewer sequences there are fewer rows.
         sample_weight: Weights in the same form as `y`, one number for each of its entries.
-        static: Names of inputs that are one vector per sequence. By default those are found: float arrays
-            `(sequences, values)` beside arrays of rank 3 or more, and float vectors beside inputs with another number
-            of steps. Pass `()` to turn this off.
-        order: How windows share the batches, a sequence's own always in time order. `"lanes"`: a row takes one sequence
+        static: Names of inputs that are one vector per sequence. By default `Windows` finds them: float arrays
+            `(sequences, values)` together with arrays of rank 3 or more, and float vectors together with inputs that
+            have another number of steps. Pass `()` to turn this off.
+        order: How windows share the batches. The windows of one sequence always come in time order. `"lanes"`: a row
+            takes one sequence
             after another. `"buckets"`: the same, the longest first. `"shuffled"`: windows of random sequences.
         pieces: Cut each sequence into this many contiguous pieces, each from the initial state, keyed `(key, piece)`.
         targets: Whether `y` has one entry per step (`"steps"`) or per window (`"windows"`); `"last"` takes the last
             valid step of each window. `"auto"` decides between the first two by the number of entries.
         observed: Known values from which the state before a window is computed: a vector `(values,)` for each sequence,
             or a series `(time, values)` of what is known after each step, or `(time + 1, values)`, before each step.
-        resets: Flags `(time,)` in the form of `y`, true before each step at which the state is to begin anew.
+        resets: Flags `(time,)` in the form of `y`. Before a flagged step the state returns to its initial state.
         times: Times of the steps, `(time,)` in the form of `y`. A jump is a gap, which never lies inside a window.
         gaps: Instead of `times`, the number of missing steps before each step, `(time,)`.
         step: Usual step of `times`; by default the median of each sequence.
         gap: What a gap does to the state: `"reset"` (the default), `"keep"`, or the number of missing steps after which
             half of it has decayed.
         burn_in: How many steps before each window come with it, to refresh the state without loss or gradient.
-        back: Instead, through how many steps the gradient flows: those of the window and `back - length` before it.
-        vary: Draw the steps of each batch anew in each epoch, as AWD-LSTM does: `True` or a `Vary`.
+        back: Instead, through how many steps the gradient flows: the steps of the window and `back - length` steps
+            before it.
+        vary: Draw new window lengths for the batches of each epoch, as AWD-LSTM does: `True` or a `Vary`.
         seed: With the epoch it decides everything random; `None` is 0.
-        by: Whether the names of a one-level mapping `x` are those of sequences (`"key"`) or inputs (`"input"`), where
-            the default would guess wrong.
+        by: Whether the names of a one-level mapping `x` name sequences (`"key"`) or inputs (`"input"`), if the default
+            guesses wrong.
         **kwargs: Arguments of `keras.utils.PyDataset`. `workers=1`, the default, makes the next batch in a thread while a
             step runs, 0 does not, and more are refused.
 
@@ -176,16 +177,16 @@ class Windows(OrderedDataset):
 
         Args:
             frame: One row for each step, sorted by time within each sequence.
-            features: Columns that are inputs; by default all that have no other use. A mapping
+            features: Columns that are inputs; by default all columns without another use. A mapping
                 `{input: columns}` makes several inputs.
             targets: Columns that are targets, or a mapping `{output: columns}`.
             key: Column that names the sequence; without it the frame is one sequence. Rows of different sequences
                 may be interleaved.
             time: Column of dates or numbers, which must increase within each sequence.
             sample_weight: Column with the weight of each step.
-            observed: Columns of known values, from which the state before a window is computed: those of the row before
-                it. Values may be missing where no window needs them. Arrays are taken as `Windows` takes them.
-            resets: Column of flags, true where the state is to begin anew before the step; or arrays.
+            observed: Columns of known values, from which the state before a window is computed. A window gets the values
+                of the row before it. Other rows may lack values. Arrays are read as `Windows` reads them.
+            resets: Column of flags, true where the state returns to its initial state before the step; or arrays.
             length: Steps of a window.
             batch_size: Rows of a batch.
             target_kind: The argument `targets` of `Windows`, such as `"last"`.
@@ -212,7 +213,7 @@ class Windows(OrderedDataset):
         kwargs |= {name: part for name, part in parts.items() if part is not None}
         if gap is not None:
             kwargs |= {"gap": gap, "times": frame_times(frame, key, time)}
-        # An input mapping of one frame is by name; everything else that `split_frame` makes is by key.
+        # Without a key, `split_frame` names inputs; with a key, it names sequences.
         kwargs.setdefault("by", "input" if key is None else "key")
         return cls(targets=target_kind, length=length, batch_size=batch_size, **kwargs)
 
@@ -235,7 +236,7 @@ class Windows(OrderedDataset):
 
     @property
     def max_length(self) -> int:
-        """Steps of a batch's time axis, without those before the windows: `length`, or more with `vary`."""
+        """Steps of a batch's time axis, without the steps before the windows: `length`, or more with `vary`."""
         return self.plan.length
 
     @property
@@ -246,17 +247,17 @@ class Windows(OrderedDataset):
 
     @property
     def varies(self) -> bool:
-        """Whether the steps of windows are drawn (`vary`); `scales` has those of each batch in relation to `length`."""
+        """Whether the steps of windows are drawn (`vary`); `scales` has the steps of each batch in relation to `length`."""
         return self._schedule.vary is not None
 
     @property
     def prefix(self) -> int:
-        """How many steps before each window its inputs begin: those of `burn_in`, or `back - length`."""
+        """How many steps come before each window: `burn_in`, or `back - length`."""
         return self._prefix.steps
 
     @property
     def epoch(self) -> int:
-        """Number of the epoch whose batches these are; setting it gives exactly the batches of that epoch."""
+        """Number of the epoch whose batches these are; set it to get exactly the batches of that epoch."""
         return self._epoch
 
     @epoch.setter
@@ -267,7 +268,7 @@ class Windows(OrderedDataset):
         self._epoch = epoch
 
     def on_epoch_end(self) -> None:
-        """Go on to the next epoch; Keras calls this."""
+        """Go to the next epoch. Keras calls this method."""
         self.epoch += 1
 
     def __len__(self) -> int:
@@ -278,15 +279,15 @@ class Windows(OrderedDataset):
         batch += len(self) if batch < 0 else 0
         if not 0 <= batch < len(self):
             raise IndexError(f"Batch index must be below {len(self)}. Received: {index}.")
-        inputs = batch_inputs(self._data, self.plan, batch, self._prefix, self._policy, self._masked)
+        inputs = assemble_batch(self._data, self.plan, batch, self._prefix, self._policy, self._masked)
         parts = [gather(fields, self.plan, batch) for fields in (self._data.y, self._data.weights) if fields]
         return inputs.to_keras(), *parts
 
     def __repr__(self) -> str:
         steps, batches = int(self.lengths.sum()), len(self)
         return (
-            f"Windows({counted(len(self.keys), 'sequence')}, {counted(steps, 'step')}, "
-            f"{counted(batches, 'batch', 'batches')} of {self.batch_size} x {self.length}, order={self.order!r})"
+            f"Windows({_count(len(self.keys), 'sequence')}, {_count(steps, 'step')}, "
+            f"{_count(batches, 'batch', 'batches')} of {self.batch_size} x {self.length}, order={self.order!r})"
         )
 
     def assemble(self, outputs: Iterable[Any], per_step: Any = True, epoch: int | None = None) -> dict[Hashable, Any]:
@@ -296,15 +297,26 @@ class Windows(OrderedDataset):
             outputs: For each batch in turn, an array `(batch, time, ...)` or `(batch, ...)`, or a dict, list or tuple
                 of them. A generator is read one batch at a time.
             per_step: Whether an output has a time axis; one answer for all, or one for each in the same structure.
-            epoch: The epoch whose batches these were; by default the present one. Keras goes on to the next when it has
-                met all batches.
+            epoch: The epoch whose batches these were; by default the current one. Keras goes to the next epoch
+                after the last batch.
 
         Returns:
             For each key an array `(time, ...)`, or `(windows, ...)` where `per_step` is false; in the structure of a
             batch's outputs if there are several.
 
         Raises:
-            DataError: If batches are missing or too many, or a shape is not that of a batch.
+            DataError: If there are too few or too many batches, or an output has not the shape of a batch.
+
+        Example:
+
+        >>> windows = Windows({"a": np.ones((5, 1)), "b": np.ones((2, 1))}, length=3, batch_size=2)
+        >>> {key: out.shape for key, out in windows.assemble(inputs["x"] for (inputs,) in windows).items()}
+        {'a': (5, 1), 'b': (2, 1)}
         """
         plan = self.plan if epoch is None else self._schedule.plan(check_count("epoch", epoch, least=0))[0]
         return assemble(outputs, plan, self.lengths, self.keys, per_step)
+
+
+def _count(number: int, one: str, many: str = "") -> str:
+    # `messages.counted` separates thousands, and code may read this representation.
+    return f"{number} {one if number == 1 else many or one + 's'}"
