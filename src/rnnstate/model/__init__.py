@@ -4,7 +4,9 @@
 |---|---|
 | `stateful_model` | the public class: `step`, `fit`, `evaluate`, `predict` |
 | `bank` | one row of state per sequence, as non-trainable weights |
-| `carry` | what happens inside the compiled step: gather, reset, detach, run, scatter |
+| `carry` | the inside of the compiled step: gather, reset, detach, run, scatter |
 | `by_key` | `model.states`: read, write and reset states by the keys of sequences |
 | `rollout` | `trace` and `rollout` |
+
+Other packages import `StatefulModel`. A batch of windows reaches `carry` as `rnnstate.windows.batch.Batch`.
 """

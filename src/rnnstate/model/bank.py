@@ -45,14 +45,14 @@ class Bank:
         self._name = name
         self.capacity = 2
         self.leaves = {leaf: self._variable(leaf, leaf_spec) for leaf, leaf_spec in spec.items()}
-        # What the next window makes of the row, see GIVEN, CARRIED and FRESH.
+        # Where the next window of each row starts: GIVEN, CARRIED or FRESH.
         self.flags = self._variable("flags", _FLAG)
 
     def _variable(self, leaf: str, spec: LeafSpec, values: np.ndarray | None = None) -> Any:
         rows = np.zeros((self.capacity, *spec.shape), "float32" if spec.dtype == "bfloat16" else spec.dtype)
         if values is not None:
             rows[: len(values)] = values
-        # autocast=False: under mixed precision PyTorch would write into a copy that is thrown away.
+        # autocast=False, because under mixed precision PyTorch would write into a copy and drop it.
         return keras.Variable(
             rows, dtype=spec.dtype, trainable=False, autocast=False, name=f"{self._name}_{leaf.replace('/', '_')}"
         )
@@ -63,10 +63,10 @@ class Bank:
         return [*self.leaves.values(), self.flags]
 
     def reserve(self, rows: int) -> bool:
-        """Make room for slots 1 to `rows`, keeping what is there.
+        """Make room for slots 1 to `rows`. The present rows stay.
 
         Returns:
-            True if the variables were replaced by larger ones.
+            True if larger variables have replaced the present ones.
         """
         if rows < self.capacity:
             return False
@@ -81,16 +81,16 @@ class Bank:
         return State.unchecked(self.leaves, rows)
 
     def starts_fresh(self, slots: Array, first: Array) -> Array:
-        """Return a boolean `(batch,)`: which rows start from the initial state, given which are a sequence's first."""
+        """Return which rows start from the initial state, bool `(batch,)`, from the rows that are a `first` window."""
         flags = kernels().take_rows(self.flags, slots)
         return ops.logical_or(flags < 0, ops.logical_and(first, flags <= 0))
 
     def put(self, slots: Array, state: State, fresh: Array | None = None) -> None:
-        """Write the rows of `state` at `slots`; they count as carried, not as given, and as fresh where `fresh` is true."""
+        """Write the rows of `state` at `slots`. Their flag is `CARRIED`, or `FRESH` where `fresh`, `(batch,)`, is true."""
         for leaf, variable in self.leaves.items():
             kernels().put_rows(variable, slots, state[leaf])
-        # What is written depends on what is there, in a way that changes nothing: if not, XLA copies all flags at each
-        # step, so that they could be written before they are read.
+        # The `where` never chooses `there`, as no flag exceeds GIVEN. It makes the write depend on a read: otherwise XLA
+        # may write the flags before it reads them, and copies all of them at each step.
         there = kernels().take_rows(self.flags, slots)
         flags = ops.where(there > GIVEN, there, CARRIED)
         kernels().put_rows(self.flags, slots, flags if fresh is None else ops.where(fresh, FRESH, flags))
@@ -111,7 +111,7 @@ class Bank:
         return to_numpy(kernels().take_rows(variable, ops.convert_to_tensor(slots, dtype="int32")))
 
     def write(self, slots: np.ndarray, state: State, flag: float) -> None:
-        """Write rows from the host, as `GIVEN`, `CARRIED` or `FRESH`; leaves that `state` lacks stay as they are."""
+        """Write rows from the host with the flag `GIVEN`, `CARRIED` or `FRESH`. Leaves missing in `state` stay."""
         index = ops.convert_to_tensor(slots, dtype="int32")
         for leaf, rows in state.items():
             value = ops.convert_to_tensor(rows, dtype=self._spec[leaf].dtype)

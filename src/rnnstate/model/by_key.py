@@ -1,4 +1,7 @@
-"""Where each sequence stands: the rows of the training bank by key."""
+"""`model.states`: the rows of the training bank by the keys of sequences.
+
+The bank knows rows by slot. `States` gives each new key the next slot, starting from 1, because row 0 is spare.
+"""
 
 import json
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -17,16 +20,25 @@ Key = Hashable
 
 
 class States:
-    """The state in which each sequence's last training window ended; `model.states`.
+    """The state in which the last training window of each sequence ended, as `model.states`.
 
-    `read`, `write` and `reset` may be called at any time, from callbacks too. What `write` gives is where the key's next
-    window starts, even if that window is the sequence's first. `evaluate` and `predict` neither see nor change these rows.
+    You may call `read`, `write` and `reset` at any time, also from callbacks. After `write`, the next window of a key starts
+    from the written state, even if it is the first window of the sequence. `evaluate` and `predict` neither read nor change
+    these rows.
 
     Args:
         spec: The leaves of the model.
-        initial: Returns the initial state of a number of rows.
-        before: Called before each access, to bring variables up to date.
-        replaced: Called after the variables of the bank were replaced by larger ones.
+        initial: Returns the initial state for a given number of rows.
+        before: Called before each access, to update the variables.
+        replaced: Called after larger variables have replaced those of the bank.
+
+    Example:
+
+    >>> net = keras.Sequential([keras.Input((None, 2)), keras.layers.GRU(3, name="gru")])
+    >>> model = rs.StatefulModel(net)
+    >>> model.states.write(["north", "south"], {"gru/h": np.ones((2, 3))})
+    >>> model.states.read("south")["gru/h"].tolist()
+    [[1.0, 1.0, 1.0]]
     """
 
     def __init__(
@@ -39,11 +51,14 @@ class States:
         self.bank = Bank(spec, "train")
         self._spec, self._initial, self._before, self._replaced = spec, initial, before, replaced
         self._slots: dict[Key, int] = {}
-        self._last: tuple[tuple[Key, ...], np.ndarray] = (), np.zeros(0, np.int32)  # what `reserve` found
+        self._last: tuple[tuple[Key, ...], np.ndarray] = (
+            (),
+            np.zeros(0, np.int32),
+        )  # keys and slots of the last `reserve`
 
     @property
     def keys(self) -> tuple[Key, ...]:
-        """Keys of all sequences that were trained on or written, in the order in which they came."""
+        """Keys of all sequences that were trained on or written, in the order of their arrival."""
         return tuple(self._slots)
 
     def __len__(self) -> int:
@@ -56,10 +71,10 @@ class States:
         return f"States({len(self)} keys; leaves {quoted(self._spec, 6)})"
 
     def read(self, keys: Iterable[Key] | Key | None = None) -> State:
-        """Return where the given sequences stand.
+        """Return the states of the given sequences.
 
         Args:
-            keys: Keys, or one key; all keys if left out.
+            keys: Keys, or one key. By default all keys.
 
         Returns:
             A `State` of NumPy arrays with one row per key, in the order of `keys`.
@@ -67,15 +82,16 @@ class States:
         Raises:
             UnknownKeyError: If no state is known for a key.
         """
+        # Only the rows of these keys travel to the host.
         self._before()
         return self.bank.read(self._known(keys))
 
     def write(self, keys: Iterable[Key] | Key, state: Mapping[str, Array]) -> None:
-        """Set where the given sequences stand: all of it, or nothing if anything is wrong.
+        """Set the states of the given sequences: all of them, or none if anything is wrong.
 
         Args:
-            keys: Keys, or one key. Keys that are new are added.
-            state: Leaves `(len(keys), *shape)`; leaves left out keep their value, or the initial one for new keys.
+            keys: Keys, or one key. New keys are added.
+            state: Leaves `(len(keys), *shape)`. Missing leaves keep their value; for new keys this is the initial one.
 
         Raises:
             StateStructureError: If a leaf is unknown, or a key is given twice.
@@ -86,14 +102,14 @@ class States:
         if len(set(listed)) != len(listed):
             raise StateStructureError(f"Each key must be given once. Received: {quoted(listed)}.")
         rows = checked(self._spec, state, batch_size=len(listed), partial=True)
-        # Values of the backend's tensors can be seen on the host alone.
+        # The values of tensors can be checked only on the host.
         rows = checked(self._spec, rows.numpy(), batch_size=len(listed), partial=True)
         self._before()
         slots = self.reserve(listed)
         self.bank.write(slots, rows, GIVEN)
 
     def reset(self, keys: Iterable[Key] | Key | None = None) -> None:
-        """Put the given sequences, or all, back to the initial state.
+        """Return the given sequences, or all, to their initial state.
 
         Raises:
             UnknownKeyError: If no state is known for a key.
@@ -104,8 +120,8 @@ class States:
             self.bank.write(slots, self._initial(len(slots)), FRESH)
 
     def reserve(self, keys: Sequence[Key]) -> np.ndarray:
-        """Return the slots of keys; new ones get a row that holds the initial state."""
-        # Every `fit` asks for all keys of the same windows, which may be a million: slots stay what they are.
+        """Return the slots of keys, int `(keys,)`. New keys get rows that hold the initial state."""
+        # Every `fit` asks for all keys of the same windows, perhaps a million, and slots never change: look them up once.
         if keys is not self._last[0]:
             slots = self._looked_up(keys)
             if not isinstance(keys, tuple):
@@ -114,7 +130,7 @@ class States:
         return self._last[1].copy()
 
     def _looked_up(self, keys: Sequence[Key]) -> np.ndarray:
-        # Mapped over, not comprehended, for the same reason.
+        # `map` is faster than a comprehension over a million keys.
         if not all(map(self._slots.__contains__, keys)):
             new = [key for key in dict.fromkeys(keys) if key not in self._slots]
             if self.bank.reserve(len(self) + len(new)):
@@ -141,7 +157,7 @@ class States:
         return np.array([self._slots[key] for key in listed], dtype=np.int32)
 
     def save(self, store: Any) -> None:
-        """Put keys and rows into the store of a saved model."""
+        """Write keys, flags and rows to the store of a saved model."""
         self._before()
         slots = self._known(None)
         store["keys"] = np.frombuffer(json.dumps([_encoded(key) for key in self._slots]).encode(), dtype=np.uint8)
@@ -150,7 +166,7 @@ class States:
             store[f"leaf_{index}"] = rows
 
     def load(self, store: Any) -> None:
-        """Take keys and rows from the store of a saved model, in place of what is here."""
+        """Replace all keys and rows by those in the store of a saved model."""
         keys = [_decoded(key) for key in json.loads(bytes(np.asarray(store["keys"])).decode() or "[]")]
         rows = State({leaf: np.asarray(store[f"leaf_{index}"]) for index, leaf in enumerate(self._spec)})
         for name, leaf in self._spec.items():
@@ -170,7 +186,7 @@ class States:
 
 
 def _encoded(key: Any) -> Any:
-    """Return a key as JSON can hold it; tuples become lists in a list."""
+    """Return a key in a form that JSON can hold. A tuple becomes a list in a list."""
     if isinstance(key, tuple):
         return [[_encoded(part) for part in key]]
     if isinstance(key, np.generic):

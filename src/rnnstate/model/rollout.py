@@ -17,13 +17,13 @@ from rnnstate.state.state import Array, State
 
 
 class Unrolling:
-    """What `StatefulModel` does step by step."""
+    """The methods of `StatefulModel` that run step by step."""
 
     _carrier: Any
 
     @property
     def net(self) -> Any:
-        """The network that this model was made from; it shares all weights."""
+        """The network that this model was made from. The model shares its weights."""
         raise UnsupportedModelError(f"A model must know its network. Received: {type(self)} without `net`.")
 
     @property
@@ -32,19 +32,19 @@ class Unrolling:
         raise UnsupportedModelError(f"A model must know its leaves. Received: {type(self)} without `state_spec`.")
 
     def trace(self, x: Any, state: Mapping[str, Array], mask: Array | None = None) -> tuple[Any, State, State]:
-        """Run a window and return the state after every step: h and c of every layer.
+        """Run a window and return the state after every step.
 
         Args:
-            x: Input `(batch, time, features)`; a mapping or list for networks with several inputs.
+            x: Input `(batch, time, features)`, or a mapping or list for networks with several inputs.
             state: State that each row starts from, leaves `(batch, *shape)`.
             mask: Boolean `(batch, time)` of the valid steps.
 
         Returns:
-            The outputs `(batch, time, ...)`, the final `State`, and a `State` with leaves `(batch, time, *shape)`. All are
-            equal to those of stepping one by one.
+            The outputs `(batch, time, ...)`, the final `State`, and a `State` with leaves `(batch, time, *shape)`. They
+            equal the results of calling `step` once for each step.
 
         Raises:
-            UnsupportedModelError: If a layer runs backward: it has no state after a step.
+            UnsupportedModelError: If a layer runs backward, because it has no state after a step.
 
         Example:
 
@@ -61,7 +61,7 @@ class Unrolling:
         valid = ops.ones((batch_size, time), dtype="bool") if mask is None else ops.cast(mask, "bool")
 
         def one_step(leaves: list[Array], index: Array) -> tuple[Any, Any]:
-            # The outputs ride along: TensorFlow wants what is stacked to look like what is carried.
+            # The outputs are carried too: TensorFlow wants stacked and carried parts to have one structure.
             x_t = tree.map_structure(lambda part: _at(part, index, time), x)
             given = State.unchecked(start, leaves[: len(start)])
             y, final = run(self._carrier, x_t, given, _at(valid, index, time) if mask is not None else None, False)
@@ -86,23 +86,23 @@ class Unrolling:
         teacher: float = 0.0,
         seed: int | None = None,
     ) -> tuple[Array, State]:
-        """Run free: the output of each step is the next step's input.
+        """Run free: the output of each step is the input of the next step.
 
         Args:
-            x0: First input `(batch, features)`, where the network gives as many outputs as it takes features; with
-                `inputs`, the part of it that is fed back.
+            x0: First input `(batch, outputs)`. The network must take as many features as it has outputs, plus those in
+                `inputs`.
             state: State that each row starts from.
             steps: How many steps to run.
-            inputs: Known inputs `(batch, steps, known)` of every step, put behind what is fed back.
+            inputs: Known inputs `(batch, steps, known)` of every step. They follow the fed-back features.
             targets: True outputs `(batch, steps, outputs)`, for `teacher`.
-            teacher: Probability, for each row and step, that the true output is fed back instead of the network's own.
-            seed: Seed of that choice.
+            teacher: Probability, for each row and step, that the true output is fed back instead of the computed one.
+            seed: Seed of this choice.
 
         Returns:
             The outputs `(batch, steps, outputs)`, and the `State` after the last step. Gradients flow through both.
 
         Raises:
-            DataError: If what is fed back does not have the size of the outputs, or `targets` are missing.
+            DataError: If `x0` or `inputs` have the wrong size, or `targets` are missing.
 
         Example:
 
@@ -141,7 +141,7 @@ class Unrolling:
 
 
 def _draw(shape: tuple[int, ...], teacher: float, seed: int | None) -> Array:
-    """Draw where the truth is fed back. Where nothing is drawn, no seed is used up: that would be a side effect."""
+    """Draw where the truth is fed back, bool of `shape`. Without a `teacher` nothing is drawn: drawing has side effects."""
     return keras.random.uniform(shape, seed=seed) < teacher if teacher else ops.zeros(shape, dtype="bool")
 
 
@@ -182,7 +182,7 @@ def _check_sizes(net: Any, width: int, known: Any, rows: tuple[int, int], teache
 
 
 def _at(part: Array, index: Array, time: int) -> Array:
-    """Return one step of a series, with its time axis; static inputs as they are."""
+    """Return step `index` of a series, `(batch, 1, ...)`. Static inputs stay as they are."""
     return ops.take(part, ops.reshape(index, (1,)), axis=1) if is_series(part, time) else part
 
 

@@ -29,7 +29,7 @@ from rnnstate.ports.protocol import choose_kernels
 from rnnstate.state.checks import checked, checked_flags
 from rnnstate.state.spec import StateSpec
 from rnnstate.state.state import Array, State
-from rnnstate.training.fit_checks import check_windows, refuse_extras, unstacked
+from rnnstate.training.fit_checks import check_windows, prepare_start, refuse_extras, unstacked
 from rnnstate.training.fit_hooks import paced, variables_kept
 from rnnstate.training.loader import BoundWindows, Feeder, Source
 from rnnstate.training.resume.fit import fit_resumably
@@ -267,7 +267,7 @@ class StatefulModel(Unrolling, keras.Model):
         if validation_data is not None:
             checked_data = check_windows(self, validation_data, argument="validation_data", targets=True)
             validation_data = self._bound_inference(checked_data, None)
-        self._observe(source)
+        prepare_start(self.start, source)
         self._keep_length_static(x, "train_function")
         kwargs["shuffle"] = False
         with variables_kept(self), paced(self, x, kwargs.get("callbacks")) as kwargs["callbacks"]:
@@ -336,7 +336,7 @@ class StatefulModel(Unrolling, keras.Model):
 
     def _bound_inference(self, source: Source, initial_state: Any) -> BoundWindows:
         """Bind windows to rows of the inference bank, which start from the given or the initial states."""
-        self._observe(source)
+        prepare_start(self.start, source)
         windows = source.windows
         rows = len(windows.keys)
         given = None if initial_state is None else checked(self.state_spec, initial_state, batch_size=rows)
@@ -354,22 +354,6 @@ class StatefulModel(Unrolling, keras.Model):
     def _fed(self, function: Callable[..., Any], data: BoundWindows, **kwargs: Any) -> Any:
         """Call Keras' `fit`, `evaluate` or `predict` on windows that are loaded ahead."""
         return self._parts.feeder.run(function, data, self.steps_per_execution, **kwargs)
-
-    def _observe(self, source: Source) -> None:
-        """Create the variables that depend on the number of observed values, before anything is compiled."""
-        observed = Batch.from_keras(source.first()[0]).observed
-        if self.start.needs_observed and observed is None:
-            raise DataError(
-                f"`initial_state={type(self.start).__name__}(...)` needs known values of each sequence. "
-                "Received: windows without `observed`. Use `Windows(..., observed=...)`."
-            )
-        if observed is not None and not self.start.needs_observed:
-            raise DataError(
-                f"`initial_state={type(self.start).__name__}()` takes no observed values. Received: windows with "
-                "`observed`. Use `StatefulModel(net, initial_state=rnnstate.initial.Observed())`, or leave them out."
-            )
-        if observed is not None and self.start.needs_observed:
-            self.start.observe(observed.shape[1])
 
     def _sync(self) -> None:
         """Update the variables. On JAX, Keras keeps their values elsewhere while it trains."""

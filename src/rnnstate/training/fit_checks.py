@@ -1,4 +1,4 @@
-"""Windows as a model meets them: what is given to `fit`, `evaluate` and `predict` is checked before anything runs."""
+"""The checks of the arguments of `fit`, `evaluate` and `predict`, before anything runs."""
 
 from typing import Any
 
@@ -6,11 +6,12 @@ import numpy as np
 from keras import tree
 
 from rnnstate.errors import DataError, UnsupportedModelError
+from rnnstate.initial.initial import InitialState
 from rnnstate.kernels import kernels
 from rnnstate.network.clone import inputs_of
 from rnnstate.training.loader import Source
 from rnnstate.training.roles import Carrying
-from rnnstate.windows.batch import WindowDataset
+from rnnstate.windows.batch import Batch, WindowDataset
 from rnnstate.windows.lead_in import run_lengths
 from rnnstate.windows.own_dataset import as_windows
 
@@ -22,19 +23,19 @@ def check_windows(
 
     Args:
         model: The `StatefulModel`.
-        windows: What the user gave.
-        argument: Its name, for the message.
+        windows: The argument of the user.
+        argument: The name of the argument, for the message.
         targets: Whether targets are needed.
-        training: Whether they are to be trained on.
-        epoch: The epoch in which they are run first, so that this is the epoch of the first batch, too.
+        training: Whether the model trains on them.
+        epoch: The first epoch of the run. By default the windows stay at their present epoch.
 
     Returns:
         The `Windows`, or the checked dataset of the user, with their first batch.
 
     Raises:
-        DataError: If they are no windows, out of order, have no targets, do not fit the network's time axis, or are led to
-            by steps that a backward direction cannot be carried through.
-        UnsupportedModelError: Inside a distribution strategy whose replicas would keep states of their own.
+        DataError: If they are not windows, are out of order, have no targets or do not fit the time axis of the network, or
+            if steps come before the windows of a model with `carry_backward`.
+        UnsupportedModelError: Inside a distribution strategy with several replicas, which would keep separate states.
     """
     windows = as_windows(windows, argument)
     source = Source(windows)
@@ -106,8 +107,33 @@ def _check_targets(net: Any, source: Source, argument: str) -> None:
             )
 
 
+def prepare_start(start: InitialState, source: Source) -> None:
+    """Create the variables of an initial state that depend on the observed values, before anything is compiled.
+
+    Args:
+        start: The initial state of the model.
+        source: The windows that the model is to be run on.
+
+    Raises:
+        DataError: If the windows lack observed values that the initial state needs, or have values that it does not take.
+    """
+    observed = Batch.from_keras(source.first()[0]).observed
+    if start.needs_observed and observed is None:
+        raise DataError(
+            f"`initial_state={type(start).__name__}(...)` needs known values of each sequence. "
+            "Received: windows without `observed`. Use `Windows(..., observed=...)`."
+        )
+    if observed is not None and not start.needs_observed:
+        raise DataError(
+            f"`initial_state={type(start).__name__}()` takes no observed values. Received: windows with "
+            "`observed`. Use `StatefulModel(net, initial_state=rnnstate.initial.Observed())`, or leave them out."
+        )
+    if observed is not None:
+        start.observe(observed.shape[1])
+
+
 def refuse_extras(method: str, extras: dict[str, Any]) -> None:
-    """Raise for arguments of Keras' `fit` that belong to `Windows`, or that would break the time order."""
+    """Raise a `DataError` for arguments of Keras' `fit` that belong to `Windows` or would break the time order."""
     if extras.get("shuffle"):
         raise DataError(
             "`shuffle` must be False: windows are carried from one to the next, and a shuffled window would start from "
@@ -122,6 +148,6 @@ def refuse_extras(method: str, extras: dict[str, Any]) -> None:
 
 
 def unstacked(outputs: Any, num_batches: int) -> list[Any]:
-    """Cut the outputs that Keras has concatenated into batches again."""
+    """Cut the concatenated outputs of Keras, `(num_batches * batch, ...)`, into batches again."""
     parts = [np.split(output, num_batches) for output in tree.flatten(outputs)]
     return [tree.pack_sequence_as(outputs, list(batch)) for batch in zip(*parts, strict=True)]

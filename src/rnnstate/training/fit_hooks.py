@@ -16,10 +16,10 @@ from rnnstate.state.state import to_numpy
 
 
 class Epochs(keras.callbacks.Callback):
-    """Lets windows be those of the present epoch.
+    """Sets the epoch of the windows.
 
-    It has nothing to do at the end of a batch, and so no method for it: Keras would wait for the result of each batch
-    to give it the logs, and prepare the next batch only then.
+    It has no method for the end of a batch. With one, Keras would wait for the result of each batch to hand over the logs,
+    and would prepare the next batch only then.
 
     Args:
         windows: The `Windows` that are trained on.
@@ -33,13 +33,13 @@ class Epochs(keras.callbacks.Callback):
         self._windows.epoch = epoch
 
     def put_back(self) -> None:
-        """Give the optimizer its usual learning rate, which it always has here."""
+        """Do nothing: the optimizer always has its usual learning rate here."""
 
 
 class Pace(Epochs):
-    """Scales the learning rate by the steps of the windows, too.
+    """Sets the epoch of the windows, and scales the learning rate by the steps of each batch.
 
-    The rate is that of the optimizer before and after each batch, so that other callbacks see and set the usual one.
+    The optimizer has its usual rate between batches, so other callbacks read and set the usual rate.
 
     Args:
         windows: The `Windows` that are trained on.
@@ -63,7 +63,7 @@ class Pace(Epochs):
         self.put_back()
 
     def put_back(self) -> None:
-        """Give the optimizer its usual learning rate."""
+        """Restore the usual learning rate of the optimizer."""
         if self._rate is not None:
             self._sync()
             self.model.optimizer.learning_rate = self._rate
@@ -76,10 +76,10 @@ class Pace(Epochs):
 
 @contextmanager
 def paced(model: Any, windows: Any, callbacks: Any) -> Iterator[Any]:
-    """Give `fit` its callbacks with one for the windows before them, and the optimizer its usual rate in the end.
+    """Put a callback for the windows before those of the user, and restore the learning rate at the end.
 
     Raises:
-        DataError: If windows of drawn lengths need learning rates that the compiled model cannot have.
+        DataError: If the windows have drawn lengths and the learning rate of the compiled model cannot be scaled.
     """
     if windows.varies and getattr(model, "optimizer", None) is not None:
         _check_rate(model)

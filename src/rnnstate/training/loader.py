@@ -1,7 +1,8 @@
-"""How batches reach Keras: in order, and the next ones prepared by one thread while a step runs.
+"""The way of batches to Keras: in order, while one thread prepares the next ones during a step.
 
-On JAX and PyTorch the thread is one of ours; on TensorFlow it belongs to the `tf.data` pipeline that Keras reads from.
-`Windows(..., workers=0)` does without, and so do batches of `Windows` below 64 KiB, which are made sooner than handed over.
+On JAX and PyTorch rnnstate starts this thread. On TensorFlow it belongs to the `tf.data` pipeline that Keras reads.
+`Windows(..., workers=0)` starts no thread. Neither do `Windows` with batches below 64 KiB, because making such a batch
+takes less time than handing it over.
 """
 
 from collections.abc import Callable, Iterator
@@ -49,13 +50,15 @@ class BoundWindows(keras.utils.PyDataset):
 
     Args:
         source: The windows.
-        slots: Slot of each sequence of `windows.keys`; empty rows go to the spare slot 0.
+        slots: Slot of each sequence in `windows.keys`, int `(keys,)`. Empty rows get the spare slot 0.
     """
 
     def __init__(self, source: Source, slots: np.ndarray) -> None:
         super().__init__()
         self.source, self.windows = source, source.windows
-        # An empty row has sequence -1, which picks the last entry.
+        # A batch numbers sequences, and the bank numbers rows: slot = self._slots[sequence]. With keys "a" and "b":
+        #   sequence    0  1  -1 (empty row)
+        #   _slots    [ 1  2   0 ]           index -1 picks the last entry, the spare row
         self._slots = np.append(slots, 0).astype(np.int32)
         self.ahead: Ahead | None = None
         self.failure: Exception | None = None
@@ -71,7 +74,7 @@ class BoundWindows(keras.utils.PyDataset):
             raise
 
     def load(self, index: int) -> Any:
-        """Make a batch, in whichever thread this is."""
+        """Make a batch. The main thread or the loading thread calls this."""
         inputs, *rest = self.source.first() if index == 0 else self.windows[index]
         batch = Batch.from_keras(inputs)
         return (replace(batch, slot=self._slots[batch.slot]).to_keras(), *rest)
@@ -91,9 +94,9 @@ class Ahead:
         self._coming: dict[tuple[int, int], Future[Any]] = {}
 
     def get(self, index: int, total: int, epoch: int) -> Any:
-        """Return a batch of an epoch of `total`, and let those after it be loaded.
+        """Return a batch of an epoch of `total` batches, and start loading the next ones.
 
-        An error of `load` is raised here, when its own batch is asked for. Batches of another epoch are thrown away.
+        This raises an error of `load` when the batch that failed is asked for. It drops batches of another epoch.
         """
         wanted = [(epoch, later) for later in range(index, min(index + 1 + self._count, total))]
         for stale in self._coming.keys() - set(wanted):
@@ -104,7 +107,7 @@ class Ahead:
         return self._coming.pop((epoch, index)).result()
 
     def close(self) -> None:
-        """End the thread, once it is done with the batch it is at."""
+        """End the thread after the batch that it is loading."""
         self._thread.shutdown(cancel_futures=True)
 
 
@@ -115,20 +118,20 @@ class Feeder:
         self._fed: list[tuple[Any, BoundWindows]] = []
 
     def gave(self, data: Any) -> bool:
-        """Tell whether `data` came from here: within `fit`, Keras evaluates on what it was given."""
+        """Return whether `data` came from here. Within `fit`, Keras calls `evaluate` with the data that it was given."""
         return any(data is given for given, _ in self._fed)
 
     def finished(self, data: Any) -> None:
-        """Let go of what was kept of `data`, which came from here, for one evaluation within `fit`."""
+        """Let go of the first batch of `data` after an evaluation within `fit`."""
         for given, bound in self._fed:
             if given is data:
                 bound.source.forget()
 
     def run(self, function: Callable[..., Any], data: BoundWindows, count: int, **kwargs: Any) -> Any:
-        """Return what `function` gives on `data`, which keep `count` batches ready, and on its `validation_data`.
+        """Call `function` on `data`, of which `count` batches are kept ready, and on `validation_data`.
 
         Raises:
-            Exception: What a dataset raised, as it raised it, whatever the backend makes of that.
+            Exception: The error of a dataset, as the dataset raised it. Backends would wrap it.
         """
         validation = kwargs.get("validation_data")
         datasets = [data, *([] if validation is None else [validation])]
@@ -145,13 +148,13 @@ class Feeder:
 
 
 def _is_quick(windows: Any) -> bool:
-    """Tell whether batches are made in less time than a thread takes to hand them over: small ones, of arrays in memory."""
+    """Return whether making a batch takes less time than handing it over from a thread: small ones, of arrays in memory."""
     return type(windows) is Windows and windows.batch_bytes < _WORTH_A_THREAD
 
 
 @contextmanager
 def _loaded(data: BoundWindows, count: int) -> Iterator[Any]:
-    """Give what Keras is to read `data` from; in the end no thread of ours is left."""
+    """Give the object from which Keras reads `data`. At the end no loading thread is left."""
     threads = 0 if _is_quick(data.windows) else min(1, data.windows.workers)
     given = kernels().feed(data, count * threads)
     if given is data and threads:

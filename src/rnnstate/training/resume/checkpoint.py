@@ -1,7 +1,8 @@
-"""Checkpoints of a training run: how often they are written, and which file of the folder counts.
+"""The checkpoints of a training run: when they are written, and which file of the folder is read.
 
-The newest file that is whole and belongs to the run counts; an older one stays beside it. Damage costs the time between
-two checkpoints and is told as a warning; a folder without a usable checkpoint is an error, never a fresh start.
+A run continues from the newest file that is whole and belongs to it. Older files stay in case the newest one is damaged:
+damage then costs the time between two checkpoints, and a warning reports it. A folder with checkpoints of which none is
+usable is an error, and never a fresh start.
 """
 
 import logging
@@ -23,15 +24,15 @@ _log = logging.getLogger("rnnstate")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where and how often `fit` keeps what it needs to go on: `model.fit(windows, checkpoint=Checkpoint("run"))`.
+    """The folder of checkpoints and how often `fit` writes one: `model.fit(windows, checkpoint=Checkpoint("run"))`.
 
-    A checkpoint is written before the first batch and at the end of each epoch, and in between as asked.
+    `fit` writes a checkpoint before the first batch and at the end of each epoch, and between them as given here.
 
     Args:
-        directory: A folder of its own: new, empty, or of an earlier start of the same run, which is then continued.
-        every_batches: Also after so many batches of an epoch, counted from its first.
-        every_seconds: Also after the batch that ends so many seconds after the last checkpoint.
-        keep: Number of files that stay. With 1, a file that is damaged on the disk costs the run.
+        directory: A folder that is new or empty, or holds checkpoints of the same run. The run then continues from these.
+        every_batches: Number of batches after which a checkpoint is written, counted from the start of an epoch.
+        every_seconds: Number of seconds after the last checkpoint. The next batch that ends then writes one.
+        keep: Number of files that stay. With 1, a damaged file costs the whole run.
 
     Raises:
         ValueError: If a number is not positive.
@@ -74,11 +75,11 @@ class CheckpointFolder:
         return sorted((file for file in self.path.iterdir() if _NAME.fullmatch(file.name)), reverse=True)
 
     def write(self, content: Mapping[str, Any]) -> Path:
-        """Write the next checkpoint, then delete the files that are not to stay.
+        """Write the next checkpoint, then delete all files but the newest `keep`.
 
         Raises:
             DataError: If the content cannot be packed.
-            OSError: If the file cannot be written; the older ones are as they were.
+            OSError: If the file cannot be written. The older files stay as they are.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         files = self.files()
@@ -90,14 +91,14 @@ class CheckpointFolder:
         return path
 
     def newest(self, check: Callable[[dict[str, Any], str], None]) -> dict[str, Any] | None:
-        """Return the newest checkpoint that is whole and passes `check`, or `None` if there never was one.
+        """Return the newest checkpoint that is whole and passes `check`, or `None` if there is none.
 
         Args:
-            check: Takes content and file name; raises an error of this library for the checkpoint of another run.
+            check: Takes the content and the file name. Raises an `RnnStateError` for the checkpoint of another run.
 
         Raises:
-            DataError: If no file is usable, or the folder is something else's.
-            SpecMismatchError: If no file is usable, and one belongs to another run.
+            DataError: If no file is usable, or the folder holds other files.
+            SpecMismatchError: If no file is usable and one belongs to another run.
         """
         self._check_own()
         refused: list[RnnStateError] = []
@@ -117,7 +118,7 @@ class CheckpointFolder:
         return None
 
     def clean(self) -> None:
-        """Remove what a writer left behind that was killed."""
+        """Remove the unfinished files of a killed writer."""
         for file in self.path.glob(f"{UNFINISHED}*"):
             file.unlink(missing_ok=True)
 

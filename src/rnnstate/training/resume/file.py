@@ -1,7 +1,7 @@
-"""A file that proves itself: written whole or not at all, and refused when a single byte of it has changed.
+"""One checkpoint file with a checksum. It is written whole or not at all, and refused if a single byte has changed.
 
-It is a safetensors file. Its metadata hold `format`, `format_version`, `rnnstate_version`, `content` (what was packed, as
-JSON that refers to the tensors) and `sha256`, a digest of all the rest. Reading it executes nothing.
+It is a safetensors file. Its metadata hold `format`, `format_version`, `rnnstate_version`, `content` (the packed values as
+JSON, which refers to the tensors by name) and `sha256`, a digest of everything else. Reading it executes nothing.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from rnnstate.training.resume.packing import pack, unpack
 
 FORMAT = "rnnstate-checkpoint"
 FORMAT_VERSION = 1
-# Names of files that are being written begin with this.
+# The names of unfinished files begin with this prefix.
 UNFINISHED = ".unfinished-"
 _UNREADABLE = (safetensors.SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError)
 
@@ -43,10 +43,10 @@ def write_sealed(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
-    """Return what `write_sealed` was given.
+    """Return the content that `write_sealed` wrote.
 
     Raises:
-        DataError: If the file is no checkpoint, of a newer format, or not exactly as it was written.
+        DataError: If the file is not a checkpoint, has a newer format, or has changed since it was written.
     """
     header, arrays = _read(path)
     if header.get("format") != FORMAT:

@@ -1,8 +1,16 @@
-"""`fit` that goes on where it was stopped, bit for bit: Keras' own `fit`, from a checkpoint and from the right batch.
+"""`model.fit(checkpoint=...)`: Keras' `fit`, continued bit for bit from a checkpoint in the middle of an epoch.
 
-A run is at most two calls of Keras' `fit`: the rest of the epoch that was interrupted, then the epochs that are left, which
-may be none. Everything is put to what the newest checkpoint says after `on_train_begin`, and in the middle of an epoch just
-before its next batch, so that what callbacks do in the beginning of a run or an epoch does not count twice.
+A continued run consists of at most two calls of Keras' `fit`. The first one trains on the rest of the interrupted epoch, and
+the second one on the remaining epochs, which may be none. With a checkpoint before batch 3 of epoch 1:
+
+    epoch        0          1                       2          3
+    batches      0 1 2 3 4  0 1 2 | 3 4             0 1 2 3 4  0 1 2 3 4
+                 done       done  | first call      second call
+                                  ^ checkpoint: epoch=1, batch=3
+
+Keras numbers the batches of the first call from 0, so `_Remaining` and `_Callbacks` add 3 to each number. The snapshot is
+restored after `on_train_begin`, and in the middle of an epoch just before its next batch. Until then callbacks may have
+changed anything, and the restored values replace these changes.
 """
 
 import os
@@ -33,22 +41,22 @@ def fit_resumably(
     checkpoint: Checkpoint | str | os.PathLike[str],
     arguments: Mapping[str, Any],
 ) -> Any:
-    """Train from the newest checkpoint, or from the start if there never was one, writing checkpoints on the way.
+    """Train from the newest checkpoint, or from the start if there is none, and write checkpoints on the way.
 
     Args:
         model: A compiled `StatefulModel`.
-        fit: Keras' own `fit` of it.
+        fit: Keras' `fit` of this model.
         source: The checked windows, with targets.
         validation: Validation data, bound to the inference bank.
         checkpoint: Where and how often to write.
         arguments: Further arguments of `fit`.
 
     Returns:
-        Keras' `History` of the whole run, whatever was trained before.
+        Keras' `History` of the whole run, with the epochs before the interruption.
 
     Raises:
         DataError: If an argument contradicts the checkpoint, or no checkpoint in the folder is whole.
-        SpecMismatchError: If the checkpoints are those of another run.
+        SpecMismatchError: If the checkpoints belong to another run.
     """
     _refuse(arguments)
     policy = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
@@ -71,7 +79,7 @@ def fit_resumably(
 
 
 class _Run:
-    """Where a run stands, and its folder."""
+    """The position of a run, and its folder of checkpoints."""
 
     def __init__(
         self,
@@ -91,12 +99,12 @@ class _Run:
 
     @property
     def epoch(self) -> int:
-        """Epoch of the next batch."""
+        """The epoch of the next batch."""
         return 0 if self.content is None else int(self.content["epoch"])
 
     @property
     def batch(self) -> int:
-        """Number of the next batch in its epoch."""
+        """The number of the next batch in its epoch."""
         return 0 if self.content is None else int(self.content["batch"])
 
     @property
@@ -105,7 +113,7 @@ class _Run:
         return self.content is not None and bool(self.content["stopped"])
 
     def open(self, epochs: int) -> None:
-        """Read the newest checkpoint and see that it can be gone on from."""
+        """Read the newest checkpoint, and check that this call can continue from it."""
         self.read()
         self.folder.clean()
         if self.content is None:
@@ -123,19 +131,19 @@ class _Run:
         self.content = self.folder.newest(self._check)
 
     def slots(self) -> np.ndarray:
-        """Return the slot of each sequence, once the bank knows the keys of the checkpoint."""
+        """Return the slot of each sequence, int `(keys,)`, after the keys of the checkpoint have got their slots."""
         if self.content is not None:
             self.model.states.load(self.content["states"])
         slots: np.ndarray = self.model.states.reserve(self.windows.keys)
         return slots
 
     def at_epoch(self, epoch: int) -> None:
-        """Let data that differ from epoch to epoch be those of this one, however many were counted in this process."""
+        """Set the epoch of all datasets: a dataset counts only the epochs of this process."""
         for windows in self._data:
             windows.epoch = epoch
 
     def write(self, callbacks: list[Any], epoch: int, batch: int) -> None:
-        """Write a checkpoint from which batch `batch` of `epoch` is next."""
+        """Write a checkpoint from which a run continues with batch `batch` of `epoch`."""
         snapshot = take_snapshot(self.model, callbacks)
         self.folder.write(
             {
@@ -151,10 +159,10 @@ class _Run:
         self._written = time.monotonic()
 
     def is_due(self, before: int, done: int) -> bool:
-        """Whether a checkpoint is due after the batches from `before` to `done`."""
+        """Return whether a checkpoint is due. `before` and `done` count batches, before and after the last call."""
         every, seconds = self.policy.every_batches, self.policy.every_seconds
         if done >= len(self.windows) or self.model.stop_training:
-            return False  # the end of the epoch follows, and is kept when it is over
+            return False  # `on_epoch_end` follows, and writes a checkpoint
         if every is not None and before // every != done // every:
             return True
         return seconds is not None and time.monotonic() - self._written >= seconds
@@ -166,7 +174,7 @@ class _Run:
 
 
 class _Callbacks(keras.callbacks.CallbackList):
-    """The user's callbacks, which see one run in which nothing happened, and the checkpoints."""
+    """The callbacks of the user, and the writing of checkpoints. The callbacks see one run without an interruption."""
 
     def __init__(self, run: _Run, arguments: Mapping[str, Any], epochs: int) -> None:
         verbose = arguments.get("verbose", "auto")
@@ -199,7 +207,7 @@ class _Callbacks(keras.callbacks.CallbackList):
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if self._first and not batch:
-            # As late as can be: PyTorch's loader has drawn from the global generator when it began the epoch.
+            # As late as possible: PyTorch's loader draws from the global generator when an epoch begins.
             self._put_back()
         super().on_train_batch_begin(self._first + batch, logs)
 
@@ -237,7 +245,7 @@ class _Remaining(BoundWindows):
 
 
 def _refuse(arguments: Mapping[str, Any]) -> None:
-    """Raise for arguments that say themselves where to begin or end."""
+    """Raise a `DataError` for arguments that set where the run begins or ends."""
     for name in ("initial_epoch", "steps_per_epoch"):
         if arguments.get(name):
             raise DataError(

@@ -1,7 +1,7 @@
-"""Plain values and arrays as JSON beside named arrays, and back, bit for bit: what checkpoints are made of.
+"""The content of a checkpoint as JSON and named arrays, and back, bit for bit.
 
-Numbers, strings, `None`, lists, tuples, mappings with string names, NumPy arrays and NumPy numbers come back as they were.
-Nothing else is taken, so nothing has to be executed to read it.
+Numbers, strings, `None`, lists, tuples, mappings with string names, NumPy arrays and NumPy numbers come back unchanged.
+Other values are refused, so reading executes nothing.
 """
 
 import json
@@ -13,7 +13,7 @@ import numpy as np
 from rnnstate.errors import DataError
 
 Arrays = dict[str, np.ndarray]
-# What has no counterpart in JSON is a mapping with one of these names alone.
+# JSON has no arrays, NumPy numbers and tuples. Each is a mapping with one of these names as its only name.
 _ARRAY, _NUMBER, _TUPLE = "__array__", "__number__", "__tuple__"
 
 
@@ -66,7 +66,7 @@ def _packed(value: Any, place: tuple[str, ...], arrays: Arrays) -> Any:
 
 
 def _storable(array: np.ndarray, place: tuple[str, ...]) -> np.ndarray:
-    """Return a copy that later steps cannot change. Every number of a short float type is one of float32."""
+    """Return a copy that later steps cannot change. Short float types become float32, which holds all their numbers."""
     if array.dtype.kind in "biuf":
         return np.array(array, order="C")
     if array.dtype.kind == "V" and array.dtype.itemsize <= 2 and array.dtype.names is None:

@@ -1,7 +1,7 @@
-"""What makes two calls of `fit` the same run: network, compile arguments, data, fit arguments, backend.
+"""The identity of a run: network, compile arguments, data, arguments of `fit`, callbacks and backend.
 
-A checkpoint goes on only in the run that wrote it. Names that Keras counts up within a process, as in `lstm_3`, count for
-nothing, so a notebook may build the model again.
+A run continues only from a checkpoint with the same identity. Keras counts names up within a process, as in `lstm_3`. The
+identity ignores these counters, so a notebook may build the model again.
 """
 
 import hashlib
@@ -18,11 +18,11 @@ from rnnstate.errors import SpecMismatchError
 from rnnstate.training.roles import Carrying
 from rnnstate.versions import installed_versions
 
-# Bytes of data that are looked at: all of a small data set, batches spread evenly over a large one.
+# Bytes of data in the digest: all of a small dataset, and batches spread evenly over a large one.
 DATA_BYTES = 1 << 26
 _COUNTER = re.compile(r'_\d+(?=["/])')
 
-# What errors say to do about a part that differs.
+# What to do about a part that differs, for the error message.
 _HINTS = {
     "network": "Build the network of that run.",
     "compile": "Compile as in that run.",
@@ -38,13 +38,13 @@ _HINTS = {
 def identity_of(
     model: Carrying, windows: Any, validation: Any = None, *, arguments: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return what a checkpoint and a call of `fit` must agree in, part by part.
+    """Return the identity of a call of `fit`, part by part.
 
     Args:
         model: A compiled `StatefulModel`.
         windows: The training data.
         validation: The validation data, or `None`.
-        arguments: Other arguments of `fit` that have a say in the result.
+        arguments: Other arguments of `fit` that affect the result.
     """
     callbacks = [type(callback).__name__ for callback in tree.flatten(arguments.get("callbacks") or [])]
     others = {name: repr(value) for name, value in sorted(arguments.items()) if name not in _FREE and value is not None}
@@ -70,12 +70,12 @@ _FREE = ("epochs", "verbose", "callbacks", "shuffle")
 
 
 def versions() -> dict[str, str]:
-    """Return the versions that bits may depend on."""
+    """Return the versions of the libraries on which the bits of a result may depend."""
     return installed_versions(("rnnstate", "keras", keras.backend.backend(), "numpy", "python"))
 
 
 def rate_of(model: Carrying) -> float:
-    """Return the learning rate that an optimizer has now."""
+    """Return the present learning rate of the optimizer."""
     return float(keras.ops.convert_to_numpy(model.optimizer.learning_rate))
 
 
@@ -85,7 +85,7 @@ def check_identity(kept: Mapping[str, Any], given: Mapping[str, Any], name: str)
     Args:
         kept: Identity in the checkpoint.
         given: Identity of this call of `fit`.
-        name: What the error calls the checkpoint.
+        name: The name of the checkpoint in the message.
 
     Raises:
         SpecMismatchError: With the first part that differs.
@@ -114,7 +114,7 @@ def check_rate(kept: list[float], given: float, name: str) -> None:
 
 
 def describe_data(windows: Any) -> dict[str, Any]:
-    """Return the form of a data set and a digest of its keys, lengths, plan and values."""
+    """Return the sizes of a dataset, and a digest of its keys, lengths, plan and values."""
     windows.epoch = 0
     digest = hashlib.sha256(repr(windows.keys).encode())
     digest.update(np.asarray(windows.lengths).tobytes())
@@ -133,7 +133,7 @@ def describe_data(windows: Any) -> dict[str, Any]:
 
 
 def _leaves(windows: Any) -> Iterator[np.ndarray]:
-    """Give the arrays of the first batch, of the last, and of as many between them as the bound allows."""
+    """Give the arrays of the first batch, the last batch, and as many between them as `DATA_BYTES` allows."""
     total, first = len(windows), [np.asarray(leaf) for leaf in tree.flatten(windows[0])]
     yield from first
     size = sum(leaf.nbytes for leaf in first)
@@ -145,7 +145,7 @@ def _leaves(windows: Any) -> Iterator[np.ndarray]:
 
 
 def _without_rate(config: Any) -> Any:
-    """Return a config without learning rates that are numbers: those change during a run."""
+    """Return a config without learning rates that are numbers, because these change during a run."""
     if isinstance(config, Mapping):
         kept = {k: v for k, v in config.items() if not (k == "learning_rate" and isinstance(v, int | float))}
         return {name: _without_rate(value) for name, value in kept.items()}

@@ -1,10 +1,10 @@
-"""Everything that a training step depends on, taken from a model and put back, bit for bit.
+"""Everything on which a training step depends, copied from a model and restored bit for bit.
 
 | part | what it holds |
 |---|---|
 | `variables` | weights, BatchNorm, seed generators, metrics, optimizer, in Keras' order |
 | `states` | keys, rows and flags of the training bank |
-| `callbacks` | what `EarlyStopping` and the like remember |
+| `callbacks` | the memory of callbacks such as `EarlyStopping` |
 | `history` | the `History` of all epochs so far |
 | `random` | the global random states of Python, NumPy and the backend |
 """
@@ -21,7 +21,7 @@ from rnnstate.errors import SpecMismatchError
 from rnnstate.kernels import kernels
 from rnnstate.state.state import to_numpy
 
-# What Keras' callbacks remember from one epoch to the next, under their public names.
+# The public attributes of Keras' callbacks that must survive from one epoch to the next.
 _REMEMBERED: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (keras.callbacks.EarlyStopping, ("wait", "stopped_epoch", "best", "best_weights", "best_epoch")),
     (keras.callbacks.ReduceLROnPlateau, ("wait", "best", "cooldown_counter")),
@@ -30,14 +30,14 @@ _REMEMBERED: tuple[tuple[Any, tuple[str, ...]], ...] = (
 
 
 def build_all(model: Any, batch: Any) -> None:
-    """Make all variables that training will make: Keras makes those of optimizer and metrics when it needs them.
+    """Create all variables of training now. Keras creates those of the optimizer and the metrics only on first use.
 
     Args:
         model: A compiled model.
-        batch: Inputs, targets and maybe weights.
+        batch: Inputs, targets, and weights if there are any.
     """
     model.optimizer.build(model.trainable_variables)
-    # Running the model on symbols may draw dropout, which a training without checkpoints would not have drawn.
+    # Running the model on symbols may draw dropout. Training without checkpoints does not, so the generators are restored.
     drawn = kernels().random_state()
     inputs, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
     outputs = model.compute_output_spec(tree.map_structure(_spec, inputs), training=False)
@@ -53,7 +53,7 @@ def _spec(value: Any) -> Any:
 
 
 def take_snapshot(model: Any, callbacks: Sequence[Any]) -> dict[str, Any]:
-    """Return everything that the next training step depends on, as NumPy arrays and plain values."""
+    """Return everything on which the next training step depends, as NumPy arrays and plain values."""
     if hasattr(model, "jax_state_sync"):
         model.jax_state_sync()
     states: dict[str, Any] = {}
@@ -72,10 +72,10 @@ def take_snapshot(model: Any, callbacks: Sequence[Any]) -> dict[str, Any]:
 
 
 def put_snapshot(model: Any, callbacks: Sequence[Any], content: dict[str, Any]) -> None:
-    """Put everything back as `take_snapshot` found it.
+    """Restore everything that `take_snapshot` returned.
 
     Raises:
-        SpecMismatchError: If the model's variables are others than those of the snapshot; nothing is changed.
+        SpecMismatchError: If the variables of the model differ from those of the snapshot. Nothing changes then.
     """
     variables = _variables(model)
     _check_variables(variables, content["variables"])
@@ -92,7 +92,7 @@ def put_snapshot(model: Any, callbacks: Sequence[Any], content: dict[str, Any]) 
 
 
 def _variables(model: Any) -> list[Any]:
-    """Return all variables but the banks: training's is kept by key, and inference starts anew each time."""
+    """Return all variables but the banks. The training bank is saved by key, and each inference starts fresh."""
     own = keras.Model.variables.fget(model)
     listed = [*own, *model.metrics_variables, *model.optimizer.variables]
     return list({id(variable): variable for variable in listed}.values())
