@@ -19,7 +19,7 @@ from rnnstate.windows.frames import is_series
 Policy = str | float
 
 
-def missing_steps(
+def missing_before_steps(
     times: Sequence[Array] | None,
     gaps: Sequence[Array] | None,
     usual_step: Any,

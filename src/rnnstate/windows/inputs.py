@@ -16,7 +16,7 @@ from rnnstate.errors import DataError
 from rnnstate.messages import listed
 from rnnstate.windows.arrays import Array, Arrays, Field, check_field
 from rnnstate.windows.frames import frame_array, is_frame, is_series, series_array
-from rnnstate.windows.gaps import missing_steps, times_array
+from rnnstate.windows.gaps import missing_before_steps, times_array
 from rnnstate.windows.observed import KnownValues
 from rnnstate.windows.sequences import Fields, Sequences
 
@@ -111,7 +111,7 @@ def _read_missing(
             "`times` or `gaps` must say where steps are missing, not both. "
             f"Received: {'none of them' if times is None else 'both'}."
         )
-    return missing_steps(read_times, read_gaps, usual_step, form.keys, lengths)
+    return missing_before_steps(read_times, read_gaps, usual_step, form.keys, lengths)
 
 
 def _read_resets(data: Any, form: Form, lengths: NDArray[np.int64]) -> Field:
