@@ -73,7 +73,9 @@ def read_csv(content: bytes, source: str, options: ReadOptions = DEFAULT) -> Tab
 
 def read_parquet(content: bytes, source: str, options: ReadOptions = DEFAULT) -> Table:
     """Read the bytes of a Parquet file."""
-    pyarrow = _pyarrow()
+    import pyarrow
+    import pyarrow.parquet
+
     try:
         table = pyarrow.parquet.read_table(pyarrow.BufferReader(content))
     except (pyarrow.ArrowException, OSError) as error:
@@ -98,8 +100,6 @@ def write_table(path: Path, columns: Mapping[str, Sequence[Any]], *, force: bool
 
 def check_free(path: Path, force: bool) -> None:
     """Raise a `DataError` if something stands at `path` that may not be overwritten, or its folder is missing."""
-    if path.suffix == ".parquet":
-        _pyarrow()
     if path.is_dir():
         raise DataError(f"The output must be a file. Received: {path}, which is a folder.")
     if path.exists() and not force:
@@ -206,21 +206,11 @@ def _text(column: Sequence[Any]) -> Sequence[Any]:
 
 
 def _write_parquet(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
-    pyarrow = _pyarrow()
+    import pyarrow
+    import pyarrow.parquet
+
     arrays = {name: pyarrow.array(column, from_pandas=True) for name, column in columns.items()}
     pyarrow.parquet.write_table(pyarrow.table(arrays), path)
-
-
-def _pyarrow() -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise DataError(
-            "Parquet files need pyarrow, which is not installed. "
-            'Install it with: pip install "rnnstate[parquet]", or use CSV.'
-        ) from error
-    return pyarrow
 
 
 def _arrow_cells(column: Any) -> Any:
