@@ -8,12 +8,11 @@ import keras
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 
 from rnnstate.errors import DataError
 from rnnstate.windows.windows import Windows
-
-pytestmark = pytest.mark.once
 
 RNG = np.random.default_rng(17)
 SITES = ["m", "m", "k", "k", "k", "m", "k", "m", "m", "k", "k"]
@@ -25,7 +24,7 @@ DATA = {
     "count": RNG.integers(0, 9, size=11),
     "weight": RNG.uniform(size=11),
 }
-MAKERS = pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame], ids=["pandas", "polars"])
+MAKERS = pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, pa.table], ids=["pandas", "polars", "pyarrow"])
 SIZES = {"length": 3, "batch_size": 2}
 
 
@@ -110,7 +109,10 @@ def test_frame_as_x(make):
     frame = make({"load": DATA["load"], "temp": DATA["temp"]})
     plain = Windows(table, DATA["temp"], **SIZES)
     check_equal(Windows(frame, frame["temp"], **SIZES), plain)
-    check_equal(Windows(frame, frame[["temp"]], **SIZES), Windows(table, table[:, 1:], **SIZES))
+    check_equal(
+        Windows(frame, frame.select(["temp"]) if isinstance(frame, pa.Table) else frame[["temp"]], **SIZES),
+        Windows(table, table[:, 1:], **SIZES),
+    )
     check_equal(Windows({"a": frame}, **SIZES), Windows({"a": table}, **SIZES))
 
 
@@ -196,7 +198,9 @@ def test_frame_as_x_names_its_columns(make):
 
 def test_other_objects_are_no_frames():
     """`from_frame` says what it takes, and what to do with a lazy frame."""
-    with pytest.raises(DataError, match=r"`frame` must be a pandas or polars DataFrame. Received: ndarray"):
+    with pytest.raises(
+        DataError, match=r"`frame` must be a pandas or polars DataFrame, .* duckdb relation. Received: ndarray"
+    ):
         Windows.from_frame(np.ones((3, 2)), **SIZES)
     lazy = pl.DataFrame({"a": [1.0]}).lazy()
     with pytest.raises(DataError, match=r"Received: LazyFrame. Call `.collect\(\)` on it"):
@@ -214,7 +218,9 @@ def test_two_columns_of_one_name():
 
 def test_frames_import_nothing():
     """polars is not imported for users who have no frame (Keras itself imports pandas)."""
-    code = "import sys, rnnstate.windows.frames; sys.exit('polars' in sys.modules)"
+    code = (
+        "import sys, rnnstate.windows.frames; sys.exit(not {'polars', 'narwhals', 'pyarrow'}.isdisjoint(sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

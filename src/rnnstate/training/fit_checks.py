@@ -6,7 +6,7 @@ import numpy as np
 from keras import tree
 
 from rnnstate.errors import DataError, UnsupportedModelError
-from rnnstate.initial.initial import InitialState
+from rnnstate.initial.base import InitialState
 from rnnstate.kernels import kernels
 from rnnstate.network.clone import inputs_of
 from rnnstate.training.loader import Source

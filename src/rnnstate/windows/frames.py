@@ -1,6 +1,7 @@
-"""pandas and polars frames as arrays, without importing either.
+"""Data frames as arrays: frames of pandas and polars, tables of pyarrow, relations of duckdb.
 
-A frame is recognised by the module of its class, so only the library that the user already has is ever touched.
+narwhals reads all of them in one way. It is imported when a frame comes. A frame is recognised by the module of its class,
+so no other library is imported.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -14,30 +15,46 @@ from rnnstate.errors import DataError
 from rnnstate.messages import listed
 from rnnstate.windows.arrays import REPAIR, Array, explain, first_bad
 
+_LIBRARIES = ("pandas", "polars", "pyarrow", "duckdb", "_duckdb")
+_FRAMES = ("DataFrame", "Table", "DuckDBPyRelation")
+_SERIES = ("Series", "ChunkedArray")
+
 Columns = str | Sequence[str] | Mapping[str, str | Sequence[str]]
 
 
 def is_frame(data: object) -> bool:
-    """Return whether `data` is a pandas or polars data frame."""
-    return _is(data, "DataFrame") or _is(data, "LazyFrame")
+    """Return whether `data` is a data frame; a lazy frame of polars counts as one."""
+    return _is(data, *_FRAMES, "LazyFrame")
 
 
 def is_series(data: object) -> bool:
-    """Return whether `data` is a pandas or polars series."""
-    return _is(data, "Series")
+    """Return whether `data` is a series of pandas or polars, or a column of a pyarrow table."""
+    return _is(data, *_SERIES)
 
 
-def _is(data: object, name: str) -> bool:
+def _is(data: object, *names: str) -> bool:
     classes = type(data).__mro__
-    return any(c.__name__ == name and c.__module__.split(".")[0] in ("pandas", "polars") for c in classes)
+    return any(c.__name__ in names and c.__module__.split(".")[0] in _LIBRARIES for c in classes)
+
+
+def _wrapped(frame: Any) -> Any:
+    """Return a frame as a frame of narwhals; refuse two columns of one name."""
+    import narwhals as nw
+
+    names = getattr(frame, "column_names", None) or frame.columns
+    check_columns([name if isinstance(name, str) else str(name) for name in names], [])
+    if _is(frame, "DataFrame") and not all(isinstance(name, str) for name in names):
+        frame = frame.set_axis([str(name) for name in names], axis=1)  # only pandas has other names than text
+    wrapped = nw.from_native(frame)
+    return wrapped.collect() if isinstance(wrapped, nw.LazyFrame) else wrapped
 
 
 def frame_array(frame: Any, where: str) -> Array:
     """Return all columns of a frame as `(time, columns)`; `where` names the sequence in errors."""
     if _is(frame, "LazyFrame"):
         raise DataError("A frame must hold its data. Received: a LazyFrame. Call `.collect()` on it.")
-    check_columns(frame, [])
-    return Groups.of(frame, None).matrix(frame, list(frame.columns), where)
+    frame = _wrapped(frame)
+    return Groups.of(frame, None).matrix(frame, frame.columns, where)
 
 
 def series_array(series: Any) -> Array:
@@ -175,14 +192,15 @@ def split_frame(
     resets: str | None = None,
 ) -> dict[str, Any]:
     """Return the arguments of `Windows` that a frame holds, as mappings by key (as arrays without `key`)."""
-    if not _is(frame, "DataFrame"):
+    if not _is(frame, *_FRAMES):
         raise DataError(
-            f"`frame` must be a pandas or polars DataFrame. Received: {type(frame).__name__}."
-            + (" Call `.collect()` on it." if _is(frame, "LazyFrame") else "")
+            "`frame` must be a pandas or polars DataFrame, a pyarrow Table or a duckdb relation. "
+            f"Received: {type(frame).__name__}." + (" Call `.collect()` on it." if _is(frame, "LazyFrame") else "")
         )
+    frame = _wrapped(frame)
     single = [name for name in (key, time, sample_weight, resets) if name is not None]
     others = [*_flat(targets), *_flat(observed), *single]
-    check_columns(frame, [*_flat(features), *others])
+    check_columns(frame.columns, [*_flat(features), *others])
     if features is None:
         features = [name for name in frame.columns if name not in others]
     rows = Groups.of(frame, key)
@@ -213,6 +231,7 @@ def frame_times(frame: Any, key: str | None, time: str | None) -> Any:
     """Return the times of a frame's rows, as a mapping by key (as an array without `key`)."""
     if time is None:
         raise DataError("`gap` is about jumps of a time column. Received: no `time`. Name the column with `time=`.")
+    frame = _wrapped(frame)
     rows = Groups.of(frame, key)
     times = rows.split(rows.ordered(_values(frame, time)))
     return times[0] if key is None else times
@@ -237,15 +256,14 @@ def _flat(columns: Columns | None) -> list[str]:
     return [columns] if isinstance(columns, str) else list(columns)
 
 
-def check_columns(frame: Any, names: Sequence[str]) -> None:
-    """Raise a `DataError` unless the frame has these columns, and no two of one name."""
-    columns = list(frame.columns)
+def check_columns(columns: Sequence[str], names: Sequence[str]) -> None:
+    """Raise a `DataError` unless `names` are among the columns of a frame, and no two columns have one name."""
     unknown = [name for name in names if name not in columns]
     if unknown:
-        near = get_close_matches(str(unknown[0]), [str(column) for column in columns], n=3)
+        near = get_close_matches(str(unknown[0]), columns, n=3)
         advice = f"Did you mean {listed(near)}?" if near else f"Its columns are {listed(columns)}."
         raise DataError(f"Unknown columns: {listed(unknown)}. {advice}")
-    doubled = sorted({str(column) for column in columns if columns.count(column) > 1})
+    doubled = sorted({column for column in columns if columns.count(column) > 1})
     if doubled:
         raise DataError(f"Columns must have different names. Received twice: {listed(doubled)}.")
 
@@ -261,9 +279,8 @@ def _missing(frame: Any, column: Any, values: Array) -> int | None:
 
 
 def _nulls(frame: Any, column: Any, values: Array) -> Array:
-    series = frame[column]
-    # polars tells NaN from null, pandas does not.
-    null = np.asarray(series.is_null() if hasattr(series, "is_null") else series.isna(), dtype=bool)
+    # pandas counts NaN as null, the other libraries do not.
+    null = np.asarray(frame[column].is_null().to_numpy(), dtype=bool)
     return null | np.isnan(values) if values.dtype.kind == "f" else null
 
 
