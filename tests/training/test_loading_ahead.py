@@ -161,7 +161,7 @@ def test_an_error_of_a_callback_stays_its_own():
 
 
 def test_each_batch_is_made_once_in_order():
-    """No batch is made twice in an epoch, or for nothing; the first step takes the batch that the checks before the run made."""
+    """No batch is made twice in an epoch, or for nothing; the first step takes the batch that the checks made."""
     data, model = told(), model_of()
     model.fit(data, verbose=0)  # Keras builds a new model on the first batch
     data.forget()
