@@ -10,7 +10,7 @@ import numpy as np
 
 from rnnstate.errors import DataError
 from rnnstate.forecasting.continuation import Standing, Starts
-from rnnstate.forecasting.errors_table import Score, compare
+from rnnstate.forecasting.errors_table import Score, score_ways
 from rnnstate.forecasting.examples import PARTS, Examples, Scaling, fill_rows, make_examples, shortest, split_bounds
 from rnnstate.forecasting.predict import advance, serve_reset
 from rnnstate.forecasting.series import Series, count_gaps
@@ -77,7 +77,7 @@ def judge(
     ways[f"model, reset every {counted(settings.window, 'step')}"] = serve_reset(
         model, series, scaling, lows, settings.window
     )
-    return compare(series, ways, settings.targets, lows, settings.horizon)
+    return score_ways(series, ways, settings.targets, lows, settings.horizon)
 
 
 def build_net(settings: Settings) -> Any:
