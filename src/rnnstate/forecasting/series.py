@@ -105,6 +105,8 @@ def read_series(table: Table, columns: Columns, steps: Mapping[str, float | None
     keys = None if columns.key is None else table.keys(columns.key)
     series = []
     for key, rows in _rows_by_key(keys, len(table)):
+        if ticks is not None and table.options.sort:
+            rows = rows[np.argsort(ticks[rows], kind="stable")]
         own = None if ticks is None else ticks[rows]
         if own is not None:
             _check_increasing(own, rows, key, kind, table)
@@ -174,10 +176,14 @@ def _rows_by_key(keys: NDArray[Any] | None, count: int) -> list[tuple[str, NDArr
         return [("", np.arange(count))]
     if not count:
         return []
-    names, first, code = np.unique(keys, return_index=True, return_inverse=True)
+    import pyarrow
+
+    # Arrow numbers the keys in order of appearance.
+    coded = pyarrow.array(keys, pyarrow.string()).dictionary_encode()
+    code = coded.indices.to_numpy()
     order = np.argsort(code, kind="stable")
     groups = np.split(order, np.cumsum(np.bincount(code))[:-1])
-    return [(str(names[index]), groups[index]) for index in np.argsort(first)]
+    return list(zip(coded.dictionary.to_pylist(), groups, strict=True))
 
 
 def _check_increasing(ticks: Ticks, rows: NDArray[np.int64], key: str, kind: Kind, table: Table) -> None:
@@ -189,6 +195,8 @@ def _check_increasing(ticks: Ticks, rows: NDArray[np.int64], key: str, kind: Kin
     place = table.at(int(rows[present[wrong[0] + 1]]))
     hint = "Remove the row that is double" if before == after else "Sort the rows by time"
     hint += "." if key else ", or name the column of sequences with --key."
+    if kind == "date" and -3600 <= after - before <= 0:
+        hint += " If clocks were set back here, add a time zone to the times."
     raise DataError(
         f"Times must increase strictly{f' within key `{key}`' if key else ''}. "
         f"Received: {show_tick(after, kind)} after {show_tick(before, kind)} {place}. {hint}"

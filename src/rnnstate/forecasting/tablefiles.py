@@ -6,24 +6,25 @@ The content of a file says what it is, not its name, so standard input and compr
 import csv
 import gzip
 import io
-import os
 import sys
-import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rnnstate.durable import replacing
 from rnnstate.errors import DataError
+from rnnstate.forecasting.read_options import ReadOptions
 from rnnstate.forecasting.tables import Table
 
+DEFAULT = ReadOptions()
 _GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
 
 
-def read_table(path: str) -> Table:
+def read_table(path: str, options: ReadOptions = DEFAULT) -> Table:
     """Read a CSV (gzip too) or Parquet file; `-` is standard input.
 
     Raises:
@@ -37,49 +38,48 @@ def read_table(path: str) -> Table:
         except (EOFError, OSError, zlib.error) as error:
             reason = str(error).rstrip(".")
             raise DataError(f"{source} must be a whole gzip file. Received: {reason}. Copy the file again.") from error
-    return read_parquet(content, source) if content.startswith(_PARQUET) else read_csv(content, source)
+    return (
+        read_parquet(content, source, options) if content.startswith(_PARQUET) else read_csv(content, source, options)
+    )
 
 
-def read_csv(content: bytes, source: str) -> Table:
+def read_csv(content: bytes, source: str, options: ReadOptions = DEFAULT) -> Table:
     """Read the bytes of a CSV file: one header line, then a cell for each column in each row; blank lines are skipped.
 
     The separator is the one of comma, semicolon and tab that is most frequent in the header.
     """
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{source} must be text in UTF-8. Received: byte {content[error.start]:#04x} in line {line}. "
-            "Save the file as UTF-8, as gzip of it, or as Parquet."
-        ) from None
-    text = text.rstrip("\r\n")
-    header = text.lstrip("\r\n").split("\n", 1)[0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=header.count))
-    rows: list[list[str]] = []
-    lines: list[int] = []
-    try:
-        for row in reader:
-            # A blank line is nothing, but a value that is missing where there is one column.
-            if row or (rows and len(rows[0]) == 1):
-                rows.append(row or [""])
-                lines.append(reader.line_num)
-    except csv.Error as error:
-        raise DataError(f"{source} must be a CSV file. Received: {error} in line {reader.line_num}.") from error
-    if not rows:
+    text = _decode(content, source, options).rstrip("\r\n")
+    stripped = text.lstrip("\r\n")
+    blank = _line_ends(text[: len(text) - len(stripped)])
+    if not stripped:
         raise DataError(f"{source} must begin with a line of column names. Received: an empty file.")
-    return _columns(rows, lines, source)
+    first = stripped.replace("\r", "\n").split("\n", 1)[0]
+    separator = max(",;\t", key=first.count)
+    stream = io.StringIO(stripped, newline="")
+    reader = csv.reader(stream, delimiter=separator)
+    try:
+        names = [name.strip() for name in next(reader)]
+    except csv.Error as error:
+        raise DataError(f"{source} must be a CSV file. Received: {error} in line {blank + 1}.") from error
+    header = blank + reader.line_num
+    double = next((name for index, name in enumerate(names) if name in names[:index]), None)
+    if double is not None:
+        raise DataError(f"{source} must name each column once. Received: `{double}` twice in line {header}.")
+    body = stripped[stream.tell() :]
+    columns = _parse(body, names, separator, source, header)
+    lines = _Lines(body, separator, len(names), header, len(columns[0]))
+    return Table(source, dict(zip(names, columns, strict=True)), lines, options=options)
 
 
-def read_parquet(content: bytes, source: str) -> Table:
-    """Read the bytes of a Parquet file, which needs pyarrow."""
+def read_parquet(content: bytes, source: str, options: ReadOptions = DEFAULT) -> Table:
+    """Read the bytes of a Parquet file."""
     pyarrow = _pyarrow()
     try:
         table = pyarrow.parquet.read_table(pyarrow.BufferReader(content))
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{source} must be a whole Parquet file. Received: {error}") from error
     columns = {name: _arrow_cells(column) for name, column in zip(table.column_names, table.columns, strict=True)}
-    return Table(source, columns, range(1, table.num_rows + 1), unit="row")
+    return Table(source, columns, range(1, table.num_rows + 1), unit="row", options=options)
 
 
 def write_table(path: Path, columns: Mapping[str, Sequence[Any]], *, force: bool = False) -> None:
@@ -108,23 +108,6 @@ def check_free(path: Path, force: bool) -> None:
         raise DataError(f"The folder of the output must exist. Received: {path.parent}. Create it first.")
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give the name of a temporary sibling that takes the place of `path` if the body succeeds."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        # mkstemp makes files for their owner alone; what a user asked for gets the usual rights.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _read(path: str, source: str) -> bytes:
     try:
         return sys.stdin.buffer.read() if path == "-" else Path(path).read_bytes()
@@ -133,19 +116,75 @@ def _read(path: str, source: str) -> bytes:
         raise DataError(f"DATA must be a file that can be read. Received: {source} ({reason}).") from error
 
 
-def _columns(rows: list[list[str]], lines: list[int], source: str) -> Table:
-    names = [name.strip() for name in rows[0]]
-    double = next((name for index, name in enumerate(names) if name in names[:index]), None)
-    if double is not None:
-        raise DataError(f"{source} must name each column once. Received: `{double}` twice in line {lines[0]}.")
-    wrong = next((index for index, row in enumerate(rows) if len(row) != len(names)), None)
-    if wrong is not None:
-        raise DataError(
-            f"Each row of {source} must have {len(names)} cells, as its header. "
-            f"Received: {len(rows[wrong])} in line {lines[wrong]}."
+class _Lines(Sequence[int]):
+    """Line of each row of a CSV text. They are counted when an error asks for one."""
+
+    def __init__(self, body: str, separator: str, width: int, before: int, count: int) -> None:
+        self._body, self._separator, self._width = body, separator, width
+        self._before, self._count = before, count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, row: Any) -> Any:
+        return next(islice(_scan(self._body, self._separator, self._width), int(row), None))[0] + self._before
+
+
+def _scan(body: str, separator: str, width: int) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line and the cells of each row."""
+    limit = csv.field_size_limit(2**31 - 1)
+    try:
+        reader = csv.reader(io.StringIO(body, newline=""), delimiter=separator)
+        for row in reader:
+            # A blank line is nothing, but a value that is missing where there is one column.
+            if row or width == 1:
+                yield reader.line_num, row or [""]
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _parse(body: str, names: Sequence[str], separator: str, source: str, header: int) -> list[Any]:
+    """Return the columns of a CSV text without its header, as text."""
+    import pyarrow
+    from pyarrow import csv as arrow_csv
+
+    if not body:
+        return [pyarrow.array([], pyarrow.string())] * len(names)
+    content = body.encode()
+    places = [str(index) for index in range(len(names))]
+    try:
+        table = arrow_csv.read_csv(
+            pyarrow.BufferReader(content),
+            # A row must lie in one block, and the last block must not be empty.
+            arrow_csv.ReadOptions(column_names=places, block_size=min(len(content) + 1, 2**31 - 1)),
+            arrow_csv.ParseOptions(delimiter=separator, newlines_in_values=True, ignore_empty_lines=len(names) > 1),
+            arrow_csv.ConvertOptions(column_types=dict.fromkeys(places, pyarrow.string()), strings_can_be_null=False),
         )
-    body = list(zip(*rows[1:], strict=True)) or [()] * len(names)
-    return Table(source, dict(zip(names, body, strict=True)), lines[1:])
+    except pyarrow.ArrowInvalid as error:
+        for line, row in _scan(body, separator, len(names)):
+            if len(row) != len(names):
+                raise DataError(
+                    f"Each row of {source} must have {len(names)} cells, as its header. "
+                    f"Received: {len(row)} in line {line + header}."
+                ) from None
+        raise DataError(f"{source} must be a CSV file. Received: {error}.") from error
+    return list(table.columns)
+
+
+def _decode(content: bytes, source: str, options: ReadOptions) -> str:
+    name = options.encoding
+    try:
+        return content.decode("utf-8-sig" if name.lower() in ("utf-8", "utf8") else name)
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{source} must be text in {name.upper()}. Received: byte {content[error.start]:#04x} in line {line}. "
+            "Name its encoding with --encoding, or save the file as UTF-8, as gzip of it, or as Parquet."
+        ) from None
+
+
+def _line_ends(text: str) -> int:
+    return len(text.splitlines())
 
 
 def _write_csv(path: Path, columns: Mapping[str, Sequence[Any]], compress: bool) -> None:
@@ -197,4 +236,4 @@ def _arrow_cells(column: Any) -> Any:
         return column.to_numpy().astype(np.float64)
     if pyarrow.types.is_integer(kind) or pyarrow.types.is_floating(kind) or pyarrow.types.is_boolean(kind):
         return column.to_numpy()
-    return ["" if value is None else str(value) for value in column.to_pylist()]
+    return pyarrow.array(["" if value is None else str(value) for value in column.to_pylist()], pyarrow.string())

@@ -1,7 +1,9 @@
 """Tables of measured data: named columns, read as numbers, times or keys, with errors that name line and column."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from difflib import get_close_matches
 from typing import Any
 
@@ -9,11 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnstate.errors import DataError
-from rnnstate.forecasting.times import Kind, Ticks, dates_to_ticks, parse_date
+from rnnstate.forecasting.read_options import ReadOptions
+from rnnstate.forecasting.times import Kind, Ticks, date_tick, dates_to_ticks, parse_date
 from rnnstate.messages import quoted
-
-# How common tools write a cell without a value; compared in lower case.
-EMPTY = frozenset({"", "nan", "na", "n/a", "null", "none"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,25 +22,32 @@ class Table:
 
     Args:
         source: How errors call the file.
-        columns: Column name to cells: text as it stands in a CSV file, or an array of numbers or dates.
+        columns: Column name to cells: text as it stands in a CSV file (an Arrow array), or an array of numbers or
+            dates.
         lines: For each row, where it stands in the file.
         unit: What `lines` counts: `"line"` of a text file, `"row"` of any other.
+        options: How the file is written.
     """
 
     source: str
-    columns: Mapping[str, Sequence[str] | NDArray[Any]]
+    columns: Mapping[str, Any]
     lines: Sequence[int]
     unit: str = "line"
+    options: ReadOptions = field(default_factory=ReadOptions)
 
     def __len__(self) -> int:
         return len(self.lines)
 
     def cells(self, name: str) -> Sequence[str] | NDArray[Any]:
-        """Return a column as it is.
+        """Return a column as it is: a list of text, or an array.
 
         Raises:
             DataError: If there is no such column; the text suggests the nearest name.
         """
+        column = self._column(name)
+        return column if isinstance(column, np.ndarray) else list(column.to_pylist())
+
+    def _column(self, name: str) -> Any:
         if name in self.columns:
             return self.columns[name]
         near = get_close_matches(name, self.columns, n=1)
@@ -56,11 +63,13 @@ class Table:
         Raises:
             DataError: If a cell is no finite number; names line and column.
         """
-        cells = self.cells(name)
-        if isinstance(cells, np.ndarray):
-            values = self._plain_numbers(name, cells)
+        column = self._column(name)
+        if isinstance(column, np.ndarray):
+            values = self._plain_numbers(name, column)
         else:
-            values = self._convert(name, cells, float, "a number")
+            values = fast_numbers(column, self.options)
+            if values is None:
+                values = self._convert(name, column.to_pylist(), self._number, "a number")
         infinite = np.flatnonzero(np.isinf(values))
         if len(infinite):
             raise DataError(
@@ -75,34 +84,39 @@ class Table:
         Raises:
             DataError: If a cell is neither, or they are mixed; names line and column.
         """
-        cells = self.cells(name)
-        if isinstance(cells, np.ndarray):
-            return (dates_to_ticks(cells), "date") if cells.dtype.kind == "M" else (self.numbers(name), "number")
-        first = next((cell for cell in cells if not is_empty(cell)), "")
-        if _is_number(first):
+        column = self._column(name)
+        if isinstance(column, np.ndarray):
+            return (dates_to_ticks(column), "date") if column.dtype.kind == "M" else (self.numbers(name), "number")
+        layout = self.options.time_format
+        first = next((cell.as_py() for cell in column if not self.options.is_empty(cell.as_py())), "")
+        if layout is None and self._is_number(first):
             return self.numbers(name), "number"
-        zoned = _zone_of(first)
+        zoned = _zone_of(first, layout)
+        fast = fast_ticks(column, self.options, zoned)
+        if fast is not None:
+            return fast, "date"
 
         def tick(text: str) -> float:
-            value, has_zone = parse_date(text)
+            value, has_zone = _parse(text, layout)
             if has_zone != zoned:
                 raise ValueError(text)
             return value
 
-        expected = "an ISO date such as 2010-11-26 21:00, with a time zone in all rows or in none"
-        return self._convert(name, cells, tick, expected), "date"
+        pattern = "an ISO date such as 2010-11-26 21:00" if layout is None else f"a time in the format {layout}"
+        expected = f"{pattern}, with a time zone in all rows or in none"
+        return self._convert(name, column.to_pylist(), tick, expected), "date"
 
-    def keys(self, name: str) -> NDArray[np.str_]:
-        """Return a column as text.
+    def keys(self, name: str) -> NDArray[np.object_]:
+        """Return a column as text, with its white space.
 
         Raises:
             DataError: If a cell is empty.
         """
-        keys = np.array([str(cell).strip() for cell in self.cells(name)], dtype=np.str_)
-        empty = np.flatnonzero(keys == "")
-        if len(empty):
+        keys = np.array([str(cell) for cell in self.cells(name)], dtype=np.object_)
+        empty = next((row for row, key in enumerate(keys) if not key.strip()), None)
+        if empty is not None:
             raise DataError(
-                f"Column `{name}` must name a sequence in each row. Received: an empty cell {self.at(int(empty[0]))}."
+                f"Column `{name}` must name a sequence in each row. Received: an empty cell {self.at(empty)}."
             )
         return keys
 
@@ -118,36 +132,100 @@ class Table:
     def _convert(
         self, name: str, cells: Sequence[str], convert: Callable[[str], float], expected: str
     ) -> NDArray[np.float64]:
-        try:
-            return np.array([convert(cell) if cell else np.nan for cell in cells], dtype=np.float64)
-        except (ValueError, OverflowError):
-            values = [self._cell(name, row, cell, convert, expected) for row, cell in enumerate(cells)]
-            return np.array(values, dtype=np.float64)
+        values = [self._cell(name, row, cell, convert, expected) for row, cell in enumerate(cells)]
+        return np.array(values, dtype=np.float64)
 
     def _cell(self, name: str, row: int, cell: str, convert: Callable[[str], float], expected: str) -> float:
-        if is_empty(cell):
+        if self.options.is_empty(cell):
             return np.nan
         try:
             return convert(cell.strip())
         except (ValueError, OverflowError):
-            raise DataError(f"Column `{name}` must hold {expected}. Received: {cell!r} {self.at(row)}.") from None
+            raise DataError(
+                f"Column `{name}` must hold {expected}. Received: {cell!r} {self.at(row)}.{self._hint(cell)}"
+            ) from None
+
+    def _hint(self, cell: str) -> str:
+        if self.options.decimal == "." and re.fullmatch(r"\s*[+-]?\d*,\d+\s*", cell):
+            return " A decimal comma? Use --decimal ,"
+        if not any(character.isalnum() for character in cell):
+            return f" Words for a missing value are {self.options.words()} or an empty cell. Add a word with --na."
+        return ""
+
+    def _number(self, text: str) -> float:
+        return float(text if self.options.decimal == "." else swap_comma(text))
+
+    def _is_number(self, cell: str) -> bool:
+        try:
+            self._number(cell)
+        except ValueError:
+            return False
+        return True
 
 
-def is_empty(cell: str) -> bool:
-    """True if a text cell holds no value."""
-    return cell.strip().lower() in EMPTY
+def swap_comma(text: str) -> str:
+    """Return a number with a decimal comma as Python writes it.
+
+    Raises:
+        ValueError: If `text` has a point, which may separate thousands.
+    """
+    if "." in text:
+        raise ValueError(text)
+    return text.replace(",", ".")
 
 
-def _is_number(cell: str) -> bool:
+def fast_numbers(column: Any, options: ReadOptions) -> NDArray[np.float64] | None:
+    """Return a text column as numbers at once, NaN where a cell is empty; `None` if a cell needs a closer look."""
+    import pyarrow
+    import pyarrow.compute as pc
+
+    column = _without_empty(column, options)
+    if options.decimal == ",":
+        if pc.any(pc.match_substring(column, ".")).as_py():
+            return None
+        column = pc.replace_substring(column, ",", ".")
     try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
+        numbers = column.cast(pyarrow.float64())
+    except pyarrow.ArrowInvalid:
+        return None
+    return np.array(pc.fill_null(numbers, np.nan).to_numpy(), dtype=np.float64)
 
 
-def _zone_of(cell: str) -> bool:
+def fast_ticks(column: Any, options: ReadOptions, zoned: bool) -> Ticks | None:
+    """Return a text column of dates as ticks at once, NaN where a cell is empty; `None` if a cell needs a closer look."""
+    import pyarrow
+    import pyarrow.compute as pc
+
+    layout = options.time_format
+    if layout is not None and (zoned or "%f" in layout):  # Arrow ignores zones here and knows no fractions
+        return None
+    column = _without_empty(column, options)
     try:
-        return parse_date(cell.strip())[1]
+        if layout is not None:
+            times = pc.strptime(column, format=layout, unit="us")
+        else:
+            times = column.cast(pyarrow.timestamp("us", "UTC" if zoned else None))
+    except pyarrow.ArrowInvalid:
+        return None
+    seconds = pc.divide(times.cast(pyarrow.int64()).cast(pyarrow.float64(), safe=False), 1e6)
+    return np.array(pc.fill_null(seconds, np.nan).to_numpy(), dtype=np.float64)
+
+
+def _without_empty(column: Any, options: ReadOptions) -> Any:
+    import pyarrow
+    import pyarrow.compute as pc
+
+    column = pc.utf8_trim_whitespace(column)
+    empty = pc.is_in(pc.utf8_lower(column), value_set=pyarrow.array(options.empty, pyarrow.string()))
+    return pc.if_else(empty, pyarrow.scalar(None, pyarrow.string()), column)
+
+
+def _parse(text: str, layout: str | None) -> tuple[float, bool]:
+    return parse_date(text) if layout is None else date_tick(datetime.strptime(text, layout))
+
+
+def _zone_of(cell: str, layout: str | None) -> bool:
+    try:
+        return _parse(cell.strip(), layout)[1]
     except (ValueError, OverflowError):
         return False

@@ -7,13 +7,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnstate.windows.gaps import JUMP, lower_median, missing_steps
+
 Kind = Literal["date", "number"]
 Ticks = NDArray[np.float64]
 
 _EPOCH = datetime(1970, 1, 1)
-# Months differ by a tenth of their length, and clocks jitter; a step that is half as long again skips one.
+# Months differ by a tenth of their length, and clocks jitter.
 _JITTER = 0.1
-_JUMP = 1.5
 
 
 def parse_date(text: str) -> tuple[float, bool]:
@@ -27,7 +28,11 @@ def parse_date(text: str) -> tuple[float, bool]:
     >>> parse_date("1970-01-02 00:15")
     (87300.0, False)
     """
-    date = datetime.fromisoformat(text)
+    return date_tick(datetime.fromisoformat(text))
+
+
+def date_tick(date: datetime) -> tuple[float, bool]:
+    """Return the tick of a date, and whether it names a time zone."""
     if date.tzinfo is None:
         return (date - _EPOCH).total_seconds(), False
     return (date.astimezone(UTC).replace(tzinfo=None) - _EPOCH).total_seconds(), True
@@ -75,17 +80,20 @@ def usual_step(ticks: Ticks) -> float | None:
     steps = np.diff(ticks[~np.isnan(ticks)])
     if len(steps) < 1:
         return None
-    median = float(np.median(steps))
+    median = lower_median(steps)
     alike = np.abs(steps - median) <= _JITTER * median
     return median if np.mean(alike) >= 0.5 else None
 
 
 def is_jump(difference: Ticks, step: float | None) -> NDArray[np.bool_]:
     """Return where more than the usual step lies between two rows; nowhere in a column that is not regular."""
-    return np.greater(difference, np.inf if step is None else _JUMP * step)
+    if step is None:
+        return np.zeros(len(difference), dtype=bool)
+    # A difference to a row without a time is NaN, and no jump.
+    return np.asarray(missing_steps(np.nan_to_num(difference), step) > 0)
 
 
 def follows(difference: float, step: float | None) -> bool:
     """True if a row that comes `difference` after another is the next one."""
-    least = 0.0 if step is None else (2 - _JUMP) * step
+    least = 0.0 if step is None else (2 - JUMP) * step
     return difference > least and not is_jump(np.array([difference]), step)[0]

@@ -18,6 +18,32 @@ from rnnstate.windows.frames import is_series
 
 Policy = str | float
 
+# A difference of times that is this many usual steps, or more, skips at least one step.
+JUMP = 1.5
+
+
+def lower_median(jumps: NDArray[np.float64]) -> float:
+    """Return the usual difference. Of two differences it is the shorter one, so the longer one is the gap.
+
+    Example:
+
+    >>> lower_median(np.array([1.0, 3.0]))
+    1.0
+    """
+    return float(np.sort(jumps)[(len(jumps) - 1) // 2])
+
+
+def missing_steps(jumps: NDArray[np.float64], usual: float) -> NDArray[np.float64]:
+    """Return how many steps are missing in each difference of times: the only definition of a gap.
+
+    Example:
+
+    >>> missing_steps(np.array([1.0, 1.4, 1.5, 4.0]), 1.0).tolist()
+    [0.0, 0.0, 1.0, 3.0]
+    """
+    # Half a step rounds to the even number, so 1.5 becomes 2 steps, and `JUMP` is the bound.
+    return np.maximum(np.rint(jumps / usual) - 1, 0)
+
 
 def missing_steps(
     times: Sequence[Array] | None,
@@ -99,9 +125,7 @@ def _count(times: Array, key: Hashable, step: Any) -> NDArray[np.int64]:
     if len(times) > 1:
         jumps, dates = _differences(times)
         _check_increase(jumps, times, key)
-        # The lower median: of two differences, the longer one is the gap.
-        usual = np.sort(jumps)[(len(jumps) - 1) // 2] if step is None else _step(step, dates)
-        missing[1:] = np.maximum(np.rint(jumps / usual) - 1, 0)
+        missing[1:] = missing_steps(jumps, lower_median(jumps) if step is None else _step(step, dates))
     return missing
 
 
