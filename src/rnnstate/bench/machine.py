@@ -10,6 +10,7 @@ from typing import Any
 from rnnstate.bench.contenders.task import Task
 from rnnstate.versions import installed_versions
 
+
 def describe(modules: Iterable[str]) -> dict[str, Any]:
     """Return versions, Python, processor cores and the operating system."""
     # No contender needs Numba, but JAX is faster where it is installed.

@@ -8,7 +8,16 @@ import numpy as np
 import optax
 from flax import nnx
 
-from rnnstate.bench.contenders.task import EPSILON, LEARNING_RATE, Repeat, Task, batches, repeated, serve_on_jax, weights
+from rnnstate.bench.contenders.task import (
+    EPSILON,
+    LEARNING_RATE,
+    Repeat,
+    Task,
+    batches,
+    repeated,
+    serve_on_jax,
+    weights,
+)
 
 
 class _Net(nnx.Module):

@@ -7,7 +7,18 @@ from typing import Any
 import keras
 import numpy as np
 
-from rnnstate.bench.contenders.task import EPSILON, LEARNING_RATE, Array, Repeat, Task, batches, repeated, serve_on_jax, series, weights
+from rnnstate.bench.contenders.task import (
+    EPSILON,
+    LEARNING_RATE,
+    Array,
+    Repeat,
+    Task,
+    batches,
+    repeated,
+    serve_on_jax,
+    series,
+    weights,
+)
 from rnnstate.model.stateful_model import StatefulModel
 from rnnstate.windows.windows import Windows
 
