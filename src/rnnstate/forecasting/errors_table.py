@@ -1,4 +1,4 @@
-"""The table of errors: each way to predict and *persistence*, the forecast that nothing changes, in the units of the data."""
+"""The table of errors, in the units of the data, with the errors of *persistence*: the forecast that nothing changes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -15,8 +15,8 @@ from rnnstate.bench.contenders.task import (
     Task,
     batches,
     repeated,
-    serve_on_jax,
     series,
+    serve_on_jax,
     weights,
 )
 from rnnstate.model.stateful_model import StatefulModel

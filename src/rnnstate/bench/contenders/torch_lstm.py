@@ -1,4 +1,4 @@
-"""PyTorch's `nn.LSTM` in a hand-written loop: truncated back-propagation through time, with the state detached and carried."""
+"""PyTorch's `nn.LSTM` in a hand-written loop: truncated back-propagation, with the state carried and detached."""
 
 import statistics
 import time
