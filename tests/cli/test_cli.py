@@ -48,7 +48,12 @@ def forecast(folder: Path, data: str, *options: str) -> list[dict[str, str]]:
     """Return the rows that `rnnstate predict` writes."""
     out = folder / f"forecast_{data}"
     assert main(["predict", str(folder / "RUN"), str(folder / data), "-o", str(out), "--force", *options]) == 0
-    return list(csv.DictReader(io.StringIO(out.read_text())))
+    return read_rows(out)
+
+
+def read_rows(path: str | Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file."""
+    return list(csv.DictReader(io.StringIO(Path(path).read_text(encoding="utf-8"))))
 
 
 def values(predictions: list[dict[str, str]]) -> np.ndarray:
@@ -325,12 +330,11 @@ def test_options_for_reading_are_kept(tmp_path, monkeypatch, capsys) -> None:
     assert main(["train", "odd.csv", *small, *reading, "--out", "ODD"]) == 0
     assert main(["predict", "PLAIN", "plain.csv", "-o", "plain_forecast.csv"]) == 0
     assert main(["predict", "ODD", "odd.csv", "-o", "odd_forecast.csv"]) == 0
-    expected = values(list(csv.DictReader(Path("plain_forecast.csv").open(encoding="utf-8"))))
-    found = values(list(csv.DictReader(Path("odd_forecast.csv").open(encoding="utf-8"))))
-    np.testing.assert_array_equal(found, expected[::-1])
+    expected = values(read_rows("plain_forecast.csv"))
+    np.testing.assert_array_equal(values(read_rows("odd_forecast.csv")), expected[::-1])
     arguments = ["predict", "ODD", "plain.csv", "--decimal", ".", "--time-format", "%Y-%m-%d", "--encoding", "utf-8"]
     assert main([*arguments, "-o", "again.csv"]) == 0
-    np.testing.assert_array_equal(values(list(csv.DictReader(Path("again.csv").open(encoding="utf-8")))), expected)
+    np.testing.assert_array_equal(values(read_rows("again.csv")), expected)
 
 
 BAD_DATA = {

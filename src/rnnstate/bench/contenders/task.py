@@ -78,7 +78,7 @@ def batches(task: Task) -> tuple[Array, Array]:
 
 
 def weights(task: Task) -> list[Array]:
-    """Return the weights in Keras' order and layout: kernel, recurrent kernel and bias of each layer, then the output layer."""
+    """Return the weights in Keras' order and layout: three arrays for each LSTM layer, then the output layer."""
     rng, inputs, arrays = np.random.default_rng(1), task.features, []
     for _ in range(task.layers):
         shapes = ((inputs, 4 * task.units), (task.units, 4 * task.units), (4 * task.units,))
