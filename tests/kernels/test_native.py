@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from pickle import UnpicklingError
 
+import keras
 import numpy as np
 import pytest
 from keras import ops, tree
@@ -17,6 +18,8 @@ from rnnstate.kernels.native import check, compiling
 from rnnstate.kernels.native import loops as loops_native
 from rnnstate.kernels.native.math import native, sigmoid, tanh
 from rnnstate.kernels.native.xla import header
+
+ON_JAX = pytest.mark.skipif(keras.config.backend() != "jax", reason="native loops run on JAX alone")
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
@@ -90,12 +93,10 @@ def test_native_code_gets_no_array_of_another_shape(changed):
         loops_native.in_shape(loop._replace(**changed))
 
 
+@ON_JAX
 @pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
-def test_gradients_of_gradients(kind, backend):
+def test_gradients_of_gradients(kind):
     """On JAX, a native loop can be differentiated again, as one of XLA can; one difference would be the gradient's own."""
-    if backend != "jax":
-        assert len(fast_loops(a_loop(kind, 3, 7, 5))) == 1
-        return
     import jax  # noqa: TID251
 
     loop = a_loop(kind, 3, 7, 5, mask=True, reset=True)
@@ -115,11 +116,9 @@ def test_gradients_of_gradients(kind, backend):
     assert difference(by_native[0], first[0]) > 1e-2
 
 
-def test_a_batch_of_loops(backend):
+@ON_JAX
+def test_a_batch_of_loops():
     """`jax.vmap` over a native loop runs it for each."""
-    if backend != "jax":
-        assert len(fast_loops(a_loop("lstm", 3, 7, 5))) == 1
-        return
     import jax  # noqa: TID251
 
     loop = a_loop("lstm", 3, 7, 5)
@@ -274,9 +273,10 @@ def checked_anew():
         one.cache_clear()
 
 
+@ON_JAX
 @pytest.mark.usefixtures("checked_anew")
 @pytest.mark.parametrize("change", CHANGES)
-def test_another_header_leads_to_the_loops_of_xla(monkeypatch, backend, change):
+def test_another_header_leads_to_the_loops_of_xla(monkeypatch, change):
     """If XLA's header has another layout, one warning says what differs; no native code runs, and results are the same."""
     old, new, told = CHANGES[change]
     text = header.header()
@@ -295,6 +295,7 @@ def test_another_header_leads_to_the_loops_of_xla(monkeypatch, backend, change):
     assert loops_native.has_compiler()
 
 
+@ON_JAX
 @pytest.mark.usefixtures("checked_anew")
 def test_wrong_numbers_lead_to_the_loops_of_xla(monkeypatch):
     """If native code gives wrong numbers through XLA, one warning says so, and the loops of XLA run."""
@@ -311,8 +312,9 @@ def test_wrong_numbers_lead_to_the_loops_of_xla(monkeypatch):
     assert len(fast_loops(a_loop("lstm", 3, 7, 5))) == 1
 
 
+@ON_JAX
 @pytest.mark.usefixtures("checked_anew")
-def test_the_check_inside_a_trace(backend):
+def test_the_check_inside_a_trace():
     """The first use of a loop may be inside a compiled function. The check then runs at once, and leaves no trace in it."""
     import jax  # noqa: TID251
 
