@@ -1,7 +1,12 @@
 """Law: the native loops of JAX on the CPU are those of XLA, only faster."""
 
+import importlib
+import inspect
+import shutil
+from pathlib import Path
 from pickle import UnpicklingError
 
+import keras
 import numpy as np
 import pytest
 from keras import ops, tree
@@ -9,9 +14,12 @@ from keras import ops, tree
 from loops import a_loop, agree, differentiable, fast_loops, rebuilt
 from nets import difference, host
 from rnnstate.kernels.loops.definition import Loop
+from rnnstate.kernels.native import check, compiling
 from rnnstate.kernels.native import loops as loops_native
-from rnnstate.kernels.native import xla_header as native_interface
 from rnnstate.kernels.native.math import native, sigmoid, tanh
+from rnnstate.kernels.native.xla import header
+
+ON_JAX = pytest.mark.skipif(keras.config.backend() != "jax", reason="native loops run on JAX alone")
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
@@ -85,12 +93,10 @@ def test_native_code_gets_no_array_of_another_shape(changed):
         loops_native.in_shape(loop._replace(**changed))
 
 
+@ON_JAX
 @pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
-def test_gradients_of_gradients(kind, backend):
+def test_gradients_of_gradients(kind):
     """On JAX, a native loop can be differentiated again, as one of XLA can; one difference would be the gradient's own."""
-    if backend != "jax":
-        assert len(fast_loops(a_loop(kind, 3, 7, 5))) == 1
-        return
     import jax  # noqa: TID251
 
     loop = a_loop(kind, 3, 7, 5, mask=True, reset=True)
@@ -110,11 +116,9 @@ def test_gradients_of_gradients(kind, backend):
     assert difference(by_native[0], first[0]) > 1e-2
 
 
-def test_a_batch_of_loops(backend):
+@ON_JAX
+def test_a_batch_of_loops():
     """`jax.vmap` over a native loop runs it for each."""
-    if backend != "jax":
-        assert len(fast_loops(a_loop("lstm", 3, 7, 5))) == 1
-        return
     import jax  # noqa: TID251
 
     loop = a_loop("lstm", 3, 7, 5)
@@ -172,16 +176,40 @@ def test_nan_comes_out(backend):
         assert np.isfinite(outputs[1, :4]).all()
 
 
-def test_code_is_kept_for_the_same_sources_alone(monkeypatch, tmp_path):
-    """Other sources, or another interface of XLA, have another fingerprint, so that old code is not taken for them."""
-    before = native_interface.fingerprint()
-    assert native_interface.fingerprint() == before
-    monkeypatch.setattr(native_interface, "_header", lambda: "another interface")
-    other_interface = native_interface.fingerprint()
-    monkeypatch.undo()
-    (tmp_path / "native_loops.py").write_text("another loop")
-    monkeypatch.setattr(native_interface, "__file__", str(tmp_path / "xla_header.py"))
-    assert len({before, other_interface, native_interface.fingerprint()}) == 3
+@pytest.mark.parametrize("changed", ["header", "numba", "llvmlite", "source", "nested source", "new source"])
+def test_code_is_kept_for_the_same_sources_alone(monkeypatch, tmp_path, changed):
+    """Another source, header or compiler has another fingerprint, so that old code is not taken for it."""
+    shutil.copytree(compiling._SOURCES, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    assert compiling.fingerprint() == compiling.fingerprint()
+    before = compiling.fingerprint()
+    monkeypatch.setattr(compiling, "_SOURCES", tmp_path)
+    assert compiling.fingerprint() == before
+    if changed == "header":
+        monkeypatch.setattr(compiling, "header", lambda: "another interface")
+    elif changed in ("numba", "llvmlite"):
+        monkeypatch.setattr(getattr(compiling, changed), "__version__", "another version")
+    else:
+        path = {"source": "rows.py", "nested source": "xla/frame.py", "new source": "another.py"}[changed]
+        with (tmp_path / path).open("a") as file:
+            file.write("# another line")
+    assert compiling.fingerprint() != before
+
+
+def test_all_compiled_code_counts_for_the_fingerprint():
+    """Every native function that a native function can call lies in the folder that the fingerprint reads."""
+    code = importlib.import_module("rnnstate.kernels.native.xla_call")
+    left, seen = [code._run_call, code._run_block, code.take_blocks], {}
+    while left:
+        function = left.pop().py_func
+        if function not in seen:
+            seen[function] = Path(inspect.getsourcefile(function))
+            names = function.__code__.co_names
+            found = [function.__globals__.get(name) for name in names]
+            modules = [one for one in found if inspect.ismodule(one)]
+            found += [getattr(module, name, None) for module in modules for name in names]
+            left += [one for one in found if hasattr(one, "py_func")]
+    assert {"gru_back", "add_strip", "words", "schedule", "sigmoid"} <= {function.__name__ for function in seen}
+    assert all(compiling._SOURCES in path.parents for path in seen.values())
 
 
 @pytest.mark.parametrize("error", [RuntimeError("no locator available"), UnpicklingError("pickle data was truncated")])
@@ -195,16 +223,106 @@ def test_code_that_cannot_be_kept(monkeypatch, error):
             raise error
         return lambda function: function
 
-    monkeypatch.setattr(native_interface.numba, "cfunc", compiler)
-    assert native_interface.compiled("intp(intp)", len) is len
+    monkeypatch.setattr(compiling.numba, "cfunc", compiler)
+    assert compiling.compiled("intp(intp)", len) is len
     assert calls == [{"cache": True}, {}]
 
 
 def test_the_table_of_functions():
     """The place of a function is read from the interface that came with JAX; one that it has not is an error."""
-    assert native_interface.word_of("XLA_FFI_Error_Create") == 6
-    assert native_interface.word_of("XLA_FFI_ThreadPool_NumThreads") == 1 + native_interface.word_of(
-        "XLA_FFI_ThreadPool_Schedule"
-    )
-    with pytest.raises(ValueError, match="not in list"):
-        native_interface.word_of("XLA_FFI_Nothing")
+    assert header.word_of("XLA_FFI_Error_Create") == 6
+    assert header.word_of("XLA_FFI_ThreadPool_NumThreads") == 1 + header.word_of("XLA_FFI_ThreadPool_Schedule")
+    with pytest.raises(header.UnexpectedInterfaceError, match="must have the function `XLA_FFI_Nothing`"):
+        header.word_of("XLA_FFI_Nothing")
+
+
+def test_the_layout_of_the_frame():
+    """The installed header has the offsets of the diagram; sizes of nested structs and padding count."""
+    frame = header.layout("XLA_FFI_CallFrame")
+    assert (frame["stage"], frame["args"], frame["args.args"], frame["rets.rets"]) == (32, 40, 72, 112)
+    assert header.layout("XLA_FFI_Buffer") == {
+        "struct_size": 0,
+        "extension_start": 8,
+        "dtype": 16,
+        "data": 24,
+        "rank": 32,
+        "dims": 40,
+    }
+    check.check_header()
+
+
+CHANGES = {
+    "order of a buffer": ("int64_t rank;\n  int64_t* dims;", "int64_t* dims;\n  int64_t rank;", "Buffer.rank. at byte 32"),
+    "a new field": ("XLA_FFI_ExecutionStage stage;", "size_t new;\n  XLA_FFI_ExecutionStage stage;", "args.struct_size"),
+    "a size": ("XLA_FFI_DataType dtype;\n  void* data;", "void* dtype[1];\n  void* data;", "of the form `type name`"),
+    "a missing field": ("XLA_FFI_Task* task;", "", "Schedule_Args.task. at byte 24"),
+    "a missing struct": ("struct XLA_FFI_Rets", "struct XLA_FFI_Returned", "the struct `XLA_FFI_Rets`"),
+    "a new version": ("XLA_FFI_API_MAJOR 0", "XLA_FFI_API_MAJOR 1", "version 1"),
+    "no version": ("XLA_FFI_API_MAJOR 0", "XLA_FFI_MAJOR 0", "a version. Received: none"),
+}
+
+
+@pytest.fixture
+def checked_anew():
+    """Forget the answer that is kept for the process, before the test and after it."""
+    kept = loops_native.has_compiler, loops_native._native_code
+    for one in kept:
+        one.cache_clear()
+    yield
+    for one in kept:
+        one.cache_clear()
+
+
+@ON_JAX
+@pytest.mark.usefixtures("checked_anew")
+@pytest.mark.parametrize("change", CHANGES)
+def test_another_header_leads_to_the_loops_of_xla(monkeypatch, change):
+    """If XLA's header has another layout, one warning says what differs; no native code runs, and results are the same."""
+    old, new, told = CHANGES[change]
+    text = header.header()
+    assert old in text
+    loop = a_loop("lstm", 3, 7, 5)
+    with monkeypatch.context() as patched:
+        patched.setattr(header, "header", lambda: text.replace(old, new))
+        patched.setattr(check, "check_numbers", lambda call_rows: pytest.fail("native code was called"))
+        with pytest.warns(UserWarning, match="not written for this version of JAX.*" + told) as warned:
+            assert not loops_native.has_compiler()
+        assert not loops_native.has_compiler()
+        assert len([one for one in warned if "native loops" in str(one.message)]) == 1
+        assert len(fast_loops(loop)) == 1
+        assert agree(loop)
+    loops_native.has_compiler.cache_clear()
+    assert loops_native.has_compiler()
+
+
+@ON_JAX
+@pytest.mark.usefixtures("checked_anew")
+def test_wrong_numbers_lead_to_the_loops_of_xla(monkeypatch):
+    """If native code gives wrong numbers through XLA, one warning says so, and the loops of XLA run."""
+    code = importlib.import_module("rnnstate.kernels.native.xla_call")
+    call_rows = code.call_rows
+
+    def wrong(settings, arrays, overwritten, results):
+        gates, outputs, *others = call_rows(settings, arrays, overwritten, results)
+        return gates, outputs * 1.001, *others
+
+    monkeypatch.setattr(code, "call_rows", wrong)
+    with pytest.warns(UserWarning, match="not written for this version of JAX.*what NumPy gives.*differ by"):
+        assert not loops_native.has_compiler()
+    assert len(fast_loops(a_loop("lstm", 3, 7, 5))) == 1
+
+
+@ON_JAX
+@pytest.mark.usefixtures("checked_anew")
+def test_the_check_inside_a_trace():
+    """The first use of a loop may be inside a compiled function. The check then runs at once, and leaves no trace in it."""
+    import jax  # noqa: TID251
+
+    loop = a_loop("rnn", 3, 7, 5)
+    x, units = host(loop.x), 5
+
+    def run(x):
+        assert loops_native.has_compiler()
+        return x * units
+
+    assert "rnnstate_rows" not in jax.jit(run).lower(x).as_text()

@@ -1,11 +1,17 @@
 """Native loops for JAX on the CPU, compiled by Numba. See `docs/native-loops.md`.
 
+Only `kernels.loops.jax` imports this package, and from it only `loops`.
+
 | file | idea |
 |---|---|
 | `loops` | when native code is used, and the custom gradient around it |
-| `xla_call` | the function that XLA calls, and the registration of it |
-| `xla_header` | what native code must know about XLA's C interface |
-| `threads` | sharing rows between XLA's threads |
+| `check` | the two checks before the first use: XLA's header, and known numbers through XLA |
+| `xla_call` | the function that XLA calls, the order of its buffers, and its registration |
+| `xla/` | XLA's C interface: its header, the call frame with a diagram, the thread pool |
+| `compiling` | how code is compiled and kept on disk, and under which key |
+| `threads` | blocks of rows, shared among XLA's threads |
 | `rows` | forward and backward over all steps of a block of rows |
-| `cells`, `math`, `tiles`, `strips` | the arithmetic: gates, functions, matrix products in registers |
+| `cells` | one step of LSTM, GRU and SimpleRNN, forward and back |
+| `math` | sigmoid, tanh, and the product for few rows |
+| `strips`, `tiles` | the product for many rows, in vector registers |
 """

@@ -19,6 +19,7 @@ import numpy as np
 from rnnstate.kernels.loops.definition import GATES, Array, Leaves, Loop, biases, product
 from rnnstate.kernels.loops.products_jax import over_steps, project
 from rnnstate.kernels.loops.scanned import Inputs, backward, forward, held
+from rnnstate.kernels.native.xla.header import UnexpectedInterfaceError
 
 _NATIVE = {"lstm": 0, "gru": 1, "rnn": 2}
 _KEEPS = ("lstm", "gru")
@@ -38,11 +39,21 @@ def has_native_loop(loop: Loop) -> bool:
 
 @cache
 def has_compiler() -> bool:
-    """Tell whether there is native code to be had: Numba on a POSIX system. What Numba does not get to work is a warning."""
+    """Tell whether native code can run: Numba is installed on a POSIX system, it compiles, and both checks pass.
+
+    The answer is kept for the process. If Numba is there and something fails, one warning says what.
+    """
     if sys.platform not in ("linux", "darwin") or importlib.util.find_spec("numba") is None:
         return False
     try:
         _native_code()
+    except UnexpectedInterfaceError as error:
+        warnings.warn(
+            f"The native loops were not written for this version of JAX, so those of XLA run, which are slower. {error} "
+            "Results are the same. Report the version to the authors of rnnstate, or install the JAX of its last release.",
+            stacklevel=2,
+        )
+        return False
     except Exception as error:
         warnings.warn(
             f"The native loops cannot be compiled, so those of XLA run, which are slower. Received: {error!r}. "
@@ -244,4 +255,9 @@ def _call(kind: str, back: bool, arrays: list[Array], overwritten: list[Array], 
 
 @cache
 def _native_code() -> ModuleType:
-    return importlib.import_module("rnnstate.kernels.native.xla_call")
+    """Return the module that XLA calls, after both checks. They need Numba, so nothing is imported before."""
+    check = importlib.import_module("rnnstate.kernels.native.check")
+    check.check_header()
+    code = importlib.import_module("rnnstate.kernels.native.xla_call")
+    check.check_numbers(code.call_rows)
+    return code

@@ -7,15 +7,14 @@ XLA called takes all that nobody else has.
 
 from typing import Any
 
-import numpy as np
 from llvmlite import binding, ir
-from numba import carray, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from rnnstate.kernels.loops.definition import Array
 from rnnstate.kernels.native.math import native
-from rnnstate.kernels.native.xla_header import word_of
+from rnnstate.kernels.native.xla.frame import words
+from rnnstate.kernels.native.xla.pool import count_threads, schedule
 
 # Callbacks that are made by whoever uses this module.
 BLOCK, TASK = "rnnstate_block_of_rows", "rnnstate_take_blocks"
@@ -28,10 +27,6 @@ _let_others = types.ExternalFunction("sched_yield", types.int32())
 _WORTH_A_THREAD = 2e6
 # What threads share: what to run, its rows, blocks in all; then counts of blocks taken and done, and of threads to come.
 _FRAME, _ROWS, _BLOCKS, _TAKEN, _DONE, _USERS, _WORDS = range(7)
-# Words of a call frame, and of the table of functions that XLA offers.
-_API, _CONTEXT = 2, 3
-_SCHEDULE, _COUNT_THREADS = word_of("XLA_FFI_ThreadPool_Schedule"), word_of("XLA_FFI_ThreadPool_NumThreads")
-_TABLE = max(_SCHEDULE, _COUNT_THREADS) + 1
 
 
 def publish(name: str, callback: Any) -> None:
@@ -46,34 +41,12 @@ def publish(name: str, callback: Any) -> None:
 
 
 @intrinsic
-def pointer(_: Any, address: Any) -> Any:
-    """Return an address as a pointer."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
-
-    return types.voidptr(types.intp), generate
-
-
-@intrinsic
 def _add(_: Any, address: Any, value: Any) -> Any:
     """Add to a word that other threads add to; return what it was before."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         word = context.get_value_type(types.intp)
         return builder.atomic_rmw("add", builder.inttoptr(arguments[0], word.as_pointer()), arguments[1], "seq_cst")
-
-    return types.intp(types.intp, types.intp), generate
-
-
-@intrinsic
-def _invoke(_: Any, function: Any, argument: Any) -> Any:
-    """Call a C function by its address."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        word = context.get_value_type(types.intp)
-        kind = ir.FunctionType(word, [word]).as_pointer()
-        return builder.call(builder.inttoptr(arguments[0], kind), [arguments[1]])
 
     return types.intp(types.intp, types.intp), generate
 
@@ -86,12 +59,6 @@ def _task_address(_: Any) -> Any:
         return builder.ptrtoint(task, word)
 
     return types.intp(), generate
-
-
-@native
-def words(address: int, count: int) -> Array:
-    """Return the words of eight bytes that lie at an address."""
-    return carray(pointer(address), (count,), np.int64)
 
 
 @native
@@ -124,7 +91,7 @@ def run_in_blocks(frame: int, rows: int, work: float) -> None:
     """
     blocks = max(1, min((rows + 1) // 2, int(work / _WORTH_A_THREAD)))
     if blocks > 1:
-        blocks = min(blocks, _count_threads(frame))
+        blocks = min(blocks, count_threads(frame))
     if blocks == 1:
         _run(frame, 0, rows)
         return
@@ -133,27 +100,9 @@ def run_in_blocks(frame: int, rows: int, work: float) -> None:
     given[:] = 0
     given[_FRAME], given[_ROWS], given[_BLOCKS], given[_USERS] = frame, rows, blocks, blocks + 1
     for _ in range(blocks - 1):
-        if not _schedule(frame, shared):
+        if not schedule(frame, _task_address(), shared):
             _leave(shared)
     take_blocks(shared)
     while _add(shared + 8 * _DONE, 0) < blocks:
         _let_others()
     _leave(shared)
-
-
-@native
-def _count_threads(frame: int) -> int:
-    given = words(frame, 4)
-    arguments = np.zeros(5, np.int64)
-    arguments[0], arguments[2], arguments[3] = 32, given[_CONTEXT], arguments[4:].ctypes.data
-    failed = _invoke(words(given[_API], _TABLE)[_COUNT_THREADS], arguments.ctypes.data)
-    return 1 if failed else arguments[4]
-
-
-@native
-def _schedule(frame: int, shared: int) -> bool:
-    given = words(frame, 4)
-    arguments = np.zeros(5, np.int64)
-    arguments[0], arguments[2], arguments[3], arguments[4] = 40, given[_CONTEXT], _task_address(), shared
-    failed = _invoke(words(given[_API], _TABLE)[_SCHEDULE], arguments.ctypes.data)
-    return not failed

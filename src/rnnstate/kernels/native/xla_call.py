@@ -1,9 +1,21 @@
-"""The native loops as functions that XLA calls: arrays are taken from its call frames, where they lie.
+"""The native loops as a function that XLA calls, with the order of its arguments and results.
 
-The layout is that of XLA's C interface for foreign functions, `xla/ffi/api/c_api.h`, in words of eight bytes.
+The buffers come from the call frame, which `xla.frame` reads. `call_rows` passes them in this order:
 
-References:
-- https://docs.jax.dev/en/latest/ffi.html
+    argument  forward    back            result  forward         back
+    0         settings   settings        0       gates (was 9)   d_x (was 9)
+    1         start      start           1       outputs         d_kept (was 10)
+    2         initial    initial         2       kept            d_start
+    3         mask       mask            3       final           d_initial
+    4         reset      reset           4       spare           spare
+    5         recurrent  transposed      5       edge            edge
+    6         bias       d_outputs       6       strips          strips
+    7         input      d_final
+    8         kernel     outputs         A result that "was 9" overwrites argument 9 in place.
+    9         projected  gates
+    10        -          kept
+
+Shapes are those of `rows_forward` and `rows_back`.
 """
 
 import ctypes
@@ -11,119 +23,76 @@ from typing import Any
 
 import jax
 import numpy as np
-from numba import carray
 
 from rnnstate.kernels.loops.definition import Array
+from rnnstate.kernels.native.compiling import compiled, fingerprint
 from rnnstate.kernels.native.math import native
 from rnnstate.kernels.native.rows import rows_back, rows_forward
 from rnnstate.kernels.native.strips import pack
-from rnnstate.kernels.native.threads import BLOCK, TASK, pointer, publish, run_in_blocks, take_blocks, words
+from rnnstate.kernels.native.threads import BLOCK, TASK, publish, run_in_blocks, take_blocks
 from rnnstate.kernels.native.tiles import WIDTH
-from rnnstate.kernels.native.xla_header import compiled, fingerprint
+from rnnstate.kernels.native.xla import frame as xla
 
-# Words of a call frame: extension, arguments, results. Of a buffer: data, rank, sizes.
-_EXTENSION, _ARGUMENTS, _RESULTS = 1, 9, 14
-_DATA, _RANK, _SIZES = 3, 4, 5
 # Rows of a step, and of all steps, for which a kernel is laid in strips.
 _ROWS_FOR_STRIPS, _ALL_ROWS_FOR_STRIPS = 4, 16
 
 
-@native
-def _sizes(buffer: int, count: int) -> Array:
-    """Return the last sizes of a buffer, ones where it has fewer axes."""
-    rank = words(buffer, 6)[_RANK]
-    given = words(words(buffer, 6)[_SIZES], rank)
-    sizes = np.ones(count, np.int64)
-    for axis in range(min(count, rank)):
-        sizes[count - 1 - axis] = given[rank - 1 - axis]
-    return sizes
-
-
-@native
-def _rows(buffer: int) -> Array:
-    """Return a buffer `(batch, time, width)` of floats, or one with fewer axes."""
-    sizes = _sizes(buffer, 3)
-    return carray(pointer(words(buffer, 6)[_DATA]), (sizes[0], sizes[1], sizes[2]), np.float32)
-
-
-@native
-def _leaves(buffer: int) -> Array:
-    """Return a buffer `(leaves, batch, units)` of floats with a time axis of one."""
-    sizes = _sizes(buffer, 3)
-    return carray(pointer(words(buffer, 6)[_DATA]), (sizes[0], sizes[1], 1, sizes[2]), np.float32)
-
-
-@native
-def _flags(buffer: int) -> Array:
-    """Return a buffer `(batch, time)` of booleans."""
-    sizes = _sizes(buffer, 2)
-    return carray(pointer(words(buffer, 6)[_DATA]), (sizes[0], sizes[1]), np.uint8)
+# The fewest arguments and results that a frame must have for the order above.
+_ARGUMENTS, _RESULTS = 10, 7
 
 
 @native
 def _strips(frame: int) -> Array:
-    """Return the place for the kernel in strips, empty where so few rows use it that it is not worth it."""
-    r = words(words(frame, 15)[_RESULTS], 7)
-    batch, time, _ = _rows(r[0]).shape
-    strips = _rows(r[6])
+    """Return the room for the kernel in strips. It is empty if too few rows use the strips to repay the copy."""
+    r = xla.results(frame)
+    batch, time, _ = xla.rows(r[0]).shape
+    strips = xla.rows(r[6])
     return strips if batch >= _ROWS_FOR_STRIPS and batch * time >= _ALL_ROWS_FOR_STRIPS else strips[:0]
-
-
-@native
-def _settings(buffer: int) -> Array:
-    return carray(pointer(words(buffer, 6)[_DATA]), (2,), np.int32)
-
-
-@native
-def _is_asked_for_version(frame: int) -> bool:
-    """Answer what XLA asks when a function is registered: which version of the interface it was written for."""
-    extension = words(frame, 2)[_EXTENSION]
-    if extension == 0:
-        return False
-    metadata = words(words(extension, 4)[3], 5)
-    metadata[3] = 1 << 32  # major 0, minor 1
-    metadata[4] = 0
-    return True
 
 
 @native
 def _run_block(frame: int, lo: int, hi: int) -> None:
     """Run a block of rows, forward or back."""
-    a, r = words(words(frame, 15)[_ARGUMENTS], 11), words(words(frame, 15)[_RESULTS], 6)
-    kind, back = _settings(a[0])[0], _settings(a[0])[1]
-    given = _leaves(a[1]), _leaves(a[2]), _flags(a[3]), _flags(a[4]), _rows(a[5])[0]
+    a, r = xla.arguments(frame), xla.results(frame)
+    kind, back = xla.settings(a[0])[0], xla.settings(a[0])[1]
+    given = xla.leaves(a[1]), xla.leaves(a[2]), xla.flags(a[3]), xla.flags(a[4]), xla.rows(a[5])[0]
+    scratch = xla.rows(r[4]), xla.rows(r[5]), _strips(frame)
     if back:
-        gradients = _rows(a[6]), _leaves(a[7]), _rows(a[8])
-        found = _rows(r[0]), _rows(r[1]), _leaves(r[2]), _leaves(r[3]), _rows(r[4]), _rows(r[5]), _strips(frame)
-        rows_back(kind, lo, hi, *given, *gradients, *found)
+        gradients = xla.rows(a[6]), xla.leaves(a[7]), xla.rows(a[8])
+        found = xla.rows(r[0]), xla.rows(r[1]), xla.leaves(r[2]), xla.leaves(r[3])
+        rows_back(kind, lo, hi, *given, *gradients, *found, *scratch)
     else:
-        found = _rows(r[0]), _rows(r[1]), _rows(r[2]), _leaves(r[3]), _rows(r[4]), _rows(r[5]), _strips(frame)
-        rows_forward(kind, lo, hi, *given, _rows(a[6])[0, 0], _rows(a[7]), _rows(a[8])[0], *found)
+        bias, features, kernel = xla.rows(a[6])[0, 0], xla.rows(a[7]), xla.rows(a[8])[0]
+        found = xla.rows(r[0]), xla.rows(r[1]), xla.rows(r[2]), xla.leaves(r[3])
+        rows_forward(kind, lo, hi, *given, bias, features, kernel, *found, *scratch)
 
 
 @native
 def _run_call(frame: int) -> None:
-    """Run all rows of what XLA calls for, forward or back."""
-    if not _is_asked_for_version(frame):
-        a, r = words(words(frame, 15)[_ARGUMENTS], 6), words(words(frame, 15)[_RESULTS], 1)
-        batch, time, kernel = _leaves(a[1]).shape[1], _rows(r[0]).shape[1], _rows(a[5]).size
-        pack(_strips(frame), _rows(a[5])[0])
+    """Run all rows of a call, forward or back. A frame of another form is left alone: the check at load then fails."""
+    if not xla.answer_version(frame) and xla.has_buffers(frame, _ARGUMENTS, _RESULTS):
+        a, r = xla.arguments(frame), xla.results(frame)
+        batch, time, kernel = xla.leaves(a[1]).shape[1], xla.rows(r[0]).shape[1], xla.rows(a[5]).size
+        pack(_strips(frame), xla.rows(a[5])[0])
         run_in_blocks(frame, batch, float(time * batch * kernel))
 
 
 def _make(source: int) -> Any:
-    """Compile, or take what was kept: Numba keeps the code of a function together with the values it closes over."""
+    """Compile the three functions that C code calls, or load them from disk.
+
+    Numba's key of a kept function includes the values that the function closes over. So each function mentions `source`.
+    """
 
     def block(frame: int, lo: int, hi: int) -> None:
-        source  # noqa: B018
+        source  # noqa: B018 (a part of Numba's key)
         _run_block(frame, lo, hi)
 
     def task(shared: int) -> None:
-        source  # noqa: B018
+        source  # noqa: B018 (a part of Numba's key)
         take_blocks(shared)
 
     def call(frame: int) -> int:
-        source  # noqa: B018
+        source  # noqa: B018 (a part of Numba's key)
         _run_call(frame)
         return 0
 
@@ -140,13 +109,13 @@ def call_rows(settings: Array, arrays: list[Array], overwritten: list[Array], re
     """Run the rows of a batch through a window, forward or back.
 
     Args:
-        settings: Which cell, and whether back, int32.
-        arrays: What `rows_forward` or `rows_back` only reads; the fifth is the kernel.
-        overwritten: What becomes its first results.
-        results: Shapes and dtypes of the others, but for the scratch of the products.
+        settings: Two int32: which cell, and whether the loop runs back.
+        arrays: The arguments 1 to 8, which native code only reads. The fifth is the recurrent kernel.
+        overwritten: The other arguments, which become the first results.
+        results: Shapes and dtypes of the results that follow, up to `spare`.
 
     Returns:
-        All results.
+        All results but `edge` and `strips`.
     """
     given = [settings, *arrays, *overwritten]
     batch = overwritten[0].shape[0]

@@ -1,0 +1,40 @@
+"""How native code is compiled and kept on disk, and the key under which it is kept."""
+
+import hashlib
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import llvmlite
+import numba
+
+from rnnstate.kernels.native.xla.header import header
+
+_SOURCES = Path(__file__).parent
+
+
+def fingerprint() -> int:
+    """Return a number that changes with the sources of this folder, XLA's header, or the version of the compiler.
+
+    Numba keeps compiled code beside the file of the outermost function, and looks at that file alone. This number is a
+    part of the key, so that a change in any other file leads to new code.
+    """
+    sources = sorted(_SOURCES.rglob("*.py"))
+    parts = [str(source.relative_to(_SOURCES)).encode() + b"\0" + source.read_bytes() for source in sources]
+    parts += [header().encode(), numba.__version__.encode(), llvmlite.__version__.encode()]
+    return int.from_bytes(hashlib.sha256(b"\0".join(parts)).digest()[:7])
+
+
+def compiled(signature: str, function: Callable[..., Any]) -> Any:
+    """Compile a function that C code can call. Keep the code on disk if there is a folder that can be written."""
+    notice = threading.Timer(2.0, sys.stderr.write, ["Compiling the loops for this processor.\n"])
+    notice.daemon = True
+    notice.start()
+    try:
+        return numba.cfunc(signature, cache=True)(function)
+    except Exception:  # no folder can be written, or the kept code is damaged
+        return numba.cfunc(signature)(function)
+    finally:
+        notice.cancel()
