@@ -252,8 +252,16 @@ def test_the_layout_of_the_frame():
 
 
 CHANGES = {
-    "order of a buffer": ("int64_t rank;\n  int64_t* dims;", "int64_t* dims;\n  int64_t rank;", "Buffer.rank. at byte 32"),
-    "a new field": ("XLA_FFI_ExecutionStage stage;", "size_t new;\n  XLA_FFI_ExecutionStage stage;", "args.struct_size"),
+    "order of a buffer": (
+        "int64_t rank;\n  int64_t* dims;",
+        "int64_t* dims;\n  int64_t rank;",
+        "Buffer.rank. at byte 32",
+    ),
+    "a new field": (
+        "XLA_FFI_ExecutionStage stage;",
+        "size_t new;\n  XLA_FFI_ExecutionStage stage;",
+        "args.struct_size",
+    ),
     "a size": ("XLA_FFI_DataType dtype;\n  void* data;", "void* dtype[1];\n  void* data;", "of the form `type name`"),
     "a missing field": ("XLA_FFI_Task* task;", "", "Schedule_Args.task. at byte 24"),
     "a missing struct": ("struct XLA_FFI_Rets", "struct XLA_FFI_Returned", "the struct `XLA_FFI_Rets`"),

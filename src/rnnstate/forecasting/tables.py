@@ -67,9 +67,8 @@ class Table:
         if isinstance(column, np.ndarray):
             values = self._plain_numbers(name, column)
         else:
-            values = fast_numbers(column, self.options)
-            if values is None:
-                values = self._convert(name, column.to_pylist(), self._number, "a number")
+            fast = fast_numbers(column, self.options)
+            values = self._convert(name, column.to_pylist(), self._number, "a number") if fast is None else fast
         infinite = np.flatnonzero(np.isinf(values))
         if len(infinite):
             raise DataError(

@@ -20,6 +20,7 @@ from rnnstate.kernels import kernels as backend_kernels
 from rnnstate.model.bank import GIVEN, Bank
 from rnnstate.model.by_key import States
 from rnnstate.model.carry import Carried, masked_outputs
+from rnnstate.model.compiled import forget_compiled, keep_length_static
 from rnnstate.model.rollout import Unrolling
 from rnnstate.network.clone import carrying_clone
 from rnnstate.network.masks import honouring_masks
@@ -268,7 +269,7 @@ class StatefulModel(Unrolling, keras.Model):
             checked_data = check_windows(self, validation_data, argument="validation_data", targets=True)
             validation_data = self._bound_inference(checked_data, None)
         prepare_start(self.start, source)
-        self._keep_length_static(x, "train_function")
+        keep_length_static(self, self._parts.lengths, x, "train_function")
         kwargs["shuffle"] = False
         with variables_kept(self), paced(self, x, kwargs.get("callbacks")) as kwargs["callbacks"]:
             fit = partial(self._fed, super().fit)
@@ -343,8 +344,8 @@ class StatefulModel(Unrolling, keras.Model):
         given = None if given is None else checked(self.state_spec, given.numpy())
         bank = self._parts.inference
         if bank.reserve(rows):
-            self._forget_compiled("test", "predict")
-        self._keep_length_static(windows, "test_function", "predict_function")
+            forget_compiled(self, "test", "predict")
+        keep_length_static(self, self._parts.lengths, windows, "test_function", "predict_function")
         slots = np.arange(1, rows + 1, dtype=np.int32)
         bank.clear_flags()
         if given is not None:
@@ -360,24 +361,6 @@ class StatefulModel(Unrolling, keras.Model):
         if hasattr(self, "jax_state_sync"):
             self.jax_state_sync()
 
-    def _keep_length_static(self, windows: WindowDataset, *functions: str) -> None:
-        """On TensorFlow, drop steps that were compiled for windows of another length.
-
-        TensorFlow would compile a step for any length instead, and loops over an unknown length fail there.
-        """
-        steps = windows.prefix + windows.max_length
-        for name in functions:
-            known = self._parts.lengths.setdefault(name, steps)
-            if known != steps and keras.config.backend() == "tensorflow":
-                setattr(self, name, None)
-            self._parts.lengths[name] = steps
-
-    def _forget_compiled(self, *kinds: str) -> None:
-        """Compile the steps again that hold replaced variables. `fit` may be running, so none may be missing."""
-        for kind in kinds:
-            if getattr(self, f"{kind}_function") is not None:
-                getattr(self, f"make_{kind}_function")(force=True)
-
     def export(self, filepath: Any, format: str | None = None, **kwargs: Any) -> Any:
         """Write the step model to a file for another runtime, as `rnnstate.export` does.
 
@@ -390,9 +373,6 @@ class StatefulModel(Unrolling, keras.Model):
 
         Returns:
             An `Export` with the manifest and the largest difference.
-
-        Raises:
-            ExportError: If the file cannot be written, or differs from the model.
 
         Example:
 

@@ -42,7 +42,8 @@ def skipped_steps(jumps: NDArray[np.float64], usual: float) -> NDArray[np.float6
     [0.0, 0.0, 1.0, 3.0]
     """
     # Half a step rounds to the even number, so 1.5 becomes 2 steps, and `JUMP` is the bound.
-    return np.maximum(np.rint(jumps / usual) - 1, 0)
+    steps: NDArray[np.float64] = np.maximum(np.rint(jumps / usual) - 1, 0)
+    return steps
 
 
 def missing_before_steps(

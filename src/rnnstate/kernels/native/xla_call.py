@@ -22,7 +22,6 @@ import ctypes
 from typing import Any
 
 import jax
-import numpy as np
 
 from rnnstate.kernels.loops.definition import Array
 from rnnstate.kernels.native.compiling import compiled, fingerprint

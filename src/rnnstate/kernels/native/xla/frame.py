@@ -109,7 +109,8 @@ def has_buffers(frame: int, argument_count: int, result_count: int) -> bool:
     """Tell whether a frame states the expected sizes of its lists, and at least as many buffers as native code reads."""
     given = words(frame, _FRAME_WORDS)
     sizes = given[_ARGUMENTS_SIZE] == _LIST_BYTES and given[_RESULTS_SIZE] == _LIST_BYTES
-    return sizes and given[_ARGUMENT_COUNT] >= argument_count and given[_RESULT_COUNT] >= result_count
+    enough: bool = sizes and given[_ARGUMENT_COUNT] >= argument_count and given[_RESULT_COUNT] >= result_count
+    return enough
 
 
 @native

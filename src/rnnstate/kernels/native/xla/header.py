@@ -79,7 +79,9 @@ def _laid_out(struct: str) -> tuple[dict[str, int], int, int]:
     for declaration in filter(None, map(str.strip, body[1].split(";"))):
         field = _FIELD.fullmatch(declaration)
         if field is None:
-            raise UnexpectedInterfaceError(_message(f"fields in `{struct}` of the form `type name`", f"`{declaration}`"))
+            raise UnexpectedInterfaceError(
+                _message(f"fields in `{struct}` of the form `type name`", f"`{declaration}`")
+            )
         inner, size, alignment = ({}, WORD, WORD) if field[2] else _measured(field[1])
         start = _rounded_up(end, alignment)
         offsets[field[3]] = start
