@@ -42,7 +42,7 @@ def counted(number: int, one: str, many: str = "") -> str:
 
 
 def text_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
-    """Return the lines of a table with aligned columns; those numbered in `right` are flush right.
+    """Return the lines of a table with aligned columns; columns with an index in `right` are flush right.
 
     Example:
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rnnstate.errors import DataError
 from rnnstate.forecasting.continuation import Place, Standing, find_starts
-from rnnstate.forecasting.errors_table import compare, text_table
+from rnnstate.forecasting.errors_table import score_ways
 from rnnstate.forecasting.examples import (
     Examples,
     Scaling,
@@ -22,6 +22,7 @@ from rnnstate.forecasting.examples import (
 from rnnstate.forecasting.series import Columns, clip_spans, count_gaps, find_spans, read_series
 from rnnstate.forecasting.settings import Settings, parse_layers
 from rnnstate.forecasting.tablefiles import read_csv
+from rnnstate.messages import text_table
 from rnnstate.state.state import State
 
 pytestmark = pytest.mark.once
@@ -231,7 +232,7 @@ def test_persistence_by_hand() -> None:
     values = np.random.default_rng(7).normal(size=(19, 2))
     cells = [["" if row == 11 else f"{value!r}" for value in line] for row, line in enumerate(values.tolist())]
     series = series_of("v,w\n" + "".join(",".join(line) + "\n" for line in cells), "v", "w")
-    scores, count = compare(series, {}, ["v", "w"], [4], horizon=2)
+    scores, count = score_ways(series, {}, ["v", "w"], [4], horizon=2)
     moved = np.concatenate([values[6:11] - values[4:9], values[14:19] - values[12:17]])
     assert count == len(moved)
     assert [s.mae for s in scores] == pytest.approx(np.abs(moved).mean(axis=0).tolist())
@@ -239,12 +240,12 @@ def test_persistence_by_hand() -> None:
     assert [s.ratio for s in scores] == [1, 1]
     perfect = np.full_like(values, np.nan)
     perfect[:-2] = values[2:]
-    assert [s.mae for s in compare(series, {"perfect": [perfect]}, ["v", "w"], [4], 2)[0]][1::2] == [0, 0]
+    assert [s.mae for s in score_ways(series, {"perfect": [perfect]}, ["v", "w"], [4], 2)[0]][1::2] == [0, 0]
 
 
 def test_nothing_to_score() -> None:
     """Where no target is known there is no score."""
-    assert compare(counting(2), {}, ["v"], [0], horizon=1) == ([], 0)
+    assert score_ways(counting(2), {}, ["v"], [0], horizon=1) == ([], 0)
     assert scored_rows(counting(3)[0], 0, 1).tolist() == [0, 1]
 
 

@@ -11,8 +11,7 @@ import pytest
 from forecasting import GAP, TINY, TRAIN, rows, write_rows
 from rnnstate.cli.app import main
 from rnnstate.errors import DataError
-from rnnstate.forecasting.folder import new_run
-from rnnstate.forecasting.run_folder import FILES, load_run
+from rnnstate.forecasting.run_folder import FILES, load_run, new_run
 from rnnstate.forecasting.series import read_series
 from rnnstate.forecasting.tablefiles import read_table
 

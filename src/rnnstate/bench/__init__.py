@@ -1,10 +1,12 @@
-"""`rnnstate bench`: comparisons with other libraries, each in its own process.
+"""Timings of this project and other libraries on the same work, side by side: the package behind `rnnstate bench`.
 
 | file | idea |
 |---|---|
-| `compare` | runs the contenders by turns and collects their times |
+| `compare` | the contenders take turns, and their times are collected |
 | `process` | one contender in its own process |
-| `machine` | describes the machine and measures its arithmetic floor |
-| `table`, `plot` | show a comparison |
-| `contenders/` | one file per library |
+| `machine` | the machine, its load and the rate of its arithmetic |
+| `table`, `plot` | a comparison as text and as a picture |
+| `contenders/` | the work, and one file for each library that does it |
+
+Only `cli/` and `benchmarks/` import from this package.
 """

@@ -1,6 +1,6 @@
-"""A comparison side by side: contenders in processes of their own take turns, so that noise hits all alike.
+"""A comparison side by side: contenders in separate processes take turns, so that noise affects all alike.
 
-Before anything is timed, all must have reached the same result from the same weights.
+Before anything is timed, all contenders must reach the same results from the same weights.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +17,7 @@ from rnnstate.bench.process import Process
 from rnnstate.errors import RnnStateError
 
 Note = Callable[[str], None]
-# All agree to a few parts in a million; a state that is not carried shows at more than ten times this.
+# Contenders agree to a few parts in a million. A state that is not carried changes results by more than ten times this.
 TOLERANCE = 1e-4
 
 
@@ -30,18 +30,18 @@ class Entry(NamedTuple):
 
 @dataclass
 class Comparison:
-    """What was measured.
+    """The measurements of one comparison.
 
     Args:
         kind: `"train"` or `"step"`.
         tasks: The size of the work, by entry.
         machine: Versions, Python, cores, system.
         times: Milliseconds per step in each round, by entry.
-        firsts: What the first two runs gave, which is what was found equal.
-        peaks: Most memory of each process in bytes.
-        threads: Threads of PyTorch in each process that has it.
-        missing: Modules that contenders need and that are not installed.
-        failed: Why contenders did not run.
+        firsts: Results of the first two runs, which were found equal.
+        peaks: Peak memory of each process in bytes.
+        threads: Threads of PyTorch in each process that uses it.
+        missing: Modules that are needed and not installed, by entry.
+        failed: Why an entry did not run, by entry.
         load: Load of the machine before and after.
         rate: Rate of a large matrix product, in operations per second.
     """
@@ -64,7 +64,7 @@ class Comparison:
 
     @property
     def base(self) -> str:
-        """The contender that ratios are of: the first of this project that ran, or the first of all."""
+        """The contender that ratios refer to: the first of this project that ran, or else the first that ran."""
         return next((name for name in self.times if name.startswith("rnnstate")), next(iter(self.times)))
 
     def median(self, name: str) -> float:
@@ -77,7 +77,7 @@ class Comparison:
         return float(low), float(middle), float(high)
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything as JSON has it."""
+        """Return all fields for a JSON file."""
         return asdict(self)
 
 
@@ -93,10 +93,10 @@ def compare(
 
     Args:
         kind: `"train"` or `"step"`.
-        entries: Those who take part, by name.
-        rounds: How often each has its turn.
-        seconds: How long a turn is to last; it has at least one epoch, or call.
-        note: Gets a line for each thing that is done.
+        entries: The contenders and their tasks, by name.
+        rounds: Turns of each contender.
+        seconds: Length of a turn. A turn has at least one epoch or call.
+        note: Takes a line about each stage.
 
     Returns:
         The comparison.
@@ -121,7 +121,7 @@ def compare(
 
 @contextmanager
 def _running(result: Comparison, entries: Mapping[str, Entry], note: Note) -> Iterator[dict[str, Process]]:
-    """Start one after another, so that none is disturbed while it chooses its threads."""
+    """Start the contenders one after another, so that nothing disturbs a contender while it chooses its threads."""
     processes = {}
     with ExitStack() as stack:
         for name, entry in entries.items():
@@ -144,7 +144,7 @@ def _reasons(result: Comparison) -> str:
 
 
 def _alike(entries: Mapping[str, Entry], processes: Mapping[str, Process]) -> list[dict[str, list[float]]]:
-    """Return the first results of those that do the same work, group by group."""
+    """Return the first results in groups of contenders that do the same work."""
     groups: dict[Any, dict[str, list[float]]] = {}
     for name, process in processes.items():
         work = (entries[name].task, entries[name].contender.carries)
@@ -175,7 +175,7 @@ def _take_turns(result: Comparison, processes: Mapping[str, Process], rounds: in
     times: dict[str, list[float]] = {name: [] for name in processes}
     for number in range(rounds):
         note(f"Round {number + 1} of {rounds}.")
-        for name in _rotated(list(processes), number):  # each round begins with another one
+        for name in _rotated(list(processes), number):  # each round begins with another contender
             steps = result.tasks[name]["windows"] if result.kind == "train" else 1
             times[name].append(1e3 * processes[name].turn() / steps)
     result.times = times

@@ -1,54 +1,41 @@
-"""What a timing was taken on: versions, cores, load, and the rate of a large matrix product, which gives the floor."""
+"""The machine that a timing was taken on: versions, cores, load, and the rate of a large matrix product."""
 
 import os
 import platform
 import subprocess
 import sys
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from rnnstate.bench.contenders.task import Task
-
-# A module that comes in packages of several names.
-_PACKAGES = {"tensorflow": ("tensorflow", "tensorflow-cpu", "tensorflow-intel")}
+from rnnstate.versions import installed_versions
 
 
 def describe(modules: Iterable[str]) -> dict[str, Any]:
     """Return versions, Python, processor cores and the operating system."""
-    # Numba is never needed, but makes JAX faster where it is installed.
-    found = {name: _version(name) for name in ("rnnstate", "keras", *sorted({*modules, "numba"}), "numpy")}
+    # No contender needs Numba, but JAX is faster where it is installed.
     return {
-        "versions": {name: number for name, number in found.items() if number},
+        "versions": installed_versions(["rnnstate", "keras", *sorted({*modules, "numba"}), "numpy"]),
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
     }
 
 
-def _version(module: str) -> str | None:
-    for package in _PACKAGES.get(module, (module,)):
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            continue
-    return None
-
-
 def load() -> float | None:
-    """Return how many processes ran or waited in the last minute, where the system can tell."""
+    """Return how many processes ran or waited in the last minute, or `None` if the system does not report it."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def matrix_rate() -> float:
-    """Return the rate of a large matrix product in float32, in operations per second, from a process of its own."""
+    """Return the rate of a large matrix product in float32, in operations per second, measured in a separate process."""
     command = [sys.executable, "-m", "rnnstate.bench.contenders.rate"]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}  # whatever else the process is told to run on
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}  # the user may have told this process to run on another device
     return float(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
 
 
 def operations(task: Task, training: bool) -> int:
-    """Return the arithmetic of the matrix products of a step: forward, and twice that backward.
+    """Return the operations in the matrix products of a step. The backward pass has twice those of the forward pass.
 
     Example:
 
@@ -58,5 +45,5 @@ def operations(task: Task, training: bool) -> int:
     rows, gates = task.batch * task.window, 4 * task.units
     widths = [task.features, *[task.units] * (2 * task.layers - 1)]
     forward = sum(2 * rows * width * gates for width in widths)
-    # The gradient of the input itself is not needed.
+    # Training needs no gradient with respect to the input of the network.
     return 3 * forward - 2 * rows * task.features * gates if training else forward

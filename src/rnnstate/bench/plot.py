@@ -12,7 +12,7 @@ SUFFIXES = (".svg", ".png", ".pdf")
 INK = "#1f2328"
 OURS, OTHERS, FLOOR = "#2f81f7", "#8b949e", "#d29922"
 _LIGHT_INK = "#e6edf3"
-# Viewers that show the picture on a dark page say so to the picture.
+# A viewer that shows the picture on a dark page selects this style.
 _DARK = f"""<style>@media (prefers-color-scheme: dark) {{
 [style*="{INK}"] {{ fill: {_LIGHT_INK} !important; }} [style*="stroke: {INK}"] {{ stroke: {_LIGHT_INK} !important; }}
 }}</style>"""
@@ -22,7 +22,7 @@ def check_plot(path: Path) -> None:
     """Raise if a plot cannot be drawn there.
 
     Raises:
-        DataError: If the suffix is none that is written, or matplotlib is not installed.
+        DataError: If the suffix is unknown, or matplotlib is not installed.
     """
     if path.suffix not in SUFFIXES:
         raise DataError(f"The plot must end in {', '.join(SUFFIXES)}. Received: {path}.")
@@ -40,7 +40,7 @@ def _pyplot() -> Any:
     matplotlib.use("agg")
     matplotlib.rcParams.update(
         {
-            "svg.fonttype": "none",  # text stays text, and takes the colour of the page
+            "svg.fonttype": "none",  # text stays text, so that the style above can change its colour
             "svg.hashsalt": "rnnstate",
             "font.family": "sans-serif",
             **{f"{part}.color": INK for part in ("text", "xtick", "ytick")},
@@ -58,7 +58,7 @@ def new_figure(rows: int, columns: int) -> tuple[Any, Any]:
 
 
 def save(figure: Any, path: Path, suffix: str) -> None:
-    """Write a figure; an SVG suits light and dark pages, anything else has a white ground."""
+    """Write a figure; an SVG suits light and dark pages, other formats have a white background."""
     svg = suffix == ".svg"
     options = {"metadata": {"Date": None}} if svg else {}
     figure.savefig(path, format=suffix[1:], transparent=svg, facecolor="white", bbox_inches="tight", **options)

@@ -1,4 +1,4 @@
-"""A contender of `rnnstate bench`: a process that works when it is told to, and ends with its context."""
+"""The process of one contender, seen from `rnnstate bench`. It works on command and ends with its context."""
 
 import json
 import os
@@ -19,10 +19,10 @@ READY_WITHIN = 300.0  # seconds to build, compile and run twice
 
 
 class Process:
-    """A process that runs one contender; `failure` says why if it does not.
+    """A process that runs one contender. `failure` is the reason if it does not run.
 
     Args:
-        contender: What it runs.
+        contender: The contender to run.
         task: The size of the work.
     """
 
@@ -56,19 +56,19 @@ class Process:
         self._errors.close()
 
     def warm_up(self, seconds: float) -> None:
-        """Find how many runs make up a turn of this length."""
+        """Find how many runs a turn of this length has."""
         while (taken := self._time(self._runs)) < seconds / 2:
-            # Not all at once: the first runs are the slowest.
+            # The number grows in steps, because the first runs are the slowest.
             self._runs = max(self._runs + 1, int(self._runs * min(8.0, seconds / max(taken, 1e-9))))
 
     def turn(self) -> float:
-        """Return the seconds of a run."""
+        """Take a turn and return the seconds of one run."""
         return self._time(self._runs) / self._runs
 
     def _time(self, runs: int) -> float:
         self._go_on()
         stdin: Any = self._process.stdin
-        # A broken pipe is told as what the process said last.
+        # If the pipe is broken, `_answer` reports the last words of the process.
         with suppress(BrokenPipeError):
             stdin.write(f"{runs}\n")
             stdin.flush()
@@ -80,7 +80,7 @@ class Process:
         return float(answer["seconds"])
 
     def _stop(self) -> None:
-        """Take the processor from it: threads of idle libraries go on waiting for work in busy loops."""
+        """Suspend the process, because threads of idle libraries wait for work in busy loops."""
         if hasattr(signal, "SIGSTOP"):
             self._process.send_signal(signal.SIGSTOP)
 

@@ -24,7 +24,7 @@ def title(task: dict[str, Any]) -> str:
 
 
 def text(result: Comparison) -> list[str]:
-    """Return a comparison for a terminal: a table, and what is to be known about it."""
+    """Return the lines of a comparison for a terminal: a table, then the conditions that it was measured under."""
     name = next(iter(result.times))
     rounds = counted(len(result.times[name]), "round")
     table = text_table(("contender", *_header(result)), rows(result), right=(1, 2, 3, 4))
@@ -70,7 +70,7 @@ def _header(result: Comparison) -> tuple[str, ...]:
 
 
 def rows(result: Comparison) -> list[tuple[str, ...]]:
-    """Return a line of cells for each contender, the floor last."""
+    """Return a row of cells for each contender. The last row is the floor."""
     lines = [(name, figures(result.median(name)), _ratio(result, name), *_use(result, name)) for name in result.times]
     floor = result.floor(result.base)
     share = figures(floor / result.median(result.base))
@@ -92,7 +92,7 @@ def _left_out(result: Comparison) -> list[str]:
 
 
 def conditions(result: Comparison) -> list[str]:
-    """Return what the comparison was taken on."""
+    """Return the conditions of the comparison: the check for equal results, versions, machine and load."""
     facts = result.machine
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items())
     load = "" if None in result.load else f", load {result.load[0]} before and {result.load[1]} after"

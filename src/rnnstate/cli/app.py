@@ -1,6 +1,6 @@
-"""The command line: arguments in, lines and an exit status out. What commands do is in `commands.py`.
+"""The entry point of the command line: it parses the arguments, runs a command, and returns an exit status.
 
-Exit status: 0 done; 1 an error, told in one line on standard error; 2 wrong usage; 130 interrupted.
+Exit status: 0 done; 1 an error, in one line on standard error; 2 wrong usage; 130 interrupted.
 """
 
 import argparse
@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from rnnstate.cli.arguments import build_parser
+from rnnstate.cli.arguments import parse
 from rnnstate.errors import RnnStateError
 
 say = partial(print, flush=True)
@@ -19,9 +19,9 @@ say = partial(print, flush=True)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    options = build_parser().parse_args(given)
+    options = parse(given)
     options.given = ["rnnstate", *given]
-    # Documented by TensorFlow: hides its start-up messages, errors excepted. JAX's absl takes the same variable.
+    # TensorFlow and JAX's absl read this variable: 2 hides their start-up messages and keeps their errors.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         return COMMANDS[options.command](options)
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         left = "the same command goes on from the last checkpoint" if resumable else "nothing was kept"
         return _fail(f"Interrupted: {left}.", 130)
     except BrokenPipeError:
-        # The reader of our output is gone; Python would complain once more when it flushes at exit.
+        # The reader of the output is gone. Without this line Python would report it once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (RnnStateError, OSError) as error:
@@ -59,6 +59,7 @@ def _train(options: argparse.Namespace) -> int:
         targets=tuple(options.target),
         features=tuple(options.feature),
         **{name: getattr(options, name) for name in names},
+        **_reading(options),
     )
     keep = {"checkpoint": options.checkpoint, "resume": options.resume}
     commands.train(settings, options.data, options.out, **keep, **_output(options))
@@ -69,14 +70,17 @@ def _train(options: argparse.Namespace) -> int:
 def _evaluate(options: argparse.Namespace) -> int:
     from rnnstate.cli import forecast_commands as commands
 
-    commands.evaluate(options.path, options.data, always=options.always, say=say)
+    commands.evaluate(options.path, options.data, always=options.always, reading=_reading(options), say=say)
     return 0
 
 
 def _predict(options: argparse.Namespace) -> int:
     from rnnstate.cli import forecast_commands as commands
 
-    commands.predict(options.path, options.data, options.out, always=options.always, force=options.force, say=say)
+    # Where the predictions go to standard output, the notes must not.
+    tell = partial(_note, False) if options.out == commands.STANDARD_OUTPUT else say
+    flags = {"always": options.always, "force": options.force}
+    commands.predict(options.path, options.data, options.out, **flags, reading=_reading(options), say=tell)
     return 0
 
 
@@ -129,12 +133,12 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from rnnstate.cli import bench_command as benchcommand
+    from rnnstate.cli import bench_command
 
     if options.list:
-        benchcommand.list_contenders(options.task, say)
+        bench_command.list_contenders(options.task, say)
         return 0
-    benchcommand.bench(
+    bench_command.bench(
         options.task,
         options.units,
         {name: getattr(options, name) for name in ("batch", "features", "window", "layers")},
@@ -146,6 +150,13 @@ def _bench(options: argparse.Namespace) -> int:
         note=partial(_note, options.quiet),
     )
     return 0
+
+
+def _reading(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the given options that say how DATA are written."""
+    names = ("decimal", "na", "time_format", "encoding", "sort")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    return {name: tuple(value) if name == "na" else value for name, value in given.items()}
 
 
 def _note(quiet: bool, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What `rnnstate bench` does: options in, comparisons out. Nothing is printed here: `say` and `note` take each line."""
+"""The command `bench`: it turns options into comparisons. It hands each line to `say` or `note`."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,8 +12,9 @@ from rnnstate.bench.compare import Comparison, Entry, Note, compare
 from rnnstate.bench.contenders.catalogue import STEP, TRAIN, VARIANTS, Contender
 from rnnstate.bench.contenders.task import Task
 from rnnstate.bench.table import text
+from rnnstate.durable import replacing, write_durably
 from rnnstate.errors import DataError
-from rnnstate.forecasting.tablefiles import check_free, replacing
+from rnnstate.forecasting.tablefiles import check_free
 from rnnstate.forecasting.train import Say
 from rnnstate.messages import quoted
 from rnnstate.windows.counts import check_count
@@ -24,7 +25,7 @@ QUICK_CONTENDERS = ("rnnstate-jax", "torch-lstm")
 
 
 def standard(kind: str, units: int) -> Task:
-    """Return the size of the work for so many units: larger layers have larger batches, more inputs, shorter epochs.
+    """Return the usual size of the work for a number of units. Larger layers have larger batches and shorter epochs.
 
     Example:
 
@@ -53,16 +54,16 @@ def bench(
     say: Say,
     note: Note,
 ) -> None:
-    """Compare side by side at each size, and say, write and draw the result.
+    """Compare the contenders at each size, and show, write and draw the results.
 
     Args:
         kind: `"train"` or `"step"`.
-        units: Units of the layers, with commas between sizes.
-        sizes: What else replaces the usual size; `None` leaves it.
-        contenders: Names with commas; `None` is all but the variants.
-        rounds: How often each has its turn.
-        seconds: How long a turn lasts.
-        quick: A small size and few rounds, to see it work.
+        units: Units of the layers, separated by commas.
+        sizes: Other sizes by name. `None` keeps the usual size.
+        contenders: Names separated by commas. `None` means all but the variants.
+        rounds: Turns of each contender.
+        seconds: Length of a turn.
+        quick: Whether to take a small size and few rounds.
         json_path: File to write.
         plot_path: Picture to draw.
         force: Whether files may be replaced.
@@ -86,7 +87,7 @@ def bench(
 
 
 def list_contenders(kind: str, say: Say) -> None:
-    """Say who can take part, and what is not installed."""
+    """List the contenders and the modules that are not installed."""
     for name, contender in CATALOGUE[kind].items():
         missing = f" (not installed: {', '.join(contender.missing)})" if contender.missing else ""
         say(f"{name}: {contender.says}{missing}")
@@ -140,8 +141,8 @@ def _check_files(json_path: Path | None, plot_path: Path | None, force: bool) ->
 
 def _write(results: Sequence[Comparison], json_path: Path | None, plot_path: Path | None, say: Say) -> None:
     if json_path is not None:
-        with replacing(json_path) as temporary:
-            temporary.write_text(json.dumps([result.to_json() for result in results], indent=1) + "\n")
+        content = json.dumps([result.to_json() for result in results], indent=1) + "\n"
+        write_durably(json_path, content.encode())
         say(f"Wrote {json_path}.")
     if plot_path is not None:
         with replacing(plot_path) as temporary:

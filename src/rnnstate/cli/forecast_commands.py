@@ -1,8 +1,9 @@
-"""What each command of the command line does. Nothing is printed here: `say` takes each line."""
+"""The commands `demo`, `train`, `predict` and `evaluate`. They hand each line to `say`; only `predict -o -` prints."""
 
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib.resources import as_file, files
@@ -14,9 +15,8 @@ import numpy as np
 from rnnstate.errors import DataError
 from rnnstate.forecasting.continuation import Starts, find_starts
 from rnnstate.forecasting.errors_table import score_table
-from rnnstate.forecasting.folder import new_run
 from rnnstate.forecasting.predict import advance
-from rnnstate.forecasting.run_folder import Run, load_run, read_info, save_run
+from rnnstate.forecasting.run_folder import Run, is_complete, load_run, new_run, read_settings, save_run
 from rnnstate.forecasting.series import Series, read_series
 from rnnstate.forecasting.settings import Settings
 from rnnstate.forecasting.tablefiles import check_free, read_table, write_table
@@ -25,6 +25,7 @@ from rnnstate.forecasting.train import CARRIED, Say, judge
 from rnnstate.forecasting.train import train as train_model
 from rnnstate.messages import counted, quoted
 
+STANDARD_OUTPUT = Path("-")
 DEMO_DATA = "household_power_15min.csv.gz"
 DEMO = Settings(targets=("active_kw", "reactive_kvar"), time="time", epochs=100)
 
@@ -41,10 +42,28 @@ def train(
     checkpoint: Path | None = None,
     resume: bool = False,
 ) -> None:
-    """Train on `data` and leave a RUN at `out`; with `resume`, checkpoints are beside it until it is complete."""
+    """Train on `data` and leave a RUN at `out`. Where that was done already, only say so.
+
+    Args:
+        settings: Arguments of the training.
+        data: The file to train on.
+        out: The RUN to make.
+        force: Whether to replace a RUN.
+        verbose: How Keras shows the progress.
+        command: The command line, to be kept in the RUN.
+        say: Takes each line of output.
+        checkpoint: Folder of checkpoints, which stays.
+        resume: Whether to keep checkpoints in a folder next to `out` until the RUN is complete.
+    """
     beside = out.absolute().with_name(f"{out.name}.checkpoint")
+    if (resume or checkpoint) and not force and is_complete(out, settings):
+        # A supervisor that starts the same command again must see success.
+        say(f"{out} is already complete: a training with the same settings wrote it. Nothing was trained.")
+        if resume:
+            shutil.rmtree(beside, ignore_errors=True)
+        return
     with new_run(out, force) as folder:
-        series = read_series(read_table(data), settings.columns)
+        series = read_series(read_table(data, settings.reading), settings.columns)
         trained = train_model(settings, series, say, verbose, beside if resume else checkpoint)
         save_run(folder, settings, trained, command)
     if resume:
@@ -56,7 +75,7 @@ def train(
 def demo(
     out: Path | None, epochs: int | None, *, force: bool, verbose: int | str, command: Sequence[str], say: Say
 ) -> None:
-    """Train on the household power data of this package; RUN goes again unless `out` is given."""
+    """Train on the household power data of this package. Without `out`, the RUN is removed afterwards."""
     settings = DEMO if epochs is None else replace(DEMO, epochs=epochs)
     say("Data of one household near Paris: mean electric power of each 15 minutes, 2006 to 2010, measured.")
     if _backend() == "torch":
@@ -73,16 +92,16 @@ def _backend() -> str:
 
 
 def next_steps(out: Path, say: Say) -> None:
-    """Say what can be done with a new RUN."""
+    """Say which commands use a new RUN."""
     say("")
     say(f"RUN is in {out}. Next:")
     say(f"  rnnstate predict {out} NEWER.csv -o FORECAST.csv")
     say(f"  rnnstate inspect {out}")
 
 
-def evaluate(path: Path, data: str, *, always: bool, say: Say) -> None:
+def evaluate(path: Path, data: str, *, always: bool, reading: Mapping[str, Any], say: Say) -> None:
     """Score the model of a RUN on all rows of `data`."""
-    run, _, series, starts = _run_on(path, data, always)
+    run, _, series, starts = _run_on(path, data, always, reading)
     _say_starts(run, series, starts, say)
     outputs, _ = advance(run.model, series, run.scaling, starts=starts)
     scores, scored = judge(run.model, series, run.scaling, run.settings, outputs, [0] * len(series))
@@ -90,23 +109,51 @@ def evaluate(path: Path, data: str, *, always: bool, say: Say) -> None:
     _say_scores(title, scores, say)
 
 
-def predict(path: Path, data: str, out: Path, *, always: bool, force: bool, say: Say) -> None:
-    """Write predictions for each row of `data`, continuing from where the keys of a RUN stand."""
-    check_free(out, force)
-    run, table, series, starts = _run_on(path, data, always)
+def predict(
+    path: Path, data: str, out: Path, *, always: bool, force: bool, reading: Mapping[str, Any], say: Say
+) -> None:
+    """Write predictions for each row of `data`. They continue from the states that a RUN keeps for its keys.
+
+    Args:
+        path: The RUN.
+        data: The file to predict for.
+        out: The file to write; `-` is standard output, as CSV.
+        always: Whether data without times continue from the kept states.
+        force: Whether to replace `out`.
+        reading: Fields of `ReadOptions` that replace those of the RUN.
+        say: Takes each line about the predictions.
+    """
+    if out != STANDARD_OUTPUT:
+        check_free(out, force)
+    run, table, series, starts = _run_on(path, data, always, reading)
     _say_starts(run, series, starts, say)
     outputs, _ = advance(run.model, series, run.scaling, starts=starts)
-    write_table(out, _prediction_columns(run.settings, table, series, outputs), force=force)
+    columns = _prediction_columns(run.settings, table, series, outputs)
+    if out == STANDARD_OUTPUT:
+        _print_table(columns)
+    else:
+        write_table(out, columns, force=force)
     filled = sum(int(np.isfinite(one[:, 0]).sum()) for one in outputs)
     empty = len(table) - filled
     gaps = f"; {counted(empty, 'row')} left empty, where the data have a gap" if empty else ""
-    say(f"Wrote {out}: {counted(filled, 'prediction')}{gaps}.")
+    say(f"Wrote {'standard output' if out == STANDARD_OUTPUT else out}: {counted(filled, 'prediction')}{gaps}.")
 
 
-def _run_on(path: Path, data: str, always: bool) -> tuple[Run, Table, list[Series], Starts]:
-    """Load a RUN and the data it is to go on with; what is cheap to check comes first."""
-    read_info(path)
-    table = read_table(data)
+def _print_table(columns: Mapping[str, Any]) -> None:
+    """Write columns as CSV to standard output."""
+    with tempfile.TemporaryDirectory(prefix="rnnstate-predict-") as folder:
+        file = Path(folder) / "predictions.csv"
+        write_table(file, columns)
+        sys.stdout.flush()
+        with file.open("rb") as content:
+            shutil.copyfileobj(content, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+
+
+def _run_on(path: Path, data: str, always: bool, reading: Mapping[str, Any]) -> tuple[Run, Table, list[Series], Starts]:
+    """Load a RUN and data for it. Cheap checks come before the model is loaded."""
+    settings = read_settings(path)
+    table = read_table(data, replace(settings.reading, **reading))
     run = load_run(path)
     series = read_series(table, run.settings.columns, run.end.steps)
     return run, table, series, find_starts(series, run.end, always)

@@ -1,4 +1,4 @@
-"""What `rnnstate inspect`, `audit` and `export` do with a model: its leaves, what it does with them, its step elsewhere."""
+"""The commands `inspect`, `audit` and `export` for a model."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ HEADER = ("layer", "leaf", "shape", "dtype", "carried")
 
 
 def describe(path: Path) -> list[str]:
-    """Return the lines of `rnnstate inspect`: a table of leaves; for a RUN also where its keys stand.
+    """Return the lines of `rnnstate inspect`: a table of leaves, and for a RUN also where its keys stand.
 
     Raises:
         DataError: If there is neither a RUN nor a model.

@@ -1,1 +1,20 @@
-"""From a table to a trained RUN, and from a RUN to predictions. The command line is a thin layer over this package."""
+"""From a table to a trained RUN, and from a RUN to predictions. The command line is a thin layer over this package.
+
+| file | idea |
+|---|---|
+| `read_options` | how a data file is written: decimal mark, words for missing values, encoding |
+| `tablefiles` | CSV and Parquet files, read and written |
+| `tables` | named columns, read as numbers, times or keys |
+| `times` | times as numbers, the usual step, and jumps |
+| `series` | one series for each key, and its spans without a gap |
+| `examples` | split, scaling, horizon and pieces: the data that a network trains on |
+| `settings` | the arguments of a training, checked |
+| `train` | the training, and the pass over all data that follows it |
+| `predict` | a trained model over series, with its state carried |
+| `continuation` | where each key stands, and whether other data continue from there |
+| `errors_table` | errors next to those of persistence |
+| `run_folder` | RUN: the folder that a training leaves |
+| `scaled_model` | the network of a RUN with its scaling inside, for export |
+
+Only `cli/` imports from this package. The files import one another in about the order of the table.
+"""

@@ -1,4 +1,4 @@
-"""Where each key stands: how far its data went and the state there, and whether other data continue from it."""
+"""Where each key stands: the last time of its data, the state there, and whether other data continue from it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ class Place:
 
     Args:
         key: Its name.
-        time: Time of its last complete row as a user writes it, if there is a time column.
+        time: Time of its last complete row, as text, if there is a time column.
         step: Usual step of its times, if they are regular.
-        open: Whether its last row was complete, so that the next row continues.
+        open: Whether its last row was complete. If so, the next row continues.
     """
 
     key: str
@@ -54,11 +54,11 @@ class Standing:
 
 @dataclass(frozen=True, eq=False)
 class Starts:
-    """From where the series of some data start.
+    """Where the series of new data start.
 
     Args:
         rows: For each series its row in `state`, or -1 if it starts fresh.
-        state: Where keys stand.
+        state: The kept states, one row for each key.
         reasons: Why series start fresh, by key.
     """
 
@@ -78,7 +78,7 @@ def find_starts(series: Sequence[Series], standing: Standing, always: bool = Fal
     Args:
         series: The new data.
         standing: Where each key stands.
-        always: Whether data without times continue.
+        always: Whether data without times continue from the kept states.
     """
     index = standing.index
     rows, reasons = [], {}

@@ -1,4 +1,4 @@
-"""How good predictions are, in the data's own units, beside the forecast that nothing changes."""
+"""The table of errors, in the units of the data, with the errors of *persistence*: the forecast that nothing changes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ class Score:
 
     Args:
         target: Column name.
-        served: How the predictions were made.
+        served: The way in which the predictions were made.
         mae: Mean absolute error.
         rmse: Root of the mean squared error.
-        ratio: Mean absolute error over that of persistence; `None` if persistence is never wrong.
+        ratio: Mean absolute error divided by the error of persistence, or `None` if persistence is never wrong.
     """
 
     target: str
@@ -31,7 +31,7 @@ class Score:
     ratio: float | None
 
 
-def compare(
+def score_ways(
     series: Sequence[Series],
     predictions: Mapping[str, Sequence[Array]],
     targets: Sequence[str],
@@ -42,13 +42,13 @@ def compare(
 
     Args:
         series: The data.
-        predictions: Name to one array `(time, targets)` for each series; persistence is added in front.
+        predictions: Arrays `(time, targets)`, one for each series, by the name of the way. Persistence comes first.
         targets: Column names.
-        lows: First row of each series that counts.
+        lows: The first row that counts, for each series.
         horizon: How many steps ahead was predicted.
 
     Returns:
-        A score for each target and each way, and the number of rows.
+        The scores by target, then by way, and the number of rows.
     """
     rows = [scored_rows(one, low, horizon) for one, low in zip(series, lows, strict=True)]
     count = sum(len(part) for part in rows)

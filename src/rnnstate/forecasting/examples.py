@@ -1,4 +1,4 @@
-"""From series to what a network trains on and is judged by: split, scaling, horizon, pieces. Pure NumPy."""
+"""From series to the data that a network trains on: split, scaling, horizon and pieces. Pure NumPy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,12 +86,12 @@ class Scaling:
 
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Sequences of inputs and of what they are to predict, scaled.
+    """Sequences of inputs and their targets, scaled.
 
     Args:
         x: One array `(time, inputs)` for each sequence.
         y: One array `(time, targets)` for each sequence: the value `horizon` steps later.
-        left_out: Rows in sequences that are too short.
+        left_out: Number of rows in sequences that are too short to be used.
     """
 
     x: list[Array]
@@ -105,7 +105,7 @@ class Examples:
 
 
 def shortest(horizon: int) -> int:
-    """Return how many rows a sequence must have to be of use: two steps and what they predict."""
+    """Return the fewest rows of a useful sequence: two steps and the targets that they predict."""
     return horizon + 2
 
 
@@ -119,7 +119,7 @@ def usable_spans(spans: Spans, horizon: int) -> tuple[Spans, int]:
 def make_examples(
     series: Sequence[Series], split: Sequence[float], part: str, scaling: Scaling, targets: int, horizon: int
 ) -> Examples:
-    """Cut one part of all series into sequences; no target lies beyond a gap or in another part."""
+    """Cut one part of all series into sequences. No target lies beyond a gap or in another part."""
     x, y, left_out = [], [], 0
     for one in series:
         spans, short = usable_spans(clip_spans(one.spans, *split_bounds(len(one), split)[part]), horizon)
@@ -132,10 +132,11 @@ def make_examples(
 
 
 def fill_rows(examples: Examples, window: int, batch_size: int) -> Examples:
-    """Cut sequences into contiguous pieces where the rows of a batch would stand empty otherwise.
+    """Cut sequences into contiguous pieces if some rows of a batch would be empty otherwise.
 
-    That is so when there are fewer sequences than rows, or one is longer than twice the share of a row. Pieces are
-    whole windows long, so little is padded, and stand longest first, so the rows end at about the same time.
+    Rows are empty if there are fewer sequences than rows, or if one sequence is longer than twice the share of a row.
+    Pieces are a whole number of windows long, so little is padded. The longest come first, so all rows end at about the
+    same time.
 
     Returns:
         The pieces, or `examples` itself if nothing is cut.

@@ -1,4 +1,4 @@
-"""Run a trained model over series, carrying its state, and know where each key stands afterwards."""
+"""A trained model over series: its state is carried, and the result says where each key stands afterwards."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from rnnstate.forecasting.series import Series, clip_spans
 from rnnstate.forecasting.times import show_tick
 from rnnstate.state.state import State
 
-# Windows of a carried run may have any length; longer ones make fewer calls.
+# A carried state makes any length of windows exact. Longer windows need fewer calls.
 _SERVE_LENGTH = 1024
 _SERVE_ROWS = 256
 
@@ -24,14 +24,14 @@ def advance(
     bounds: Sequence[tuple[int, int]] | None = None,
     starts: Starts | None = None,
 ) -> tuple[list[Array], Standing]:
-    """Run the rows `bounds` of each series through the model; each span carries its state from its first row on.
+    """Run the rows `bounds` of each series through the model. The state is carried within each span.
 
     Args:
         model: A trained `StatefulModel`.
         series: The data.
-        scaling: Of the training part.
-        bounds: First row of each series and the row after its last; all rows if left out.
-        starts: State that the first span of each series starts from; else the initial state.
+        scaling: Scaling measured on the training part.
+        bounds: First row of each series and the row after its last. The default is all rows.
+        starts: States that the first span of each series starts from. The default is the initial state.
 
     Returns:
         For each series the outputs in the data's own units `(time, targets)`, NaN in other rows; and where each key
@@ -45,6 +45,9 @@ def advance(
         for one, part in zip(series, spans, strict=True)
         for start, stop in part.tolist()
     ]
+    # Spans of all series, one after another, are the rows of `begin`: `at` is the first span of each series that continues.
+    #   series      a a a b c c       counts   3 1 2
+    #   row         0 1 2 3 4 5       at       0 3 4
     begin = model.initial_state(len(arrays)).numpy()
     if starts is not None:
         taken = np.flatnonzero((starts.rows >= 0) & (counts > 0))
@@ -72,7 +75,7 @@ def serve(model: Any, arrays: Sequence[Array], state: Mapping[str, Any]) -> tupl
 def serve_reset(
     model: Any, series: Sequence[Series], scaling: Scaling, lows: Sequence[int], window: int
 ) -> list[Array]:
-    """Return the outputs for the rows from `lows` on, each window of `window` steps from the initial state."""
+    """Return the outputs for the rows from `lows` on. Each window of `window` steps starts from the initial state."""
     spans = [
         np.array(
             [
@@ -101,7 +104,7 @@ def _place(series: Series, spans: NDArray[np.int64], high: int) -> Place:
 
 
 def _ends(model: Any, counts: NDArray[np.int64], final: State) -> State:
-    """Return the state after the last span of each series; the initial state where there is none."""
+    """Return the state after the last span of each series, or the initial state if a series has no span."""
     ends: State = model.initial_state(len(counts)).numpy()
     some = np.flatnonzero(counts > 0)
     for name, leaf in ends.items():

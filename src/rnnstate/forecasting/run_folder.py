@@ -1,4 +1,4 @@
-"""RUN: the folder that a training leaves, written whole or not at all, and checked when it is read.
+"""RUN: the folder that a training leaves. It is written whole or not at all, and checked when it is read.
 
 model.keras                the StatefulModel
 states.safetensors         where each key stands after all of its data, one row for each key
@@ -9,22 +9,22 @@ history.json               loss of each epoch
 """
 
 import json
-import platform
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rnnstate import __version__
+from rnnstate.durable import replacing_folder
 from rnnstate.errors import DataError
 from rnnstate.forecasting.continuation import Place, Standing
 from rnnstate.forecasting.examples import Scaling
 from rnnstate.forecasting.settings import Settings
 from rnnstate.forecasting.train import Trained
 from rnnstate.messages import quoted
+from rnnstate.versions import installed_versions
 
 FORMAT = 1
 _STATES = {"end": "states.safetensors", "train": "states_train.safetensors"}
@@ -33,12 +33,12 @@ FILES = ("run.json", "history.json", "keys.json", "model.keras", *_STATES.values
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What is needed to go on from a training.
+    """The content of a RUN, loaded.
 
     Args:
         path: The folder.
-        settings: What the training was asked for.
-        scaling: Of the training part.
+        settings: Arguments of the training.
+        scaling: Scaling measured on the training part.
         model: The `StatefulModel`.
         end: Where each key stands after all of its data.
         middle: Where each key stood after its training part.
@@ -54,6 +54,52 @@ class Run:
     middle: Standing
     info: Mapping[str, Any]
     history: Mapping[str, list[float]]
+
+
+@contextmanager
+def new_run(path: Path, force: bool = False) -> Iterator[Path]:
+    """Give an empty folder that becomes `path` if the body succeeds, and is removed otherwise.
+
+    Args:
+        path: The RUN to make. Missing parent folders are made too.
+        force: Whether to replace a RUN that exists.
+
+    Raises:
+        DataError: If `path` exists and `force` is false, if `path` exists and is no RUN, or if it cannot be written.
+    """
+    _check_replaceable(path, force)
+    with ExitStack() as stack:
+        try:
+            path.absolute().parent.mkdir(parents=True, exist_ok=True)
+            folder = stack.enter_context(replacing_folder(path))
+        except OSError as error:
+            raise DataError(
+                f"--out must be a folder that can be made. Received: {path} ({error.strerror}: {error.filename}). "
+                "Give another place."
+            ) from error
+        yield folder
+        # A training takes long: something may have appeared at `path` meanwhile.
+        _check_replaceable(path, force)
+
+
+def is_complete(path: Path, settings: Settings) -> bool:
+    """Return whether `path` is a RUN with all its files, and a training with the same settings wrote it.
+
+    Raises:
+        DataError: If `path` is a RUN of another format, or its `run.json` is damaged.
+    """
+    if any(not (path / name).is_file() for name in FILES):
+        return False
+    return read_settings(path) == settings
+
+
+def _check_replaceable(path: Path, force: bool) -> None:
+    if not (path.exists() or path.is_symlink()):
+        return
+    if not force:
+        raise DataError(f"--out must not exist yet. Received: {path}. Give another name, or --force to replace it.")
+    if not (path / "run.json").is_file():
+        raise DataError(f"--force replaces a RUN only. Received: {path}, which is none. Give another name.")
 
 
 def save_run(folder: Path, settings: Settings, trained: Trained, command: Sequence[str]) -> None:
@@ -74,7 +120,7 @@ def load_run(path: Path) -> Run:
     """Read a RUN.
 
     Raises:
-        DataError: If the folder is no RUN, of another format, not complete, or damaged.
+        DataError: If the folder is no RUN, has another format, lacks a file, or is damaged.
     """
     from rnnstate.state.files import load_state
 
@@ -86,7 +132,7 @@ def load_run(path: Path) -> Run:
     places = _read_json(path / "keys.json")
     history = _read_json(path / "history.json")
     try:
-        settings = Settings.from_json(info["arguments"])
+        settings = read_settings(path)
         scaling = Scaling(np.array(info["scaling"]["mean"]), np.array(info["scaling"]["std"]))
         standings = {
             name: Standing(
@@ -108,8 +154,26 @@ def load_run(path: Path) -> Run:
     return Run(path, settings, scaling, model, standings["end"], standings["train"], info, history)
 
 
+def read_settings(path: Path) -> Settings:
+    """Return the settings of a RUN, without loading its model.
+
+    Raises:
+        DataError: If the folder is no RUN, or its `run.json` is damaged.
+    """
+    try:
+        return Settings.from_json(read_info(path)["arguments"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path / 'run.json'} must be as `rnnstate train` wrote it. Received: {error!r}. {_AGAIN}"
+        ) from error
+
+
 def read_info(path: Path) -> Mapping[str, Any]:
-    """Return `run.json` of a RUN of a format that this release reads."""
+    """Return the content of `run.json`.
+
+    Raises:
+        DataError: If the folder is no RUN, or has a format that this release cannot read.
+    """
     if not (path / "run.json").is_file():
         what = "a folder without run.json" if path.is_dir() else "no folder"
         raise DataError(f"RUN must be a folder that `rnnstate train` made. Received: {path}, {what}.")
@@ -127,7 +191,7 @@ def load_model(path: Path) -> Any:
     """Load a `.keras` file.
 
     Raises:
-        DataError: If it is missing, damaged, or made of classes that are not known here.
+        DataError: If the file is missing or damaged, or if Keras does not know one of its classes.
     """
     if not path.is_file():
         raise DataError(f"MODEL must be a .keras file. Received: {path}, which is no file.")
@@ -138,7 +202,7 @@ def load_model(path: Path) -> Any:
     try:
         return keras.saving.load_model(path)
     except Exception as error:
-        # Keras raises many kinds of errors, over many lines, for a file that is damaged.
+        # For a damaged file Keras raises many kinds of errors, with messages of many lines.
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{path} must be a whole Keras model. Received: {reason}") from error
 
@@ -158,11 +222,8 @@ def _info(settings: Settings, trained: Trained, command: Sequence[str]) -> dict[
         "scaling": {"mean": trained.scaling.mean.tolist(), "std": trained.scaling.std.tolist()},
         "test": {"rows": trained.scored, "errors": [asdict(score) for score in trained.scores]},
         "versions": {
-            "rnnstate": __version__,
-            "keras": keras.__version__,
-            "backend": f"{backend} {getattr(sys.modules.get(backend), '__version__', '')}".strip(),
-            "numpy": np.__version__,
-            "python": platform.python_version(),
+            **installed_versions(["rnnstate", "keras", "numpy", "python"]),
+            "backend": f"{backend} {installed_versions([backend]).get(backend, '')}".strip(),
         },
         "seed": settings.seed,
     }

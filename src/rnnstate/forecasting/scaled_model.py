@@ -1,4 +1,4 @@
-"""The network of a RUN with its scaling inside: it takes the data as they are, and predicts in their units."""
+"""The network of a RUN with its scaling inside. Inputs and outputs have the units of the data."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from rnnstate.forecasting.run_folder import Run
 
 
 def with_scaling(run: Run) -> Any:
-    """Return a `StatefulModel` whose first and last layer scale; leaves and weights are those of the RUN."""
+    """Return a `StatefulModel` whose first and last layers scale. Its leaves and weights are those of the RUN."""
     import keras
 
     from rnnstate.model.stateful_model import StatefulModel
@@ -23,7 +23,7 @@ def with_scaling(run: Run) -> Any:
 
 
 def about_columns(run: Run, included: bool) -> dict[str, Any]:
-    """Return what a program must know to feed a step of the RUN: columns, horizon, and the scaling."""
+    """Return the facts that a program needs to call a step of the RUN: columns, horizon and scaling."""
     return {
         "inputs": list(run.settings.columns.inputs),
         "targets": list(run.settings.targets),

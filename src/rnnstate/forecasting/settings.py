@@ -1,13 +1,14 @@
-"""What a training was asked for: the arguments of `rnnstate train`, checked, and kept in RUN."""
+"""The arguments of `rnnstate train`, checked, and kept in the RUN."""
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from typing import Any
 
 from rnnstate.errors import DataError
 from rnnstate.forecasting.examples import parse_split
+from rnnstate.forecasting.read_options import ReadOptions
 from rnnstate.forecasting.series import Columns
 from rnnstate.windows.plan import check_count
 
@@ -23,17 +24,27 @@ class Settings:
         features: Further inputs.
         key: Column that names the sequence.
         time: Column of dates or numbers.
-        horizon: How many steps ahead.
+        horizon: How many steps ahead to predict.
         window: Steps of a window.
         layers: Recurrent layers, such as `lstm:8,gru:16`.
         split: Fractions for training, validation and test, such as `0.7,0.1,0.2`.
         epochs: Passes over the training part.
         batch_size: Rows of a batch.
-        learning_rate: Of Adam.
-        seed: Of weights and dropout.
+        learning_rate: Learning rate of Adam.
+        seed: Seed of the weights.
+        decimal: Decimal mark of the numbers, as in `ReadOptions`.
+        na: Further words for a missing value, as in `ReadOptions`.
+        time_format: Format of the times, as in `ReadOptions`.
+        encoding: Encoding of a CSV file, as in `ReadOptions`.
+        sort: Whether to sort the rows of each key by time, as in `ReadOptions`.
 
     Raises:
-        DataError: If an argument makes no sense.
+        DataError: If an argument has a value that it cannot have.
+
+    Example:
+
+    >>> Settings(targets=("load",), layers="gru:8").columns.inputs
+    ('load',)
     """
 
     targets: tuple[str, ...]
@@ -48,6 +59,11 @@ class Settings:
     batch_size: int = 16
     learning_rate: float = 3e-3
     seed: int = 0
+    decimal: str = "."
+    na: tuple[str, ...] = ()
+    time_format: str | None = None
+    encoding: str = "utf-8"
+    sort: bool = False
 
     def __post_init__(self) -> None:
         for name in ("horizon", "window", "epochs", "batch_size"):
@@ -58,12 +74,17 @@ class Settings:
             raise DataError(f"`--seed` must be a whole number from 0 to 4294967295. Received: {self.seed}.")
         parse_layers(self.layers)
         parse_split(self.split)
-        _ = self.columns
+        _ = self.columns, self.reading
 
     @property
     def columns(self) -> Columns:
-        """Which column is what."""
+        """The columns of the table and their uses."""
         return Columns(self.targets, self.features, self.key, self.time)
+
+    @property
+    def reading(self) -> ReadOptions:
+        """How the data file is written. `rnnstate predict` and `evaluate` read their data alike."""
+        return ReadOptions(**{field.name: getattr(self, field.name) for field in fields(ReadOptions)})
 
     @cached_property
     def fractions(self) -> tuple[float, float, float]:
@@ -76,9 +97,9 @@ class Settings:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> "Settings":
-        """Return the settings that `to_json` wrote."""
+        """Return the settings that `to_json` wrote. Settings that an older release did not know have their defaults."""
         columns = {name: tuple(values[name]) for name in ("targets", "features")}
-        return cls(**{**values, **columns})
+        return cls(**{**values, **columns, "na": tuple(values.get("na", ()))})
 
 
 def parse_layers(text: str) -> list[tuple[str, int]]:

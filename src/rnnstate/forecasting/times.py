@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rnnstate.windows.gaps import JUMP, lower_median, missing_steps
+from rnnstate.windows.gaps import JUMP, lower_median, skipped_steps
 
 Kind = Literal["date", "number"]
 Ticks = NDArray[np.float64]
@@ -90,7 +90,7 @@ def is_jump(difference: Ticks, step: float | None) -> NDArray[np.bool_]:
     if step is None:
         return np.zeros(len(difference), dtype=bool)
     # A difference to a row without a time is NaN, and no jump.
-    return np.asarray(missing_steps(np.nan_to_num(difference), step) > 0)
+    return np.asarray(skipped_steps(np.nan_to_num(difference), step) > 0)
 
 
 def follows(difference: float, step: float | None) -> bool:

@@ -1,4 +1,4 @@
-"""Train a network with carried state on the training part of series, then run it over all of them."""
+"""Training with carried state on the training part of series, then a pass over all rows."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ import numpy as np
 
 from rnnstate.errors import DataError
 from rnnstate.forecasting.continuation import Standing, Starts
-from rnnstate.forecasting.errors_table import Score, compare
+from rnnstate.forecasting.errors_table import Score, score_ways
 from rnnstate.forecasting.examples import PARTS, Examples, Scaling, fill_rows, make_examples, shortest, split_bounds
 from rnnstate.forecasting.predict import advance, serve_reset
 from rnnstate.forecasting.series import Series, count_gaps
@@ -23,11 +23,11 @@ CARRIED = "model, state carried"
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What comes out of a training.
+    """The result of a training.
 
     Args:
         model: The `StatefulModel`.
-        scaling: Of the training part.
+        scaling: Scaling measured on the training part.
         end: Where each key stands after all of its data.
         middle: Where each key stands after its training part.
         history: Loss of each epoch, by name.
@@ -47,10 +47,10 @@ class Trained:
 def train(
     settings: Settings, series: Sequence[Series], say: Say, verbose: int | str = 0, checkpoint: Path | None = None
 ) -> Trained:
-    """Train on `series` as `settings` ask, saying what is done with the data; go on from `checkpoint` if it is given.
+    """Train on `series` with `settings`, and say how the data are used. With `checkpoint`, continue from there.
 
     Raises:
-        DataError: If the data are too short for the window, or the loss is no number any more.
+        DataError: If the data are too short for the window, or the loss is no longer a finite number.
     """
     scaling = Scaling.of(series, settings.fractions)
     parts = {part: _examples(settings, series, scaling, part) for part in PARTS}
@@ -72,12 +72,12 @@ def train(
 def judge(
     model: Any, series: Sequence[Series], scaling: Scaling, settings: Settings, carried: Sequence[Any], lows: list[int]
 ) -> tuple[list[Score], int]:
-    """Score carried outputs from the rows `lows` on, beside the same model that is reset at each window."""
+    """Score carried outputs from the rows `lows` on, and those of the same model with its state reset at each window."""
     ways = {CARRIED: carried}
     ways[f"model, reset every {counted(settings.window, 'step')}"] = serve_reset(
         model, series, scaling, lows, settings.window
     )
-    return compare(series, ways, settings.targets, lows, settings.horizon)
+    return score_ways(series, ways, settings.targets, lows, settings.horizon)
 
 
 def build_net(settings: Settings) -> Any:
@@ -103,7 +103,7 @@ def _fit(
     model.compile(optimizer=keras.optimizers.Adam(settings.learning_rate), loss="mse")
     say(f"Network: {_network(settings)}; {model.net.count_params():,} weights, on {keras.backend.backend()}.")
     validation = _windows(settings, parts["validation"]) if parts["validation"].x else None
-    # Patience as long as the training: it never stops early, it puts back the weights of the best epoch.
+    # The patience is as long as the training, so training never stops early. The callback restores the best weights.
     best = keras.callbacks.EarlyStopping("val_loss", patience=settings.epochs, restore_best_weights=True)
     history = model.fit(
         _windows(settings, parts["train"]),
@@ -166,7 +166,7 @@ def _network(settings: Settings) -> str:
 
 
 def _about(settings: Settings, series: Sequence[Series], parts: dict[str, Examples]) -> list[str]:
-    """Return what a user should know about what was done with the data."""
+    """Return the lines that tell a user how the data are used."""
     gaps, empty = count_gaps(series)
     rows, keys = sum(map(len, series)), len(series)
     of_keys = "" if settings.key is None else f" of {counted(keys, 'key')}"

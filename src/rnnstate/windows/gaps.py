@@ -33,12 +33,12 @@ def lower_median(jumps: NDArray[np.float64]) -> float:
     return float(np.sort(jumps)[(len(jumps) - 1) // 2])
 
 
-def missing_steps(jumps: NDArray[np.float64], usual: float) -> NDArray[np.float64]:
+def skipped_steps(jumps: NDArray[np.float64], usual: float) -> NDArray[np.float64]:
     """Return how many steps are missing in each difference of times: the only definition of a gap.
 
     Example:
 
-    >>> missing_steps(np.array([1.0, 1.4, 1.5, 4.0]), 1.0).tolist()
+    >>> skipped_steps(np.array([1.0, 1.4, 1.5, 4.0]), 1.0).tolist()
     [0.0, 0.0, 1.0, 3.0]
     """
     # Half a step rounds to the even number, so 1.5 becomes 2 steps, and `JUMP` is the bound.
@@ -125,7 +125,7 @@ def _count(times: Array, key: Hashable, step: Any) -> NDArray[np.int64]:
     if len(times) > 1:
         jumps, dates = _differences(times)
         _check_increase(jumps, times, key)
-        missing[1:] = missing_steps(jumps, lower_median(jumps) if step is None else _step(step, dates))
+        missing[1:] = skipped_steps(jumps, lower_median(jumps) if step is None else _step(step, dates))
     return missing
 
 

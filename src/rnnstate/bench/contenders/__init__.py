@@ -1,5 +1,14 @@
-"""Other libraries, and this one, at the same work, for `rnnstate bench`: each contender runs in a process of its own.
+"""The contenders of `rnnstate bench`: this project and other libraries on the same work, each in a separate process.
 
-`task` says what the work is, `catalogue` who does it and with what, `worker` runs one contender on demand; the other
-modules build the contenders, each the way its best users would.
+| file | idea |
+|---|---|
+| `task` | the work: sizes, data, weights |
+| `catalogue` | the contenders and the modules that they need |
+| `worker` | the process of one contender |
+| `keras_models` | this project and Keras' stateful layers, on each backend |
+| `torch_lstm`, `flax_nnx`, `onnx_lstm` | PyTorch, Flax NNX and onnxruntime, as an experienced user would write them |
+| `rate` | the rate of a large matrix product on this machine |
+
+Only this package may import a backend besides `kernels/` and `exporting/on_*`. The rest of `bench/` imports `task` and
+`catalogue`; the other modules run in processes of their contenders.
 """

@@ -1,4 +1,4 @@
-"""Who takes part in which comparison, and what each needs. Imports no library."""
+"""The contenders of each comparison and the modules that they need. Imports no library."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,12 +11,12 @@ class Contender:
     """One way to do the work.
 
     Args:
-        says: What it is.
+        says: What it is, in a few words for a list.
         backend: Keras' backend in its process.
-        build: `module:function` that takes a `Task` and the options, and returns a `Run`.
+        build: `module:function` that takes a `Task` and the options, and returns a `Repeat`.
         needs: Modules that must be installed.
         options: Further arguments of `build`.
-        carries: Whether each window starts from the state in which the one before it ended.
+        carries: Whether each window starts from the state in which the previous window ended.
     """
 
     says: str
@@ -82,6 +82,6 @@ STEP: dict[str, Contender] = {
     "onnxruntime": _other("onnxruntime, one thread", "onnx_lstm", "step", "onnx", "onnxruntime"),
 }
 
-# Left out unless they are asked for: other ways of this project, to see what each of its means is worth.
+# Variants of this project, each without one of its means, to measure what the means is worth. They run only on request.
 _WAYS = ("-not-carried", "-one-step", "-reference", "-without-numba", "rnnstate-tensorflow-xla")
 VARIANTS = frozenset(name for name in TRAIN if name.endswith(_WAYS))

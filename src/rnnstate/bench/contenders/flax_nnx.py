@@ -1,4 +1,4 @@
-"""Flax NNX with optax: all windows of an epoch scanned in one compiled call, the state carried."""
+"""Flax NNX with optax: one compiled call scans all windows of an epoch and carries the state."""
 
 from typing import Any
 
@@ -8,8 +8,16 @@ import numpy as np
 import optax
 from flax import nnx
 
-from rnnstate.bench.contenders.jax_serving import serve_only
-from rnnstate.bench.contenders.task import EPSILON, LEARNING_RATE, Run, Task, batches, repeated, weights
+from rnnstate.bench.contenders.task import (
+    EPSILON,
+    LEARNING_RATE,
+    Repeat,
+    Task,
+    batches,
+    repeated,
+    serve_on_jax,
+    weights,
+)
 
 
 class _Net(nnx.Module):
@@ -42,9 +50,9 @@ def _zeros(task: Task) -> Any:
     return [(jnp.zeros(shape), jnp.zeros(shape)) for _ in range(task.layers)]
 
 
-def train(task: Task) -> Run:
-    """Train an epoch per call."""
-    # The rest are random generators, which have no gradient.
+def train(task: Task) -> Repeat:
+    """Return a training that runs an epoch per call."""
+    # `rest` holds random generators, which have no gradient.
     graph, params, rest = nnx.split(_Net(task), nnx.Param, ...)
     adam = optax.adam(LEARNING_RATE, eps=EPSILON)
 
@@ -71,9 +79,9 @@ def train(task: Task) -> Run:
     return epochs
 
 
-def step(task: Task) -> Run:
-    """One compiled step, from NumPy to NumPy."""
-    serve_only()
+def step(task: Task) -> Repeat:
+    """Return a compiled step, from NumPy to NumPy."""
+    serve_on_jax()
     graph, params = nnx.split(_Net(task))
     run = jax.jit(lambda params, x, carry: nnx.merge(graph, params)(x, carry))
     kept = [_zeros(task)]

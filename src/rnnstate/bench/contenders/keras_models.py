@@ -1,4 +1,4 @@
-"""This project and Keras itself, on whichever backend the process has."""
+"""Contenders on Keras, with the backend of the process: this project, and Keras' own stateful layers."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -7,14 +7,25 @@ from typing import Any
 import keras
 import numpy as np
 
-from rnnstate.bench.contenders.task import EPSILON, LEARNING_RATE, Array, Run, Task, batches, repeated, series, weights
+from rnnstate.bench.contenders.task import (
+    EPSILON,
+    LEARNING_RATE,
+    Array,
+    Repeat,
+    Task,
+    batches,
+    repeated,
+    series,
+    serve_on_jax,
+    weights,
+)
 from rnnstate.model.stateful_model import StatefulModel
 from rnnstate.windows.windows import Windows
 
 
 def network(task: Task, stateful: bool = False) -> Any:
-    """Return the network with its weights; stateful layers have a fixed batch size."""
-    # PyTorch cannot train stateful layers in Keras' faster loop; elsewhere on a CPU the argument changes nothing.
+    """Return the network with the weights of the task. Stateful layers have a fixed batch size."""
+    # PyTorch cannot train stateful layers with `use_cudnn=True`. On a CPU the argument changes nothing elsewhere.
     options = {"stateful": True, "use_cudnn": False} if stateful else {}
     inputs = keras.Input(batch_shape=(task.batch if stateful else None, task.window, task.features))
     loops = [keras.layers.LSTM(task.units, return_sequences=True, **options) for _ in range(task.layers)]
@@ -32,17 +43,17 @@ def _compile(model: Any, per_call: int, jit: Any) -> None:
 
 def ours(
     task: Task, kernels: str = "auto", per_call: int | None = None, jit: Any = "auto", without: str | None = None
-) -> Run:
-    """`StatefulModel.fit` on windows: the state of each sequence is kept by key, in a bank.
+) -> Repeat:
+    """Return `StatefulModel.fit` on windows. A bank keeps the state of each sequence by its key.
 
-    With `without`, as where this module is not installed.
+    `without` names a module that the process treats as not installed.
     """
     if without is not None:
-        sys.modules[without] = None  # type: ignore[assignment]  # as Python marks one that cannot be imported
+        sys.modules[without] = None  # type: ignore[assignment]  # Python's own mark for "cannot be imported"
     return _with_best_threads(lambda task: _ours(task, kernels, per_call, jit), task)
 
 
-def _with_best_threads(build: Callable[[Task], Run], task: Task) -> Run:
+def _with_best_threads(build: Callable[[Task], Repeat], task: Task) -> Repeat:
     if keras.config.backend() == "torch":
         from rnnstate.bench.contenders import torch_lstm
 
@@ -50,7 +61,7 @@ def _with_best_threads(build: Callable[[Task], Run], task: Task) -> Run:
     return build(task)
 
 
-def _ours(task: Task, kernels: str, per_call: int | None, jit: Any) -> Run:
+def _ours(task: Task, kernels: str, per_call: int | None, jit: Any) -> Repeat:
     model = StatefulModel(network(task), kernels=kernels)
     _compile(model, per_call or task.per_call, jit)
     windows = Windows(*series(task), length=task.window, batch_size=task.batch)
@@ -60,19 +71,19 @@ def _ours(task: Task, kernels: str, per_call: int | None, jit: Any) -> Run:
 
 
 def _scatter(model: Any, keys: Sequence[Any]) -> None:
-    """Give sequences rows of the bank in an order of chance, so that a batch finds its rows far apart."""
+    """Give the sequences rows of the bank in random order, so that the rows of a batch lie far apart."""
     leaf, spec = next(iter(model.state_spec.items()))
     order = np.random.default_rng(2).permutation(len(keys))
     model.states.write([keys[index] for index in order], {leaf: np.zeros((len(keys), *spec.shape), "float32")})
     model.states.reset()
 
 
-def ours_not_carried(task: Task, jit: Any = "auto") -> Run:
-    """The same model in the same loops, fed by Keras' own `fit`: each window starts from zeros, and no bank is read."""
+def ours_not_carried(task: Task, jit: Any = "auto") -> Repeat:
+    """Return Keras' own `fit` of the same model. Each window starts from zeros, and no bank is read."""
     return _with_best_threads(lambda task: _not_carried(task, jit), task)
 
 
-def _not_carried(task: Task, jit: Any) -> Run:
+def _not_carried(task: Task, jit: Any) -> Repeat:
     model = StatefulModel(network(task))
     _compile(model, task.per_call, jit)
     cut = _Cut(*batches(task))
@@ -81,12 +92,12 @@ def _not_carried(task: Task, jit: Any) -> Run:
     )
 
 
-def stock(task: Task, stateful: bool = True, jit: Any = "auto") -> Run:
-    """Keras' own `fit` with stateful layers, which are reset at the start of each epoch."""
+def stock(task: Task, stateful: bool = True, jit: Any = "auto") -> Repeat:
+    """Return Keras' own `fit` with stateful layers. The layers are reset at the start of each epoch."""
     return _with_best_threads(lambda task: _stock(task, stateful, jit), task)
 
 
-def _stock(task: Task, stateful: bool, jit: Any) -> Run:
+def _stock(task: Task, stateful: bool, jit: Any) -> Repeat:
     net = network(task, stateful)
     _compile(net, task.per_call, jit)
     # Keras feeds plain arrays faster than a dataset of batches.
@@ -97,7 +108,7 @@ def _stock(task: Task, stateful: bool, jit: Any) -> Run:
 
 
 class _Cut(keras.utils.PyDataset):
-    """Batches that lie ready in memory."""
+    """A dataset of batches that are ready in memory."""
 
     def __init__(self, x: Array, y: Array) -> None:
         super().__init__()
@@ -111,7 +122,7 @@ class _Cut(keras.utils.PyDataset):
 
 
 class _Reset(keras.callbacks.Callback):
-    """Puts stateful layers back to zeros."""
+    """A callback that resets stateful layers at the start of each epoch."""
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         for layer in self.model.layers:
@@ -119,8 +130,8 @@ class _Reset(keras.callbacks.Callback):
                 layer.reset_states()
 
 
-def ours_step(task: Task) -> Run:
-    """`StatefulModel.step`, the output as a NumPy array."""
+def ours_step(task: Task) -> Repeat:
+    """Return `StatefulModel.step`, with its output as a NumPy array."""
     _serve_only()
     model = StatefulModel(network(task))
     kept = [model.initial_state(task.batch)]
@@ -133,19 +144,17 @@ def ours_step(task: Task) -> Run:
 
 
 def _serve_only() -> None:
-    """Set the backend as one does to serve a small model."""
+    """Set up the backend as users do to serve a small model."""
     if keras.config.backend() == "torch":
         from rnnstate.bench.contenders import torch_lstm
 
         torch_lstm.serve_only()
     elif keras.config.backend() == "jax":
-        from rnnstate.bench.contenders import jax_serving
-
-        jax_serving.serve_only()
+        serve_on_jax()
 
 
-def stock_step(task: Task) -> Run:
-    """`predict_on_batch` of a stateful Keras model."""
+def stock_step(task: Task) -> Repeat:
+    """Return `predict_on_batch` of a stateful Keras model, with its output as a NumPy array."""
     _serve_only()
     net = network(task, stateful=True)
     return repeated(lambda x: np.asarray(net.predict_on_batch(x)), task)

@@ -1,4 +1,4 @@
-"""onnxruntime on its own LSTM operator, on one thread."""
+"""onnxruntime with the LSTM operator of ONNX, on one thread."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ import numpy as np
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from rnnstate.bench.contenders.task import Array, Run, Task, repeated, weights
+from rnnstate.bench.contenders.task import Array, Repeat, Task, repeated, weights
 
-_GATES = [0, 3, 1, 2]  # its gates are i, o, f, c; Keras' are i, f, c, o
+_GATES = [0, 3, 1, 2]  # ONNX orders the gates i, o, f, c; Keras orders them i, f, c, o
 
 
-def step(task: Task) -> Run:
-    """One step, from NumPy to NumPy."""
+def step(task: Task) -> Repeat:
+    """Return a step, from NumPy to NumPy."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(_model(task).SerializeToString(), options)
@@ -49,7 +49,7 @@ def _model(task: Task) -> Any:
 
 def _weights(task: Task, layer: int) -> list[Any]:
     kernel, recurrent, bias = weights(task)[3 * layer : 3 * layer + 3]
-    # The operator has a second bias.
+    # The operator has a second bias, which stays zero.
     parts = {"W": _ordered(kernel.T), "R": _ordered(recurrent.T), "B": np.concatenate([_ordered(bias), 0 * bias])}
     return [_constant(f"{name}{layer}", value[None]) for name, value in parts.items()]
 

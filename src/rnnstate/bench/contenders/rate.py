@@ -1,6 +1,6 @@
-"""Prints the rate of a large matrix product in float32, in operations per second: the best that XLA and NumPy do.
+"""The rate of a large float32 matrix product in operations per second, printed: the better of XLA's and NumPy's.
 
-Neither knows every processor: on some, NumPy's library multiplies with vectors half as wide as there are.
+Neither is the fastest on every processor. On some processors NumPy's library uses vectors of half the possible width.
 """
 
 import sys
@@ -13,7 +13,7 @@ _SIDE = 2048
 
 
 def main() -> None:
-    """Print it."""
+    """Print the rate."""
     left = np.random.default_rng(0).standard_normal((_SIDE, _SIDE), "float32")
     fastest = min(_seconds(lambda: left @ left), _seconds(_product_of_xla(left)))
     sys.stdout.write(f"{2 * _SIDE**3 / fastest}\n")
@@ -30,7 +30,7 @@ def _product_of_xla(left: np.ndarray) -> Callable[[], object]:
 
 
 def _seconds(run: Callable[[], object]) -> float:
-    """Return the seconds of the fastest run within a second."""
+    """Run repeatedly for one second. Return the seconds of the fastest run."""
     times: list[float] = []
     while sum(times) < 1:
         start = time.perf_counter()

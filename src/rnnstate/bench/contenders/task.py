@@ -1,7 +1,7 @@
-"""The work that all contenders do: the same network from the same weights on the same series. NumPy alone.
+"""The work of all contenders: the same network from the same weights on the same series, in NumPy.
 
-Stacked LSTM layers and a read-out per step, mean squared error, Adam; each window starts from the state in which the one
-before it ended.
+The network has stacked LSTM layers and an output layer at each step. The loss is the mean squared error, the optimizer
+is Adam. Each window starts from the state in which the previous window ended.
 """
 
 from collections.abc import Callable
@@ -12,18 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
-# Runs a number of epochs, or of calls, and returns what the last one gave: a loss, or an output.
-Run = Callable[[int], float]
+# Repeats the work of a contender a given number of times, in epochs or in calls. Returns the last loss or output.
+Repeat = Callable[[int], float]
 
 LEARNING_RATE = 1e-3
-# Of Adam. So small that it does not matter that Keras adds it at another place than PyTorch and optax do.
+# Adam's epsilon. Keras adds it at another place than PyTorch and optax; it is so small that the place does not matter.
 EPSILON = 1e-10
 PER_CALL = 20  # training steps in one compiled call, where a library can do that
 
 
 @dataclass(frozen=True)
 class Task:
-    """How large the work is.
+    """The size of the work.
 
     Args:
         units: Units of each LSTM layer.
@@ -32,8 +32,9 @@ class Task:
         window: Steps of a window.
         windows: Training steps of an epoch.
         layers: LSTM layers.
-        sequences: Number of sequences; `None` is `batch`, each as long as the epoch. More are shorter, and more than
-            an epoch has windows have one window each, of which an epoch meets the first.
+        sequences: Number of sequences. `None` means `batch` sequences, each as long as the epoch. More sequences are
+            shorter. If there are more sequences than windows in an epoch, each sequence has one window, and an epoch
+            uses the first of them.
     """
 
     units: int
@@ -50,7 +51,7 @@ class Task:
         return min(PER_CALL, self.windows)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what `Task(**fields)` takes."""
+        """Return the fields, so that `Task(**fields)` is the same task."""
         return asdict(self)
 
 
@@ -63,7 +64,7 @@ def series(task: Task) -> tuple[Array, Array]:
 
 
 def _recut(task: Task, values: Array) -> Array:
-    """Return the same numbers as so many sequences, repeated if they are too few."""
+    """Return the same numbers cut into `task.sequences` sequences. Repeat them if there are too few."""
     count, total = task.sequences or task.batch, task.batch * task.windows
     cut = values.reshape(min(count, total), -1, values.shape[-1])
     return np.tile(cut, (-(-count // len(cut)), 1, 1))[:count]
@@ -77,18 +78,18 @@ def batches(task: Task) -> tuple[Array, Array]:
 
 
 def weights(task: Task) -> list[Array]:
-    """Return the weights in Keras' order and layout: kernel, recurrent kernel and bias of each layer, then the read-out."""
+    """Return the weights in Keras' order and layout: three arrays for each LSTM layer, then the output layer."""
     rng, inputs, arrays = np.random.default_rng(1), task.features, []
     for _ in range(task.layers):
         shapes = ((inputs, 4 * task.units), (task.units, 4 * task.units), (4 * task.units,))
         arrays += [(rng.standard_normal(shape, "float32") / task.units**0.5).astype("float32") for shape in shapes]
         inputs = task.units
-    read_out = (rng.standard_normal((task.units, 1), "float32") / task.units**0.5).astype("float32")
-    return [*arrays, read_out, np.zeros(1, "float32")]
+    output = (rng.standard_normal((task.units, 1), "float32") / task.units**0.5).astype("float32")
+    return [*arrays, output, np.zeros(1, "float32")]
 
 
-def repeated(step: Callable[[Array], Any], task: Task) -> Run:
-    """Return a run of many calls on the same input; the last output tells whether all of them carried alike."""
+def repeated(step: Callable[[Array], Any], task: Task) -> Repeat:
+    """Return a function that repeats a step on the same input. Its last output shows whether all steps carried the state."""
     x = np.ones((task.batch, task.window, task.features), "float32")
 
     def run(calls: int) -> float:
@@ -97,3 +98,14 @@ def repeated(step: Callable[[Array], Any], task: Task) -> Run:
         return float(np.asarray(y).ravel()[-1])
 
     return run
+
+
+def serve_on_jax() -> None:
+    """Make JAX run compiled steps in the calling thread, as users do to serve a small model on the CPU.
+
+    By default JAX hands all but the smallest programs to another thread, and waking that thread takes longer than a
+    small step. Call this function before the first array is made.
+    """
+    import jax
+
+    jax.config.update("jax_cpu_enable_async_dispatch", False)

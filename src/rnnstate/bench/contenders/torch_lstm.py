@@ -1,4 +1,4 @@
-"""PyTorch's `nn.LSTM` in a loop written by hand: truncated back-propagation with the state detached and carried."""
+"""PyTorch's `nn.LSTM` in a hand-written loop: truncated back-propagation, with the state carried and detached."""
 
 import statistics
 import time
@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from rnnstate.bench.contenders.task import EPSILON, LEARNING_RATE, Run, Task, batches, repeated, weights
+from rnnstate.bench.contenders.task import EPSILON, LEARNING_RATE, Repeat, Task, batches, repeated, weights
 
 
 class _Net(torch.nn.Module):
@@ -28,7 +28,7 @@ class _Net(torch.nn.Module):
     def _load(self, layer: int, kernel: Any, recurrent: Any, bias: Any) -> None:
         for name, value in (("weight_ih", kernel.T), ("weight_hh", recurrent.T), ("bias_ih", bias)):
             getattr(self.lstm, f"{name}_l{layer}").copy_(value)
-        # PyTorch has a second bias, which would train as fast again as the first.
+        # PyTorch has a second bias. If it trained too, the sum of both would move twice as fast.
         getattr(self.lstm, f"bias_hh_l{layer}").zero_().requires_grad_(False)
 
     def forward(self, x: Any, h: Any, c: Any) -> Any:
@@ -36,13 +36,13 @@ class _Net(torch.nn.Module):
         return self.dense(outputs), h, c
 
 
-def train(task: Task, compiled: bool = False) -> Run:
-    """Train with as many threads as are fastest; one is, for small layers."""
+def train(task: Task, compiled: bool = False) -> Repeat:
+    """Return a training on the fastest number of threads. For small layers that is one thread."""
     choose_threads(lambda task: _trainer(task, compiled=False), task)
     return _trainer(task, compiled)
 
 
-def _trainer(task: Task, compiled: bool) -> Run:
+def _trainer(task: Task, compiled: bool) -> Repeat:
     net = _Net(task)
     kept = [parameter for parameter in net.parameters() if parameter.requires_grad]
     adam = torch.optim.Adam(kept, LEARNING_RATE, eps=EPSILON, fused=True)
@@ -70,8 +70,8 @@ def _trainer(task: Task, compiled: bool) -> Run:
     return epochs
 
 
-def step(task: Task, compiled: bool = False) -> Run:
-    """One step without gradients, from NumPy to NumPy."""
+def step(task: Task, compiled: bool = False) -> Repeat:
+    """Return a step without gradients, from NumPy to NumPy."""
     serve_only()
     net = _Net(task)
     run = torch.compile(net) if compiled else net
@@ -86,24 +86,24 @@ def step(task: Task, compiled: bool = False) -> Run:
 
 
 def serve_only() -> None:
-    """Use one thread and no gradients, as one serves a small model."""
+    """Use one thread and no gradients, as users do to serve a small model."""
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
 
 
-def choose_threads(build: Callable[[Task], Run], task: Task) -> None:
-    """Let PyTorch have as many threads as train fastest, of one and all that it would take."""
+def choose_threads(build: Callable[[Task], Repeat], task: Task) -> None:
+    """Set the number of threads of PyTorch to 1 or to its default, whichever trains faster."""
     small, most = replace(task, windows=min(task.windows, 2)), torch.get_num_threads()
     taken = {threads: _time(build, small, threads) for threads in sorted({1, most})}
     torch.set_num_threads(min(taken, key=lambda threads: taken[threads]))
 
 
-def _time(build: Callable[[Task], Run], task: Task, threads: int) -> float:
+def _time(build: Callable[[Task], Repeat], task: Task, threads: int) -> float:
     torch.set_num_threads(threads)
     run, taken = build(task), []
     for _ in range(6):
         start = time.perf_counter()
         run(1)
         taken.append(time.perf_counter() - start)
-    # The first one allocates.
+    # The first run allocates memory, so its time does not count.
     return statistics.median(taken[1:])

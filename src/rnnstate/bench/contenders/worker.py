@@ -1,4 +1,4 @@
-"""The process of one contender: it runs on demand and reports how long each run took.
+"""The process of one contender. It runs on demand and reports how long each run took.
 
 The command is `python -m rnnstate.bench.contenders.worker JOB`. `JOB` is JSON with `build`, `options` and `task`. The first
 line of output holds the results of the first two runs. After that, each line of input is a number of runs, and each line
@@ -13,14 +13,15 @@ import time
 from pathlib import Path
 from typing import Any, TextIO
 
-from rnnstate.bench.contenders.task import Run, Task
+from rnnstate.bench.contenders.task import Repeat, Task
 
 STATUS = Path("/proc/self/status")
 
 
 def main(job: dict[str, Any]) -> None:
-    """Build the contender and serve."""
-    # Libraries print what they like; lines of the protocol go to a copy of standard output that they do not know.
+    """Build the contender, run it twice, then run it as often as each line of input asks."""
+    # Libraries may print to standard output. The lines of the protocol therefore go to a copy that libraries do not know,
+    # and standard output itself goes to standard error.
     out = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     try:
@@ -35,9 +36,9 @@ def main(job: dict[str, Any]) -> None:
         _say(out, seconds=time.perf_counter() - start, peak=_peak())
 
 
-def _built(job: dict[str, Any]) -> Run:
+def _built(job: dict[str, Any]) -> Repeat:
     module, function = job["build"].split(":")
-    run: Run = getattr(importlib.import_module(module), function)(Task(**job["task"]), **job["options"])
+    run: Repeat = getattr(importlib.import_module(module), function)(Task(**job["task"]), **job["options"])
     return run
 
 
@@ -52,9 +53,9 @@ def _threads() -> int | None:
 
 
 def _peak() -> int | None:
-    """Return the most memory that this process had so far, in bytes, where the system can tell."""
+    """Return the peak memory of this process in bytes, or `None` if the system does not report it."""
     if STATUS.exists():
-        # `getrusage` would count what the parent had when it started this process.
+        # `getrusage` would also count the memory that the parent had when it started this process.
         lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines() if ":" in line)
         return 1024 * int(lines["VmHWM"].split()[0])
     try:
