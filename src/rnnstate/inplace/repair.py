@@ -7,7 +7,8 @@ import numpy as np
 from keras import ops
 
 from rnnstate.errors import StateStructureError
-from rnnstate.network.clone import PortLayer, carrying_clone
+from rnnstate.network.clone import carrying_clone
+from rnnstate.network.stand_in import PortLayer
 from rnnstate.ports.registry import find_port
 from rnnstate.state.state import Array, to_numpy
 
@@ -32,7 +33,8 @@ class CarryingLayer(PortLayer):
     """
 
     def __init__(self, layer: Any, port: Any = None, **kwargs: Any) -> None:
-        super().__init__(layer, port or find_port(layer), **kwargs)
+        found: Any = port or find_port(layer)  # a stateful layer that can be repaired has a port
+        super().__init__(layer, found, **kwargs)
         self._kept = _Kept()
 
     @property

@@ -2,9 +2,12 @@
 
 | file | idea |
 |---|---|
-| `clone` | clones the network and replaces each layer that has a memory by a stand-in, `PortLayer` |
+| `clone` | clones the network, with a stand-in for each layer that has a memory |
+| `stand_in` | `PortLayer`: runs one layer through its port, with leaves from the scope |
 | `scope` | hands the leaves of one call to the stand-ins, and collects their final leaves |
 | `step` | opens a scope, calls the clone, and returns outputs and state; compiles the call |
 | `probe` | runs the network once to learn the specification of its state |
 | `masks` | the rules for masks |
+
+Other packages may import `carrying_clone`, `walk`, `trace`, `run`, `Stepper`, `PortLayer` and the functions of `masks`.
 """

@@ -1,98 +1,44 @@
-"""From a Keras network to one whose state is explicit: every layer with a memory is replaced by its port.
+"""The clone of a Keras network in which a stand-in replaces each layer that has a memory.
 
-The clone shares all layers and weights with the network it came from. Paths of layers name the leaves:
+The clone shares all layers and weights with the original network. The path of a layer begins the names of its leaves:
 `encoder/lstm` is the layer `lstm` of the nested model `encoder`.
 """
 
-import inspect
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import keras
-from keras import ops, tree
 
 from rnnstate.errors import UnsupportedModelError
-from rnnstate.network.scope import StateScope, active_scope
+from rnnstate.network.stand_in import PortLayer
 from rnnstate.ports.recurrent import FreshBackwardPort, is_recurrent, runs_backward
 from rnnstate.ports.registry import find_port
-from rnnstate.ports.scan import step_by_step
-from rnnstate.state.state import Array
 
 
-class PortLayer(keras.Layer):
-    """Stands in the network for one layer with a memory, shares its weights, and runs it through its port.
+class Network(Protocol):
+    """A built Functional or Sequential Keras model, as far as this package uses it."""
 
-    Args:
-        layer: The layer to stand for.
-        port: Its port.
-    """
+    name: str
+    built: bool
+    layers: list[Any]
+    inputs: list[Any]
 
-    def __init__(self, layer: Any, port: Any) -> None:
-        super().__init__(
-            name=layer.name, dtype=layer.dtype_policy, activity_regularizer=getattr(layer, "activity_regularizer", None)
-        )
-        self.layer = layer
-        self.port = port
-        self.place = layer.name
-        self.supports_masking = True
-
-    def build(self, input_shape: Any) -> None:
-        if not self.layer.built:
-            self.layer.build(input_shape)
-
-    def call(self, x: Array, initial_state: Any = None, mask: Array | None = None, training: bool = False) -> Array:
-        if initial_state is not None:
-            raise UnsupportedModelError(
-                f"Layer `{self.place}` must take its state from the sequence it belongs to. Received: a network that "
-                "calls it with `initial_state=`. Remove that argument, and give the state to `StatefulModel.step`."
-            )
-        scope = active_scope() or StateScope()
-        prefix = scope.enter(self.place)
-        state = scope.take(prefix, self.port, self.layer, ops.shape(tree.flatten(x)[0])[0])
-        mask = _both(mask, _aligned(scope.mask, x))
-        y, final = self._run(x, state, mask, training, _aligned(scope.reset, x), scope.initial_of(prefix))
-        scope.put(prefix, final)
-        return y
-
-    def _run(self, x: Array, state: Any, mask: Any, training: bool, reset: Array | None, initial: Any) -> Any:
-        if reset is None:
-            return self.port.call(x, state, mask=mask, training=training)
-        if "reset" in inspect.signature(self.port.call).parameters:
-            return self.port.call(x, state, mask=mask, training=training, reset=reset, initial=initial)
-        return step_by_step(self.port, x, state, mask, training, reset, initial)
-
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
-        return self.layer.compute_mask(inputs, previous_mask)
-
-    def compute_output_spec(self, x: Any, *args: Any, **kwargs: Any) -> Any:
-        # By its own layer, which may have no `compute_output_shape`: Keras then runs it on symbols.
-        return self.layer.compute_output_spec(x)
-
-
-def _aligned(flags: Array | None, x: Array) -> Array | None:
-    """Return the flags of the window, `(batch, time)`, if `x` still has its time axis: some layers drop a mask."""
-    shape = tree.flatten(x)[0].shape
-    return flags if flags is not None and len(shape) > 2 and shape[1] == flags.shape[1] else None
-
-
-def _both(one: Array | None, other: Array | None) -> Array | None:
-    if one is None or other is None:
-        return one if other is None else other
-    return ops.logical_and(one, other)
+    def __call__(self, inputs: Any, training: bool | None = None) -> Any:
+        """Compute the outputs."""
 
 
 def carrying_clone(
-    net: Any, stand_in: Callable[[Any, Any], Any] = PortLayer, carry_backward: bool = False
-) -> tuple[Any, list[Any]]:
+    net: Network, stand_in: Callable[[Any, Any], PortLayer] = PortLayer, carry_backward: bool = False
+) -> tuple[Network, list[PortLayer]]:
     """Clone a network with a stand-in for every layer with a memory.
 
     Args:
-        net: A built Functional or Sequential network, nested ones included.
+        net: A built Functional or Sequential network. It may contain nested networks.
         stand_in: Makes the stand-in from the layer and its port.
         carry_backward: Whether layers that run backward are carried too.
 
     Returns:
-        The clone, which shares all layers and weights, and its stand-ins.
+        The clone, which shares all layers and weights, and the list of its stand-ins.
 
     Raises:
         UnsupportedModelError: If the network is subclassed, not built, or has recurrent layers out of reach.
@@ -132,8 +78,8 @@ def inputs_of(net: Any) -> Any:
     return net.inputs[0] if isinstance(net, keras.Sequential) else net.input
 
 
-def walk(net: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield every layer of a network, nested ones included, with its path."""
+def walk(net: Network, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the path and the layer for every layer of a network and of the networks nested in it."""
     for layer in net.layers:
         path = f"{prefix}{layer.name}"
         if is_container(layer):
@@ -172,7 +118,7 @@ def check_supported(net: Any) -> None:
 
 
 def _check_layer(path: str, layer: Any) -> None:
-    # A time-distributed layer starts anew at each step, so a recurrent layer inside it remembers nothing.
+    # A time-distributed layer starts from zero at each step, so a recurrent layer inside it remembers nothing.
     if isinstance(layer, PortLayer) or find_port(layer) is not None or runs_backward(layer):
         return
     hidden = [inner for inner in sublayers(layer) if is_recurrent(inner)]

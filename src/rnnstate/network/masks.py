@@ -1,15 +1,27 @@
-"""Padded steps carry no loss and no metric: how the mask of a window reaches inputs, losses and metrics."""
+"""The rules for masks, and the code that hands the mask of a window to inputs, layers, losses and metrics.
+
+A mask is boolean, `(batch, time)`, and true for the valid steps. Padding may stand at any place of a window:
+
+    steps of a row   0 1 2 3 4
+    mask             1 1 0 1 0    the state after this window is the state after step 3
+
+1. A step that is not valid leaves every leaf of its row as it was. A layer then repeats its last output.
+2. The mask of the window and the mask that the network makes itself (`Masking`, `Embedding`) are joined: a step is valid
+   if both say so.
+3. A layer that drops the mask does not end it: the scope holds the mask for later layers with a memory.
+4. A step that is not valid has no loss and counts in no metric. An output per window counts if any step is valid.
+"""
 
 from typing import Any
 
 import keras
-from keras import ops
+from keras import ops, tree
 
 from rnnstate.state.state import Array
 
 
 class _Masked(keras.layers.Layer):
-    """Returns the first of two tensors with the second attached as its mask, as Keras' own masking layers do."""
+    """Returns the first of two tensors, with the second tensor attached as its mask, as Keras' `Masking` does."""
 
     def __init__(self) -> None:
         super().__init__(name="masked", autocast=False)
@@ -22,22 +34,22 @@ class _Masked(keras.layers.Layer):
         return inputs[1]
 
 
-class _MaskOf(keras.layers.Layer):
-    """Returns the mask attached to a tensor, or `None`: on JAX it is no attribute of the tensor."""
+class _AttachedMask(keras.layers.Layer):
+    """Returns the mask that Keras attached to a tensor, or `None`. Only a layer can ask: JAX' tensors have no attributes."""
 
     def __init__(self) -> None:
-        super().__init__(name="mask_of", autocast=False)
+        super().__init__(name="attached_mask", autocast=False)
         self.supports_masking = True
 
     def call(self, x: Array, mask: Array | None = None) -> Array | None:
         return mask
 
 
-_masked, mask_of = _Masked(), _MaskOf()
+_masked, attached_mask = _Masked(), _AttachedMask()
 
 
 def is_series(tensor: Array, time: int) -> bool:
-    """True for an input with one entry per step: static inputs are float vectors."""
+    """True for an input with one entry per step. A static input is a float vector `(batch, features)`."""
     aligned = len(tensor.shape) > 1 and tensor.shape[1] == time
     return aligned and (
         len(tensor.shape) > 2 or not keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))
@@ -45,31 +57,44 @@ def is_series(tensor: Array, time: int) -> bool:
 
 
 def mask_input(tensor: Array, mask: Array) -> Array:
-    """Return an input with the mask of its window, `(batch, time)`; static inputs have none."""
+    """Return an input with the mask of its window, `(batch, time)`, attached. A static input has no mask."""
     return _masked((tensor, mask)) if is_series(tensor, mask.shape[1]) else tensor
 
 
 def mask_output(tensor: Array, mask: Array) -> Array:
-    """Return predictions, per step or one per window, with the part of a window's mask that belongs to them."""
+    """Return predictions with their mask attached: `(batch, time)` if there is one per step, else `(batch,)`."""
     per_step = len(tensor.shape) > 2 and tensor.shape[1] == mask.shape[1]
     return _masked((tensor, combine(tensor, mask if per_step else ops.any(mask, axis=1))))
 
 
 def combine(tensor: Array, mask: Array | None) -> Array | None:
-    """Return the steps that are valid in `mask` and in the mask that the network itself attached to `tensor`."""
-    own = mask_of(tensor)
-    if own is None or mask is None or len(own.shape) != len(mask.shape):
-        return mask if mask is not None else own
-    return ops.logical_and(own, mask)
+    """Return the steps that are valid both in `mask` and in the mask that the network attached to `tensor`."""
+    own = attached_mask(tensor)
+    if own is not None and mask is not None and len(own.shape) != len(mask.shape):
+        return mask
+    return both(own, mask)
+
+
+def both(one: Array | None, other: Array | None) -> Array | None:
+    """Return the steps that are valid in two masks. `None` is a mask without padding."""
+    if one is None or other is None:
+        return one if other is None else other
+    return ops.logical_and(one, other)
+
+
+def window_flags(flags: Array | None, x: Any) -> Array | None:
+    """Return flags of the window, `(batch, time)`, if `x` still has the time axis of the window; else `None`."""
+    shape = tree.flatten(x)[0].shape
+    return flags if flags is not None and len(shape) > 2 and shape[1] == flags.shape[1] else None
 
 
 class MaskedMetric(keras.metrics.Metric):
-    """Feeds the mask of the predictions to a metric that would count padded steps.
+    """Hands the mask of the predictions to a metric that would otherwise count padded steps.
 
     Keras' mean metrics (`"mae"`, `"accuracy"`) honour masks; AUC, RootMeanSquaredError and many others do not.
 
     Args:
-        metric: The metric to feed.
+        metric: A metric that takes `sample_weight`.
     """
 
     def __init__(self, metric: Any, name: str | None = None, dtype: Any = None) -> None:
@@ -77,7 +102,7 @@ class MaskedMetric(keras.metrics.Metric):
         self.metric = metric
 
     def update_state(self, y_true: Array, y_pred: Array, sample_weight: Array | None = None) -> None:
-        mask = mask_of(y_pred)
+        mask = attached_mask(y_pred)
         if mask is not None:
             valid = ops.cast(mask, self.dtype)
             sample_weight = valid if sample_weight is None else ops.cast(sample_weight, self.dtype) * valid

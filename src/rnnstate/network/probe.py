@@ -1,6 +1,7 @@
-"""Running a network on symbols, which computes nothing, to learn what it remembers; and saying which layer cannot.
+"""One run of a network on symbols, which computes nothing, to learn the leaves of its state.
 
-Keras rebuilds an error at each level from its text alone. Errors of JAX do not survive that, so the first is looked for.
+A layer that cannot run on symbols is named in the error. Keras rebuilds an error at each level from its text alone, and
+errors of JAX do not survive that. So this module looks for the first error of the chain.
 """
 
 from traceback import walk_tb
@@ -10,12 +11,13 @@ import keras
 from keras import tree
 
 from rnnstate.errors import RnnStateError, UnsupportedModelError
-from rnnstate.network.clone import PortLayer, inputs_of, is_container
+from rnnstate.network.clone import Network, inputs_of, is_container
 from rnnstate.network.scope import StateScope
+from rnnstate.network.stand_in import PortLayer
 
 
-def trace(clone: Any) -> StateScope:
-    """Call the network on symbols, computing nothing, to learn its leaves and the port that owns each.
+def trace(clone: Network) -> StateScope:
+    """Call the network on symbols, to learn its leaves and the port that owns each leaf.
 
     Raises:
         UnsupportedModelError: If a layer cannot be run on symbols.
@@ -38,7 +40,7 @@ def trace(clone: Any) -> StateScope:
 
 
 def _untraceable(error: BaseException) -> RnnStateError:
-    """Return the error to raise for one that Keras passed on from a layer that was run on symbols."""
+    """Return the error to raise for an error that a layer raised while it ran on symbols."""
     while error.__context__ is not None and _rebuilt(error):
         error = error.__context__
     if isinstance(error, RnnStateError):
@@ -52,7 +54,7 @@ def _untraceable(error: BaseException) -> RnnStateError:
 
 
 def _rebuilt(error: BaseException) -> bool:
-    """True for an error that Keras made from the text of another, `from None`, or that was raised while it did so."""
+    """True for an error that Keras made from the text of another error, or that was raised while Keras did so."""
     return error.__suppress_context__ or any(isinstance(owner, BaseException) for owner in _owners(error)[-1:])
 
 
@@ -71,7 +73,7 @@ def _owners(error: BaseException) -> list[Any]:
 
 
 def _symbol(tensor: Any) -> Any:
-    """Return a symbol like an input. TensorFlow cannot scan over a time axis of unknown length, so it gets one."""
+    """Return a symbol like an input. An unknown number of steps becomes 2, because TensorFlow cannot scan over it."""
     batch, *sizes = tensor.shape
     if sizes and sizes[0] is None:
         sizes[0] = 2

@@ -1,7 +1,7 @@
-"""The state scope: how a state reaches the layers of a network, at any depth, and how it comes back.
+"""The state scope: it hands a state to the layers of a network, at any depth, and collects their final leaves.
 
-Entering a scope and calling the network is a pure function from `(x, state)` to `(y, state)`: each layer with a memory
-takes its leaves from the active scope and puts its final leaves there. Nothing of Keras is patched.
+Each layer with a memory takes its leaves from the active scope and puts its final leaves there. So a call of the network
+inside a scope is a pure function from `(x, state)` to `(y, state)`. Nothing in Keras is patched.
 """
 
 from collections.abc import Mapping
@@ -10,6 +10,7 @@ from typing import Any
 
 from keras import ops
 
+from rnnstate.ports.protocol import PortLike
 from rnnstate.state.spec import LeafSpec, StateSpec
 from rnnstate.state.state import Array, State
 
@@ -17,13 +18,13 @@ _ACTIVE: ContextVar["StateScope | None"] = ContextVar("rnnstate_scope", default=
 
 
 class StateScope:
-    """The states given to one call of a network, and those it ended in.
+    """The state given to one call of a network, and the final state of the call.
 
     Args:
         given: State to start from, or `None` to let each layer start from its own initial state.
-        mask: Boolean `(batch, time)` of the valid steps, for layers that no propagated mask reaches.
-        reset: Boolean `(batch, time)`: rows to put back to `initial` before a step.
-        initial: The state that resets put rows back to.
+        mask: Boolean `(batch, time)` of the valid steps. Layers use it when Keras hands them no mask.
+        reset: Boolean `(batch, time)`. Where it is true, the row returns to `initial` before the step.
+        initial: The state to which resets return a row.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class StateScope:
         self.given, self.mask, self.reset, self.initial = given, mask, reset, initial
         self.final: dict[str, Array] = {}
         self.specs: dict[str, LeafSpec] = {}
-        self.owners: dict[str, Any] = {}
+        self.owners: dict[str, PortLike] = {}
         self._names: dict[str, list[str]] = {}
         self._calls: dict[str, int] = {}
 
@@ -58,12 +59,12 @@ class StateScope:
         return State.unchecked(self.final, self.final.values())
 
     def enter(self, path: str) -> str:
-        """Name one call of the layer at `path`; a layer used twice in a network has a memory per use."""
+        """Name one call of the layer at `path`. A layer that a network uses twice has one memory for each use."""
         count = self._calls[path] = self._calls.get(path, -1) + 1
         return path if count == 0 else f"{path}/call_{count}"
 
-    def take(self, prefix: str, port: Any, layer: Any, batch_size: Any) -> dict[str, Array]:
-        """Return the leaves that the layer starts from, by their local names."""
+    def take(self, prefix: str, port: PortLike, layer: Any, batch_size: Any) -> dict[str, Array]:
+        """Return the leaves from which the layer starts, by their local names."""
         spec = port.spec(layer)
         self.owners[prefix], self._names[prefix] = port, list(spec)
         self.specs.update({f"{prefix}/{name}": leaf for name, leaf in spec.items()})
@@ -73,13 +74,13 @@ class StateScope:
         return {name: initial[name] for name in spec}
 
     def initial_of(self, prefix: str) -> dict[str, Array] | None:
-        """Return the leaves that a reset puts the layer back to, by their local names."""
+        """Return the leaves to which a reset returns the layer, by their local names."""
         if self.initial is None:
             return None
         return {name: self.initial[f"{prefix}/{name}"] for name in self._names[prefix]}
 
     def put(self, prefix: str, final: Mapping[str, Array]) -> None:
-        """Keep the leaves that the layer ended in, in the dtype in which they are carried."""
+        """Keep the final leaves of the layer, in the dtype in which they are carried."""
         for name, value in final.items():
             leaf = f"{prefix}/{name}"
             self.final[leaf] = ops.cast(value, self.specs[leaf].dtype)

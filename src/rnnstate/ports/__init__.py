@@ -8,4 +8,7 @@
 | `bidirectional` | the port of `Bidirectional` |
 | `fast_path` | decides whether a layer runs in a fast loop from `kernels/` |
 | `scan` | the explicit loop over steps, for cells without a fast loop |
+
+To add a port for another family of Keras layers, write one file here and add one line to the table in `registry`.
+Other packages may import the public names of every file.
 """

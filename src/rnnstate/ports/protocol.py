@@ -1,10 +1,12 @@
 """The protocol of a port: which leaves a layer has, and how the layer runs with them as an argument and a result.
 
+`PortLike` is what the rest of the package expects of a port, and `Port` is a base class that users can inherit from.
 `registry` finds the port of a layer. `recurrent` and `bidirectional` hold the ports of Keras' own layers.
 """
 
+import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, TypeGuard
 
 from keras import ops
 
@@ -16,10 +18,45 @@ from rnnstate.state.state import Array
 LocalState = dict[str, Array]
 
 
+class PortLike(Protocol):
+    """Anything that acts as a port. A class with these three methods need not inherit from `Port`."""
+
+    def spec(self, layer: Any) -> Mapping[str, LeafSpec]:
+        """Return the leaves of `layer` by local name."""
+
+    def initial(self, batch_size: Any) -> LocalState:
+        """Return the leaves at the start of a sequence, `(batch, *shape)`."""
+
+    def call(
+        self, x: Array, state: LocalState, mask: Array | None = None, training: bool = False
+    ) -> tuple[Array, LocalState]:
+        """Run the layer on a window `(batch, time, features)`. Return its output and its final leaves."""
+
+
+class ResettingPort(Protocol):
+    """A port that can reset rows inside a window by itself, in one call for all steps."""
+
+    def call(
+        self,
+        x: Array,
+        state: LocalState,
+        mask: Array | None = None,
+        training: bool = False,
+        reset: Array | None = None,
+        initial: LocalState | None = None,
+    ) -> tuple[Array, LocalState]:
+        """Run the layer on a window. Before a step whose `reset`, `(batch, time)`, is true, a row starts at `initial`."""
+
+
+def resets_itself(port: Any) -> TypeGuard[ResettingPort]:
+    """True for a port whose `call` takes `reset` and `initial`. Other ports with resets run step by step."""
+    return "reset" in inspect.signature(port.call).parameters
+
+
 class Port:
     """How to run one layer with its memory as an argument and a result.
 
-    Subclass it for a layer with a memory of its own, and register the subclass with `register_port`.
+    To make your own layer carry, write a subclass, and register it with `register_port`.
 
     Args:
         layer: The built layer. The port uses its weights and never changes its state.
@@ -46,7 +83,7 @@ class Port:
         raise UnsupportedModelError(f"A port must say what its layer remembers. Received: {type(self)} without `spec`.")
 
     def initial(self, batch_size: Any) -> LocalState:
-        """Return the leaves at the start of a sequence, `(batch, *shape)`: zeros unless overridden."""
+        """Return the leaves at the start of a sequence, `(batch, *shape)`. The default is zeros."""
         spec = self.spec(self.layer)
         return {name: ops.zeros((batch_size, *leaf.shape), dtype=leaf.dtype) for name, leaf in spec.items()}
 
@@ -58,11 +95,11 @@ class Port:
         Args:
             x: Input `(batch, time, features)`.
             state: Leaves by local name, `(batch, *shape)`.
-            mask: Boolean `(batch, time)` of the valid steps, or `None` if all are. The state after a window is that
-                after its last valid step.
-            training: Whether dropout and the like are active.
+            mask: Boolean `(batch, time)`, true for the valid steps; `None` if all steps are valid. A step that is not
+                valid must leave every leaf as it was.
+            training: Whether layers such as dropout are active.
 
         Returns:
-            The layer's output, and its leaves after the last valid step.
+            The output of the layer, and its leaves after the last valid step.
         """
         raise UnsupportedModelError(f"A port must run its layer. Received: {type(self)} without `call`.")

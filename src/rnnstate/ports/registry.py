@@ -6,6 +6,7 @@ import keras
 from keras import layers
 
 from rnnstate.ports.bidirectional import BidirectionalPort
+from rnnstate.ports.protocol import PortLike
 from rnnstate.ports.recurrent import BackwardPort, RecurrentPort, runs_backward
 
 _REGISTRY: dict[type, type] = {layers.RNN: RecurrentPort, layers.Bidirectional: BidirectionalPort}
@@ -15,12 +16,12 @@ def register_port(layer_class: type, port_class: type) -> None:
     """Make every layer of a class carry, by saying what it remembers.
 
     Args:
-        layer_class: A `keras.Layer` subclass with a memory along the time axis.
-        port_class: A class with `spec(layer)`, `initial(batch)` and `call(x, state, mask, training)`, made with the
-            layer as its only argument; subclass `Port` to inherit an initial state of zeros.
+        layer_class: A subclass of `keras.Layer` whose output at one step depends on earlier steps.
+        port_class: A class with the methods `spec(layer)`, `initial(batch)` and `call(x, state, mask, training)`. Its
+            constructor takes the layer as its only argument. A subclass of `Port` inherits an initial state of zeros.
 
     Raises:
-        TypeError: If `layer_class` is no Keras layer class, or the port lacks a method.
+        TypeError: If `layer_class` is not a class of Keras layers, or the port lacks a method.
 
     Example:
 
@@ -43,8 +44,8 @@ def register_port(layer_class: type, port_class: type) -> None:
     _REGISTRY[layer_class] = port_class
 
 
-def find_port(layer: Any, carry_backward: bool = False) -> Any | None:
-    """Return a port for `layer`, or `None` if nothing of it is carried. The nearest class registered wins.
+def find_port(layer: Any, carry_backward: bool = False) -> PortLike | None:
+    """Return a port for `layer`, or `None` if the layer carries nothing. The nearest registered class wins.
 
     Args:
         layer: Any layer.
@@ -53,13 +54,13 @@ def find_port(layer: Any, carry_backward: bool = False) -> Any | None:
     port_class = next((_REGISTRY[kind] for kind in type(layer).__mro__ if kind in _REGISTRY), None)
     if port_class is None or (runs_backward(layer) and not carry_backward):
         return None
-    port = (BackwardPort if port_class is RecurrentPort and runs_backward(layer) else port_class)(layer)
+    port: PortLike = (BackwardPort if port_class is RecurrentPort and runs_backward(layer) else port_class)(layer)
     if isinstance(port, BidirectionalPort):
         port.carry_backward = carry_backward
     return port
 
 
-def choose_kernels(port: Any, kernels: str) -> None:
+def choose_kernels(port: PortLike, kernels: str) -> None:
     """Let Keras' own layers under a port run in fast loops (`"auto"`), or not (`"reference"`).
 
     Raises:

@@ -1,0 +1,64 @@
+"""`PortLayer`: the layer of a clone that stands for one layer with a memory."""
+
+from typing import Any
+
+import keras
+from keras import ops, tree
+
+from rnnstate.errors import UnsupportedModelError
+from rnnstate.network.masks import both, window_flags
+from rnnstate.network.scope import StateScope, active_scope
+from rnnstate.ports.protocol import PortLike, resets_itself
+from rnnstate.ports.scan import step_by_step
+from rnnstate.state.state import Array
+
+
+class PortLayer(keras.Layer):
+    """Stands for one layer with a memory. It shares the weights of the layer, and runs the layer through its port.
+
+    Args:
+        layer: The layer to stand for.
+        port: Its port.
+    """
+
+    def __init__(self, layer: Any, port: PortLike) -> None:
+        super().__init__(
+            name=layer.name, dtype=layer.dtype_policy, activity_regularizer=getattr(layer, "activity_regularizer", None)
+        )
+        self.layer = layer
+        self.port = port
+        self.place = layer.name
+        self.supports_masking = True
+
+    def build(self, input_shape: Any) -> None:
+        if not self.layer.built:
+            self.layer.build(input_shape)
+
+    def call(self, x: Array, initial_state: Any = None, mask: Array | None = None, training: bool = False) -> Array:
+        if initial_state is not None:
+            raise UnsupportedModelError(
+                f"Layer `{self.place}` must take its state from the sequence it belongs to. Received: a network that "
+                "calls it with `initial_state=`. Remove that argument, and give the state to `StatefulModel.step`."
+            )
+        # Without a scope, as when Keras builds the network, the layer starts from its own initial state.
+        scope = active_scope() or StateScope()
+        prefix = scope.enter(self.place)
+        state = scope.take(prefix, self.port, self.layer, ops.shape(tree.flatten(x)[0])[0])
+        mask = both(mask, window_flags(scope.mask, x))
+        y, final = self._run(x, state, mask, training, window_flags(scope.reset, x), scope.initial_of(prefix))
+        scope.put(prefix, final)
+        return y
+
+    def _run(self, x: Array, state: Any, mask: Any, training: bool, reset: Array | None, initial: Any) -> Any:
+        if reset is None:
+            return self.port.call(x, state, mask=mask, training=training)
+        if resets_itself(self.port):
+            return self.port.call(x, state, mask=mask, training=training, reset=reset, initial=initial)
+        return step_by_step(self.port, x, state, mask, training, reset, initial)
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        return self.layer.compute_mask(inputs, previous_mask)
+
+    def compute_output_spec(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        # The layer itself answers: it may have no `compute_output_shape`, and then Keras runs the layer on symbols.
+        return self.layer.compute_output_spec(x)
