@@ -34,7 +34,7 @@ from rnnstate.training.fit_checks import check_windows, prepare_start, refuse_ex
 from rnnstate.training.fit_hooks import paced, variables_kept
 from rnnstate.training.loader import BoundWindows, Feeder, Source
 from rnnstate.training.resume.fit import fit_resumably
-from rnnstate.windows.batch import Batch, WindowDataset, is_batch
+from rnnstate.windows.batch import Batch, is_batch
 
 
 @dataclass
@@ -99,7 +99,7 @@ class StatefulModel(Unrolling, keras.Model):
             choose_kernels(layer.port, kernels)
         backend_kernels().register_state(State)
         scope = trace(self._carrier)
-        states = States(scope.spec, self._placeholder_state, self._sync, partial(self._forget_compiled, "train"))
+        states = States(scope.spec, self._placeholder_state, self._sync, partial(forget_compiled, self, "train"))
         self._parts = _Parts(net, scope.spec, scope.owners, states, Bank(scope.spec, "inference"))
         self.start.attach(scope.spec, self._own_initial_state)
         self.built = True
@@ -366,13 +366,7 @@ class StatefulModel(Unrolling, keras.Model):
 
         Keras' own `export` would write the network without its state.
 
-        Args:
-            filepath: The file to write. Keras calls this argument `filepath`.
-            format: The format. The default depends on the suffix of `filepath`.
-            **kwargs: The other arguments of `rnnstate.export`: `time`, `force` and `metadata`.
-
-        Returns:
-            An `Export` with the manifest and the largest difference.
+        Args and results are those of `rnnstate.export`. Keras names the first argument `filepath`.
 
         Example:
 
