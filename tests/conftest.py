@@ -2,8 +2,13 @@
 
 import os
 
+import hypothesis
 import keras
 import pytest
+
+# How long an example takes says nothing about a law.
+hypothesis.settings.register_profile("rnnstate", deadline=None)
+hypothesis.settings.load_profile("rnnstate")
 
 ASKED = os.environ.get("KERAS_BACKEND")
 
