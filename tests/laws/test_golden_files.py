@@ -68,8 +68,10 @@ def test_a_checkpoint_of_release_0_1_goes_on(tmp_path, backend):
     assert len(history.history["loss"]) == 3
     expected = kept(f"{name}.npz")
     assert distance(golden.weights(model), expected) < TOLERANCE
-    # The map from observed values is built by `fit`, so the first weights of the network are compared.
-    assert float(np.abs(start["0"] - expected["0"]).max()) > 1e-3
+    # `fit` builds the map from observed values, so before it there are fewer weights, in other places.
+    alike = [value for value in expected.values() if value.shape == start["0"].shape]
+    assert alike
+    assert min(float(np.abs(start["0"] - value).max()) for value in alike) > 1e-3
 
 
 @pytest.mark.once
