@@ -16,6 +16,11 @@ class InitialState(keras.layers.Layer):
 
     Args:
         at: When it acts: `"start"` at a sequence's start and wherever a reset says, `"window"` at every window.
+
+    Example:
+
+    >>> isinstance(initial.Learned(), initial.InitialState)
+    True
     """
 
     needs_observed = False
