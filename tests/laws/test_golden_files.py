@@ -13,6 +13,7 @@ import pytest
 import golden
 import rnnstate as rs
 from rnnstate.cli.app import main
+from rnnstate.network.masks import MaskedMetric
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 TOLERANCE = 1e-5
@@ -85,3 +86,12 @@ def test_a_run_of_release_0_1_forecasts(tmp_path, capsys):
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-5)
     assert main(["inspect", str(GOLDEN / "run_v1")]) == 0
     assert "lstm" in capsys.readouterr().out
+
+
+@pytest.mark.once
+def test_configs_name_the_modules_of_release_0_1():
+    """The identity of a checkpoint hashes the configs of these classes, and so the module that a config names."""
+    metric = MaskedMetric(keras.metrics.RootMeanSquaredError())
+    start = rs.initial.Learned()
+    modules = [keras.saving.serialize_keras_object(part)["module"] for part in (metric, start)]
+    assert modules == ["rnnstate.masking", "rnnstate.initial"]

@@ -124,6 +124,8 @@ class MaskedMetric(keras.metrics.Metric):
 
 
 keras.saving.register_keras_serializable("rnnstate")(MaskedMetric)
+# Checkpoints record the module of this class in their identity. It stays the module of release 0.1.0, so that they go on.
+MaskedMetric.__module__ = "rnnstate.masking"
 
 
 def honouring_masks(metrics: Any) -> Any:
