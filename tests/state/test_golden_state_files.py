@@ -186,3 +186,11 @@ def test_h5_needs_an_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(DataError, match=r'pip install "rnnstate\[h5\]"'):
         convert_state(golden("state_v1"), tmp_path / "state.h5")
+
+
+def test_diff_of_equal_numbers_in_other_bits(tmp_path):
+    """Zeros of another sign differ, and the line says how."""
+    for name, zero in (("plus", 0.0), ("minus", -0.0)):
+        files.save_state(tmp_path / f"{name}.safetensors", {"gru/h": np.full((2, 3), zero, "float32")})
+    lines, differs = diff_states(tmp_path / "plus.safetensors", tmp_path / "minus.safetensors")
+    assert (lines, differs) == (["gru/h: equal numbers in other bits, such as 0.0 and -0.0"], True)

@@ -1,9 +1,10 @@
-"""pandas and polars frames give the same batches as arrays, and errors name column, key and step."""
+"""Frames of pandas, polars, pyarrow and duckdb give the same batches as arrays, and errors name column, key and step."""
 
 import datetime
 import subprocess
 import sys
 
+import duckdb
 import keras
 import numpy as np
 import pandas as pd
@@ -24,7 +25,16 @@ DATA = {
     "count": RNG.integers(0, 9, size=11),
     "weight": RNG.uniform(size=11),
 }
-MAKERS = pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, pa.table], ids=["pandas", "polars", "pyarrow"])
+
+
+def relation(columns):
+    """Return a relation of duckdb, in a connection of the test alone."""
+    return duckdb.connect().from_arrow(pa.table(columns))
+
+
+MAKERS = pytest.mark.parametrize(
+    "make", [pd.DataFrame, pl.DataFrame, pa.table, relation], ids=["pandas", "polars", "pyarrow", "duckdb"]
+)
 SIZES = {"length": 3, "batch_size": 2}
 
 

@@ -35,7 +35,7 @@ def matrix_rate() -> float:
 
 
 def operations(task: Task, training: bool) -> int:
-    """Return the operations in the matrix products of a step. The backward pass has twice those of the forward pass.
+    """Return the operations in the matrix products of a step. The backward pass needs twice as many as the forward pass.
 
     Example:
 

@@ -55,19 +55,19 @@ def train(
         checkpoint: Folder of checkpoints, which stays.
         resume: Whether to keep checkpoints in a folder next to `out` until the RUN is complete.
     """
-    beside = out.absolute().with_name(f"{out.name}.checkpoint")
+    unfinished = out.absolute().with_name(f"{out.name}.checkpoint")
     if (resume or checkpoint) and not force and is_complete(out, settings):
         # A supervisor that starts the same command again must see success.
         say(f"{out} is already complete: a training with the same settings wrote it. Nothing was trained.")
         if resume:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(unfinished, ignore_errors=True)
         return
     with new_run(out, force) as folder:
         series = read_series(read_table(data, settings.reading), settings.columns)
-        trained = train_model(settings, series, say, verbose, beside if resume else checkpoint)
+        trained = train_model(settings, series, say, verbose, unfinished if resume else checkpoint)
         save_run(folder, settings, trained, command)
     if resume:
-        shutil.rmtree(beside)
+        shutil.rmtree(unfinished)
     title = f"Test errors, {counted(settings.horizon, 'step')} ahead ({counted(trained.scored, 'prediction')})"
     _say_scores(title, trained.scores, say)
 
@@ -120,7 +120,7 @@ def predict(
         out: The file to write; `-` is standard output, as CSV.
         always: Whether data without times continue from the kept states.
         force: Whether to replace `out`.
-        reading: Fields of `ReadOptions` that replace those of the RUN.
+        reading: Fields of `ReadOptions` that replace the options of the RUN.
         say: Takes each line about the predictions.
     """
     if out != STANDARD_OUTPUT:

@@ -86,6 +86,8 @@ def _leaf_diff(name: str, one: np.ndarray, other: np.ndarray) -> list[str]:
         return []
     distance = np.abs(one.astype("float64") - other.astype("float64")).reshape(len(one), -1).max(axis=1, initial=0)
     rows = np.flatnonzero(distance)
+    if not len(rows):
+        return [f"{name}: equal numbers in other bits, such as 0.0 and -0.0"]
     return [f"{name}: up to {distance.max(initial=0):.3g} apart, in {len(rows)} of {len(one)} rows ({_first(rows)})"]
 
 

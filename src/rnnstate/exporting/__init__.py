@@ -15,7 +15,7 @@ In reading order:
 | `on_tensorflow`, `on_jax` | the writers: ONNX, SavedModel and LiteRT; StableHLO |
 | `plain_keras` | the step model as a network of stock layers, for the `.keras` format |
 | `chunked_run` | runs a file chunk by chunk; needs NumPy alone |
-| `verification` | compares the outputs of the file with those of the live model |
+| `verification` | compares the file with the live model, output by output |
 | `manifest` | the JSON file next to the export |
 
 Other packages import `export` and `Export` from here.

@@ -34,7 +34,7 @@ def rebuilt(
 
 
 def in_float32(model: StatefulModel, custom_objects: Mapping[str, Any]) -> StatefulModel:
-    """Return the model, or a copy in float32 if a layer computes in a lower precision than that of its weights.
+    """Return the model, or a copy in float32 if a layer computes in a lower precision than its weights have.
 
     Runtimes round half precision differently, by far more than the tolerance of the verification.
     """

@@ -61,7 +61,7 @@ def export(
     """Write the step model `(x, state) -> (y, state)` for another runtime, and verify it there.
 
     The file runs in its runtime at several batch sizes and lengths, in chunks that carry the state. Its outputs are
-    compared with those of the live model, and the file is kept only if they agree. The model and its states never
+    compared with the outputs of the live model, and the file is kept only if they agree. The model and its states never
     change. A network in mixed precision is written and compared in float32.
 
     Args:
@@ -80,7 +80,7 @@ def export(
 
     Raises:
         ExportError: If the format is unknown, needs packages that are missing or cannot hold this network, or if the
-            outputs of the file differ from those of the model.
+            file and the model give different outputs.
 
     Example:
 

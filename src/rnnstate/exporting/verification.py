@@ -1,4 +1,4 @@
-"""Verification: the outputs of an exported file, run in its runtime, against those of the live model."""
+"""Verification: the exported file runs in its runtime, and must give the outputs of the live model."""
 
 from typing import Any
 
@@ -86,7 +86,7 @@ def _compiled(step: Step) -> Step:
 
 
 def largest_difference(live: Runs, file: Runs) -> float:
-    """Return the largest difference between the outputs of the file and those of the live model.
+    """Return the largest difference between an output of the file and the same output of the live model.
 
     If the largest value of an output is above 1, the tolerance grows in proportion: float32 has seven digits.
 

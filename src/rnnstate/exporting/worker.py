@@ -82,7 +82,7 @@ def _make_portable(model: StatefulModel, unroll: bool) -> None:
 
 
 def _loops(model: StatefulModel) -> list[Any]:
-    """Return all recurrent layers: those of the network, those of ports, and both directions of each `Bidirectional`."""
+    """Return all recurrent layers: in the network, inside ports, and both directions of each `Bidirectional`."""
     found = [layer for _, layer in walk(model.net) if is_recurrent(layer)]
     found += [layer for port in ports_of(model) for layer in _loops_of(port)]
     inner = [

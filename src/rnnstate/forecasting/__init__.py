@@ -12,7 +12,7 @@
 | `train` | the training, and the pass over all data that follows it |
 | `predict` | a trained model over series, with its state carried |
 | `continuation` | where each key stands, and whether other data continue from there |
-| `errors_table` | errors next to those of persistence |
+| `errors_table` | the errors of the model and of persistence |
 | `run_folder` | RUN: the folder that a training leaves |
 | `scaled_model` | the network of a RUN with its scaling inside, for export |
 

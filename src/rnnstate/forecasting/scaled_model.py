@@ -6,7 +6,7 @@ from rnnstate.forecasting.run_folder import Run
 
 
 def with_scaling(run: Run) -> Any:
-    """Return a `StatefulModel` whose first and last layers scale. Its leaves and weights are those of the RUN."""
+    """Return a `StatefulModel` whose first and last layers scale. It has the leaves and the weights of the RUN."""
     import keras
 
     from rnnstate.model.stateful_model import StatefulModel

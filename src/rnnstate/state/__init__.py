@@ -1,6 +1,7 @@
 """The state as a value: named arrays, their specification, checks, and state files.
 
-This package needs NumPy alone: it imports neither Keras nor a backend. Everything else in rnnstate builds on it.
+`spec`, `files` and `formats` start neither Keras nor a backend. `checks` uses Keras for tensors. Everything else in
+rnnstate builds on this package.
 
 | file | idea |
 |---|---|
