@@ -12,7 +12,8 @@ from rnnstate.network.clone import walk
 
 def settings_of(model: StatefulModel) -> dict[str, Any]:
     """Return the settings that turn a network into this model, of types that JSON can hold."""
-    return {"start": keras.saving.serialize_keras_object(model.start), "carry_backward": model.carry_backward}
+    start = keras.saving.serialize_keras_object(model.start)
+    return {"start": start, "carry_backward": model.carry_backward, "time_mixing": model.time_mixing}
 
 
 def rebuilt(
@@ -28,7 +29,8 @@ def rebuilt(
     """
     layer = keras.saving.deserialize_keras_object(settings["start"], custom_objects=custom_objects)
     # The file should hold operations that every runtime knows, not the loops that are fastest on one backend.
-    model = StatefulModel(net, initial_state=layer, kernels="reference", carry_backward=settings["carry_backward"])
+    same = {name: settings[name] for name in ("carry_backward", "time_mixing")}
+    model = StatefulModel(net, initial_state=layer, kernels="reference", **same)
     layer.set_weights(start_weights)
     return model
 
