@@ -67,7 +67,7 @@ def has_port(layer: Any) -> bool:
 
 
 def _port_class(layer: Any) -> type | None:
-    """Return the port class for a layer. A class that does not accept the layer, such as one padded on both sides, has none."""
+    """Return the port class for a layer; `None` if no class is registered or the nearest class does not accept the layer."""
     port_class = next((_REGISTRY[kind] for kind in type(layer).__mro__ if kind in _REGISTRY), None)
     accepts = getattr(port_class, "accepts", None)
     return port_class if accepts is None or accepts(layer) else None

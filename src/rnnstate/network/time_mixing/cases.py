@@ -89,11 +89,9 @@ def _draw(rng: np.random.Generator, shape: Sequence[int], dtype: str, kind: str)
         return np.asarray(rng.integers(0, 2, size=shape), dtype=bool)
     if not keras.backend.is_float_dtype(dtype):
         return np.asarray(rng.integers(0, 2, size=shape), dtype=dtype)
-    drawn = {
-        "normal": lambda: rng.normal(size=shape),
-        "positive": lambda: rng.uniform(0.1, 1.0, size=shape),
-        "whole": lambda: rng.integers(0, 3, size=shape),
-    }[kind]()
+    if kind == "normal":
+        return np.asarray(rng.normal(size=shape), dtype="float32")
+    drawn = rng.uniform(0.1, 1.0, size=shape) if kind == "positive" else rng.integers(0, 3, size=shape)
     return np.asarray(drawn, dtype="float32")
 
 

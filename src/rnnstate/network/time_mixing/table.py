@@ -241,9 +241,15 @@ _RULES: dict[Any, Rule] = {
     layers.GroupNormalization: _always(MIXES),
     layers.SpectralNormalization: _inner,
 }
+# fmt: off
 _ELEMENTWISE = frozenset(
-    "Absolute Add Cast Ceil Clip Cos Cosh Divide Elu Equal Erf Exp Expm1 Floor Gelu Greater GreaterEqual HardSigmoid "
-    "HardTanh Isfinite Isnan LeakyRelu Less LessEqual Log Log1p LogicalAnd LogicalNot LogicalOr Maximum Minimum Multiply "
-    "Negative NotEqual Power Relu Relu6 Round Rsqrt Selu Sigmoid Sign Silu Sin Sinh Softplus Softsign Sqrt Square Subtract "
-    "Tan Tanh TrueDivide Where".split()
+    [
+        "Absolute", "Add", "Cast", "Ceil", "Clip", "Cos", "Cosh", "Divide", "Elu", "Equal", "Erf", "Exp", "Expm1",
+        "Floor", "Gelu", "Greater", "GreaterEqual", "HardSigmoid", "HardTanh", "Isfinite", "Isnan", "LeakyRelu",
+        "Less", "LessEqual", "Log", "Log1p", "LogicalAnd", "LogicalNot", "LogicalOr", "Maximum", "Minimum",
+        "Multiply", "Negative", "NotEqual", "Power", "Relu", "Relu6", "Round", "Rsqrt", "Selu", "Sigmoid", "Sign",
+        "Silu", "Sin", "Sinh", "Softplus", "Softsign", "Sqrt", "Square", "Subtract", "Tan", "Tanh", "TrueDivide",
+        "Where",
+    ]
 )
+# fmt: on
