@@ -99,7 +99,8 @@ class _Walk:
         """Give a node its class, and return the symbols of its outputs."""
         node = Node(f"{prefix}{call.name}", call, args, kwargs, self._axes)
         if is_container(call):
-            inner = self.network(call, node.symbols, f"{node.path}/")
+            given = [part for part in tree.flatten(args) if keras.backend.is_keras_tensor(part)]
+            inner = self.network(call, given, f"{node.path}/")  # a mask is an argument, not an input
             specs, axes = [_like(symbol) for symbol in inner], [self._axes[id(symbol)] for symbol in inner]
         else:
             specs = [_like(spec) for spec in tree.flatten(call.compute_output_spec(*args, **kwargs))]
