@@ -5,6 +5,7 @@ from typing import Any
 
 from rnnstate.model.bank import Bank
 from rnnstate.model.by_key import States
+from rnnstate.model.progress import Progress
 from rnnstate.network.step import Stepper
 from rnnstate.state.spec import StateSpec
 from rnnstate.training.loader import Feeder
@@ -23,6 +24,8 @@ class Parts:
         lengths: The steps of the windows that each compiled function was made for.
         stepper: The compiled `step`, once it was called.
         feeder: What hands the batches to Keras.
+        trained: Where a loop of `train_on_batch` stands.
+        inferred: Where a loop of `test_on_batch` or `predict_on_batch` stands.
     """
 
     net: Any
@@ -33,3 +36,5 @@ class Parts:
     lengths: dict[str, int] = field(default_factory=dict)
     stepper: Stepper | None = None
     feeder: Feeder = field(default_factory=Feeder)
+    trained: Progress = field(default_factory=Progress)
+    inferred: Progress = field(default_factory=Progress)

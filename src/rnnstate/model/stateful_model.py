@@ -18,9 +18,9 @@ from rnnstate.initial.reading import read_initial
 from rnnstate.kernels import kernels as backend_kernels
 from rnnstate.model.bank import Bank
 from rnnstate.model.by_key import States
+from rnnstate.model.by_batch import ByBatch
 from rnnstate.model.carry import Carried
 from rnnstate.model.compiled import forget_compiled
-from rnnstate.model.fitting import Fitting
 from rnnstate.model.parts import Parts
 from rnnstate.model.rollout import Unrolling
 from rnnstate.network.clone import carrying_clone
@@ -34,7 +34,7 @@ from rnnstate.windows.batch import Batch, is_batch
 
 
 @keras.saving.register_keras_serializable("rnnstate")
-class StatefulModel(Unrolling, Fitting):
+class StatefulModel(Unrolling, ByBatch):
     """A Keras model with explicit state.
 
     Args:
@@ -184,7 +184,10 @@ class StatefulModel(Unrolling, Fitting):
         return parts.stepper(x, given, mask, reset, training, observed)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """Run a batch of windows from the bank, or plain inputs from the initial state."""
+        """Run plain inputs from the initial state, as `model(x)` does, or a bound batch of windows from the bank.
+
+        `model(x)` carries nothing and keeps no state: each call starts anew. `step` takes a state and returns the next one.
+        """
         if is_batch(inputs):
             bank = self._parts.states.bank if training else self._parts.inference
             return Carried(self._carrier, bank, self.start, training)(Batch.from_keras(inputs))
