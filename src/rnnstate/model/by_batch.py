@@ -26,7 +26,7 @@ class ByBatch(Fitting):
     """The methods of `StatefulModel` that take one batch of windows."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        inputs = args[0] if args else None
+        inputs: Any = args[0] if args else None
         if is_batch(inputs) and isinstance(inputs["slot"], Slots):
             raise DataError(
                 "A call of the model takes plain inputs, and runs them from the initial state. Received: a batch of "
@@ -141,7 +141,7 @@ class ByBatch(Fitting):
 
     def _needs_none(self, key: Any = None) -> bool:
         """Return whether no window needs the state of the window before: the initial state acts at each."""
-        return self.start.at == "window"
+        return bool(self.start.at == "window")
 
     def _is_given(self, key: Any) -> bool:
         """Return whether the user has written or reset the training state of a key."""

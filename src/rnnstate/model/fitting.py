@@ -9,6 +9,7 @@ from rnnstate.model.compiled import keep_length_static
 from rnnstate.model.inference import Inference
 from rnnstate.model.scored import scored
 from rnnstate.network.masks import honouring_masks
+from rnnstate.network.outputs import output_names
 from rnnstate.training.class_weights import ClassWeights
 from rnnstate.training.fit_checks import check_windows, prepare_start
 from rnnstate.training.fit_hooks import paced, variables_kept
@@ -21,6 +22,11 @@ class Fitting(Inference):
     """The methods of `StatefulModel` that train."""
 
     train_function: Any  # what `fit` calls; Keras' own attribute
+
+    @property
+    def output_names(self) -> list[str]:
+        """The name of each output. Keras names losses and metrics after them, and finds losses by them."""
+        return output_names(self._parts.net)
 
     def compile(self, *args: Any, metrics: Any = None, weighted_metrics: Any = None, **kwargs: Any) -> None:
         """Configure the model for training. The arguments are those of `keras.Model.compile`."""

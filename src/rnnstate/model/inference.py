@@ -65,7 +65,8 @@ class Inference(keras.Model):
         Returns:
             `{key: (time, outputs)}` in time order, or `{key: (windows, outputs)}` for an output per window. With
             `Windows(..., targets="sequence")` it is that of the last window, `{key: (outputs,)}`. For several outputs, the
-            value of each key has the structure of the outputs. With `return_state=True` also a `State` with one row for each key in `x.keys`.
+            value of each key has the structure of the outputs. With `return_state=True` also a `State` with one row for each
+            key in `x.keys`.
 
         Raises:
             DataError: If the data are not `Windows`, or do not fit the network.

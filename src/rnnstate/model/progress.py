@@ -15,8 +15,8 @@ Key = Hashable
 class Progress:
     """For each key, the dataset and the step at which the next window begins.
 
-    A batch alone does not show whether the windows before it have been run. Without this check, `train_on_batch(*windows[3])`
-    would start from the state of another time.
+    A batch alone does not show whether the windows before it have been run. Without this check,
+    `train_on_batch(*windows[3])` would start from the state of another time.
     """
 
     def __init__(self) -> None:
@@ -50,9 +50,9 @@ class Progress:
             if start and known != start and not given(key):
                 stands = "the loop has not begun it" if known is None else f"its state is that before step {known}"
                 raise DataError(
-                    f"`{method}` must get the windows of a sequence in time order. Received: the window from step {start} of "
-                    f"sequence {key!r}, where {stands}. Run all batches in order, from `windows[0]` on, each once, or give "
-                    "the state: `step` takes one, and `model.states.write` sets that of training."
+                    f"`{method}` must get the windows of a sequence in time order. Received: the window from step {start} "
+                    f"of sequence {key!r}, where {stands}. Run all batches in order, from `windows[0]` on, each once, or "
+                    "give the state: `step` takes one, and `model.states.write` sets that of training."
                 )
 
     def advance(self, slot: Slots) -> None:

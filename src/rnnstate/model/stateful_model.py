@@ -13,12 +13,13 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from rnnstate.errors import UnsupportedModelError
+from rnnstate.errors import ExportError, UnsupportedModelError
 from rnnstate.initial.reading import read_initial
 from rnnstate.kernels import kernels as backend_kernels
+from rnnstate.messages import quoted
 from rnnstate.model.bank import Bank
-from rnnstate.model.by_key import States
 from rnnstate.model.by_batch import ByBatch
+from rnnstate.model.by_key import States
 from rnnstate.model.carry import Carried
 from rnnstate.model.compiled import forget_compiled
 from rnnstate.model.parts import Parts
@@ -204,7 +205,8 @@ class StatefulModel(Unrolling, ByBatch):
 
         Keras' own `export` would write the network without its state.
 
-        Args and results are those of `rnnstate.export`. Keras names the first argument `filepath`.
+        Args and results are those of `rnnstate.export`. Keras names the first argument `filepath`, and "tf_saved_model" the
+        format "saved_model". Keras' `verbose` has no effect.
 
         Example:
 
@@ -214,6 +216,13 @@ class StatefulModel(Unrolling, ByBatch):
         """
         import rnnstate  # `exporting` imports this module, so the name is looked up at the call
 
+        kwargs.pop("verbose", None)
+        if unknown := [name for name in kwargs if name not in ("time", "force", "metadata")]:
+            raise ExportError(
+                "`export` of a `StatefulModel` takes `format`, `time`, `force` and `metadata`, as `rnnstate.export` does: "
+                f"it writes the step model, whose inputs follow from the network. Received: {quoted(unknown)}. Leave it "
+                "out."
+            )
         return rnnstate.export(self, filepath, format, **kwargs)
 
     def get_config(self) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from rnnstate.network.clone import inputs_of
 def outputs_per_step(net: Any) -> list[bool]:
     """Return, for each output of a network, whether it has one entry per step, and not one per window.
 
-    An output per step has shape `(batch, time, ...)`, with the time axis of an input. A forecast `(batch, horizon, 1)` from a
-    window of any length is one output per window.
+    An output per step has shape `(batch, time, ...)`, with the time axis of an input. A forecast `(batch, horizon, 1)` from
+    a window of any length is one output per window.
 
     Example:
 

@@ -92,12 +92,19 @@ def _described(x: Any) -> str:
 
 def _windows(x: Any, named: Mapping[str, Any], method: str) -> str:
     """Return the text of the windows of plain arrays."""
-    shape = getattr(x, "shape", ())
+    shape: Any = getattr(x, "shape", ())
     steps = shape[-2] if len(shape) > 1 else 96
     parts = ["x"] if method == "predict" or named.get("y") is None else ["x", "y"]
     length, rows = min(int(steps), 96), _number(named.get("batch_size"), 32)
+    kind = ['targets="sequence"'] if "y" in parts and _is_per_sequence(shape, named["y"]) else []
     weights = ["sample_weight=sample_weight"] if named.get("sample_weight") is not None else []
-    return f"rnnstate.Windows({', '.join([*parts, f'length={length}', f'batch_size={rows}', *weights])})"
+    return f"rnnstate.Windows({', '.join([*parts, f'length={length}', f'batch_size={rows}', *kind, *weights])})"
+
+
+def _is_per_sequence(shape: Any, y: Any) -> bool:
+    """Return whether `y` has an entry for each sequence, and none for each step."""
+    targets = np.shape(y)
+    return len(shape) > 2 and targets[:1] == tuple(shape[:1]) and targets[1:2] != tuple(shape[1:2])
 
 
 def _written(method: str, named: Mapping[str, Any], windows: str) -> str:

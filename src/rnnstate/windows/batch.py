@@ -135,7 +135,8 @@ class WindowDataset(Protocol):
         prefix: Steps before each window, `lead`.
         varies: Whether the steps of a window are drawn anew for each batch.
         batch_size: Rows of a batch, or `None` if batches differ.
-        targets: `"steps"`, `"windows"`, `"last"` or `"sequence"`, by output name if there are several; `None` if it is not known.
+        targets: `"steps"`, `"windows"`, `"last"` or `"sequence"`, by output name if there are several; `None` if it is not
+            known.
         scales: The factor for the learning rate of each batch, `(batches,)`.
         workers: Loading threads, 0 or 1.
         epoch: The epoch of the batches; the model sets it.
