@@ -181,8 +181,8 @@ def _slots_of(method: str, x: Any, y: Any, targets: bool) -> Slots:
         received = f"an array of shape {tuple(x.shape)}" if hasattr(x, "shape") else type(x).__name__
         raise DataError(
             f"`{method}` takes a batch of `rnnstate.Windows`, which says whose state each row carries. "
-            f"Received: {received}. Write {call} with windows = rnnstate.Windows(...). `fit` trains on all windows, and `step` runs plain arrays "
-            "from a state that you give."
+            f"Received: {received}. Write {call} with windows = rnnstate.Windows(...). `fit` trains on all windows, and "
+            "`step` runs plain arrays from a state that you give."
         )
     slot = x["slot"]
     if not isinstance(slot, Slots) or slot.windows is None:
