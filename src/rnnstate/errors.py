@@ -57,3 +57,7 @@ class CarryError(RnnStateError, RuntimeError):
 
 class ExportError(RnnStateError, RuntimeError):
     """An export that cannot be written, or whose file does not do what the model does."""
+
+
+class KeyWarning(UserWarning):
+    """Keys differ only by white space, as if a slip of the pen had split a sequence."""

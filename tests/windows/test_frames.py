@@ -181,7 +181,7 @@ REFUSED = [
     (
         changed(hour=put("hour", 6, 4)),
         {},
-        r"Received: `4(\.0)?` twice in sequence 'k', step 3. Drop or merge duplicates",
+        r"Received: `4(\.0)?` twice in sequence 'k', step 3. Drop or merge the rows",
     ),
     (changed(hour=[str(hour) for hour in DATA["hour"]]), {}, r"`hour` must hold dates or numbers. Received: text such"),
     ({name: values[:0] for name, values in DATA.items()}, {}, r"A frame must have at least one row. Received: none"),

@@ -27,6 +27,7 @@ class PortLayer(keras.Layer):
         )
         self.layer = layer
         self.port = port
+        self._resetting = port if resets_itself(port) else None
         self.place = layer.name
         self.supports_masking = True
 
@@ -52,8 +53,8 @@ class PortLayer(keras.Layer):
     def _run(self, x: Array, state: Any, mask: Any, training: bool, reset: Array | None, initial: Any) -> Any:
         if reset is None:
             return self.port.call(x, state, mask=mask, training=training)
-        if resets_itself(self.port):
-            return self.port.call(x, state, mask=mask, training=training, reset=reset, initial=initial)
+        if self._resetting is not None:
+            return self._resetting.call(x, state, mask=mask, training=training, reset=reset, initial=initial)
         return step_by_step(self.port, x, state, mask, training, reset, initial)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:

@@ -5,7 +5,8 @@ and runs where Keras' loop cannot: for resets, and for masked cells of one's own
 """
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
+from functools import cache
 from typing import Any
 
 from keras import layers, ops, tree
@@ -75,9 +76,14 @@ def _right_padded(flags: Array, like: Array) -> Array:
 
 
 def _call(cell: Any, x: Array, state: Any, training: bool) -> Any:
-    takes_training = "training" in inspect.signature(cell.call).parameters
-    y, after = cell(x, state, training=training) if takes_training else cell(x, state)
+    cell_class: Hashable = type(cell)
+    y, after = cell(x, state, training=training) if _takes_training(cell_class) else cell(x, state)
     return y, after if tree.is_nested(after) else [after]
+
+
+@cache
+def _takes_training(cell_class: Any) -> bool:
+    return "training" in inspect.signature(cell_class.call).parameters
 
 
 def _cells(cell: Any) -> Iterator[Any]:
