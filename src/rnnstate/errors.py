@@ -60,4 +60,4 @@ class ExportError(RnnStateError, RuntimeError):
 
 
 class KeyWarning(UserWarning):
-    """Keys differ only by white space, as if a slip of the pen had split a sequence."""
+    """Keys differ only by white space, so one sequence may have been split by a mistake in writing."""

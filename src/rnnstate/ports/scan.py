@@ -7,7 +7,7 @@ and runs where Keras' loop cannot: for resets, and for masked cells of one's own
 import inspect
 from collections.abc import Hashable, Iterator
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from keras import layers, ops, tree
 
@@ -76,8 +76,8 @@ def _right_padded(flags: Array, like: Array) -> Array:
 
 
 def _call(cell: Any, x: Array, state: Any, training: bool) -> Any:
-    cell_class: Hashable = type(cell)
-    y, after = cell(x, state, training=training) if _takes_training(cell_class) else cell(x, state)
+    takes_training = _takes_training(cast(Hashable, type(cell)))
+    y, after = cell(x, state, training=training) if takes_training else cell(x, state)
     return y, after if tree.is_nested(after) else [after]
 
 

@@ -46,8 +46,8 @@ class Batch:
             from the window into them.
         context: The same, `(batch, lead)`, for steps into which the gradient flows. A batch has at most one of the two.
         last: Whether the window is the last of its sequence, bool `(batch,)`. Present together with `burn_in` or `context`.
-        start: The first step of each window, int `(batch,)`. Only the check of the order reads it, and the model never
-            sees it.
+        start: The first step of each window, int `(batch,)`. A dataset that a user writes needs it, because the check of the
+            order reads it. The model never sees it.
 
     Example:
 
@@ -107,7 +107,7 @@ class WindowDataset(Protocol):
         length: Steps of a window.
         max_length: Steps of the longest window that a batch may hold.
         prefix: Steps before each window, `lead`.
-        varies: Whether the steps of a window are drawn anew for each batch.
+        varies: Whether each batch draws a new number of steps for its windows.
         batch_size: Rows of a batch, or `None` if batches differ.
         targets: `"steps"`, `"windows"` or `"last"`, by output name if there are several; `None` if it is not known.
         scales: The factor for the learning rate of each batch, `(batches,)`.

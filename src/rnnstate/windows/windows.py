@@ -48,8 +48,8 @@ class Windows(OrderedDataset):
             `(sequences, values)` together with arrays of rank 3 or more, and float vectors together with inputs that
             have another number of steps. Pass `()` to turn this off.
         order: How windows share the batches. The windows of one sequence always come in time order. `"lanes"`: a row
-            takes one sequence
-            after another. `"buckets"`: the same, the longest first. `"shuffled"`: windows of random sequences.
+            takes one sequence after
+            another. `"buckets"`: the same, the longest first. `"shuffled"`: windows of random sequences.
         pieces: Cut each sequence into this many contiguous pieces, each from the initial state, keyed `(key, piece)`.
         targets: Whether `y` has one entry per step (`"steps"`) or per window (`"windows"`); `"last"` takes the last
             valid step of each window. `"auto"` decides between the first two by the number of entries.
@@ -292,7 +292,7 @@ class Windows(OrderedDataset):
         )
 
     def assemble(self, outputs: Iterable[Any], per_step: Any = True, epoch: int | None = None) -> dict[Hashable, Any]:
-        """Put the outputs of all batches back in time order, without padding.
+        """Return the outputs of all batches in time order, one array for each sequence, without padding.
 
         Args:
             outputs: For each batch in turn, an array `(batch, time, ...)` or `(batch, ...)`, or a dict, list or tuple
@@ -306,7 +306,7 @@ class Windows(OrderedDataset):
             batch's outputs if there are several.
 
         Raises:
-            DataError: If there are too few or too many batches, or an output has not the shape of a batch.
+            DataError: If there are too few or too many batches, or an output does not have the shape of a batch.
 
         Example:
 
