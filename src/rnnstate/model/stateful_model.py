@@ -5,8 +5,7 @@ sequence each row belongs to. The compiled step gathers the states from a bank b
 states back. Training and inference use separate banks, so they cannot mix.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -14,45 +13,28 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from rnnstate.errors import DataError, UnsupportedModelError
+from rnnstate.errors import UnsupportedModelError
 from rnnstate.initial.reading import read_initial
 from rnnstate.kernels import kernels as backend_kernels
-from rnnstate.model.bank import GIVEN, Bank
+from rnnstate.model.bank import Bank
 from rnnstate.model.by_key import States
-from rnnstate.model.carry import Carried, masked_outputs
-from rnnstate.model.compiled import forget_compiled, keep_length_static
+from rnnstate.model.carry import Carried
+from rnnstate.model.compiled import forget_compiled
+from rnnstate.model.fitting import Fitting
+from rnnstate.model.parts import Parts
 from rnnstate.model.rollout import Unrolling
 from rnnstate.network.clone import carrying_clone
-from rnnstate.network.masks import honouring_masks
 from rnnstate.network.probe import trace
 from rnnstate.network.step import Stepper, run
 from rnnstate.ports.registry import choose_kernels
 from rnnstate.state.checks import checked, checked_flags
 from rnnstate.state.spec import StateSpec
 from rnnstate.state.state import Array, State
-from rnnstate.training.fit_checks import check_windows, prepare_start, refuse_extras, unstacked
-from rnnstate.training.fit_hooks import paced, variables_kept
-from rnnstate.training.loader import BoundWindows, Feeder, Source
-from rnnstate.training.resume.fit import fit_resumably
 from rnnstate.windows.batch import Batch, is_batch
 
 
-@dataclass
-class _Parts:
-    """Parts of a model that Keras must not see, because it would count their weights twice."""
-
-    net: Any
-    spec: StateSpec
-    owners: dict[str, Any]
-    states: States
-    inference: Bank
-    lengths: dict[str, int] = field(default_factory=dict)
-    stepper: Stepper | None = None
-    feeder: Feeder = field(default_factory=Feeder)
-
-
 @keras.saving.register_keras_serializable("rnnstate")
-class StatefulModel(Unrolling, keras.Model):
+class StatefulModel(Unrolling, Fitting):
     """A Keras model with explicit state.
 
     Args:
@@ -81,8 +63,6 @@ class StatefulModel(Unrolling, keras.Model):
     3
     """
 
-    train_function: Any  # what `fit` calls; Keras' own attribute
-
     def __init__(
         self, net: Any, initial_state: Any = "zeros", kernels: str = "auto", carry_backward: bool = False, **kwargs: Any
     ) -> None:
@@ -100,7 +80,7 @@ class StatefulModel(Unrolling, keras.Model):
         backend_kernels().register_state(State)
         scope = trace(self._carrier)
         states = States(scope.spec, self._placeholder_state, self._sync, partial(forget_compiled, self, "train"))
-        self._parts = _Parts(net, scope.spec, scope.owners, states, Bank(scope.spec, "inference"))
+        self._parts = Parts(net, scope.spec, scope.owners, states, Bank(scope.spec, "inference"))
         self.start.attach(scope.spec, self._own_initial_state)
         self.built = True
 
@@ -210,151 +190,6 @@ class StatefulModel(Unrolling, keras.Model):
             return Carried(self._carrier, bank, self.start, training)(Batch.from_keras(inputs))
         batch_size = ops.shape(tree.flatten(inputs)[0])[0]
         return run(self._carrier, inputs, self.start.state(batch_size, None, training), None, training)[0]
-
-    def compile(self, *args: Any, metrics: Any = None, weighted_metrics: Any = None, **kwargs: Any) -> None:
-        """Configure the model for training. The arguments are those of `keras.Model.compile`."""
-        super().compile(
-            *args, metrics=honouring_masks(metrics), weighted_metrics=honouring_masks(weighted_metrics), **kwargs
-        )
-
-    def make_train_function(self, force: bool = False) -> None:
-        """Make the function that `fit` calls. On JAX it runs `steps_per_execution` steps in one compiled call."""
-        made = self.train_function
-        super().make_train_function(force)
-        if self.train_function is not made:
-            self.train_function = backend_kernels().many_steps(self, self.train_function)
-
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compile the model in the same way as the saved one."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        self.optimizer.build(self.trainable_variables)
-
-    def compute_loss(
-        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
-    ) -> Any:
-        """Compute the loss without the padded steps."""
-        return super().compute_loss(x, y, masked_outputs(x, y_pred), sample_weight, training)
-
-    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        """Update the metrics without the padded steps."""
-        return super().compute_metrics(x, y, masked_outputs(x, y_pred), sample_weight)
-
-    def fit(
-        self, x: Any = None, y: Any = None, *, validation_data: Any = None, checkpoint: Any = None, **kwargs: Any
-    ) -> Any:
-        """Train on windows. Each starts from the state in which the previous window of its sequence ended.
-
-        Args:
-            x: `Windows` with targets. In every epoch each sequence starts from its initial state, or from the state that
-                `states.write` gave.
-            y: Must be left out. Give targets to `Windows`.
-            validation_data: `Windows` with targets. They start from their initial states and use the inference bank.
-            checkpoint: Folder, or `rnnstate.Checkpoint`, for checkpoints. If the process is killed, the same call continues
-                from the last checkpoint and gives bit for bit the result of an uninterrupted run.
-            kwargs: As in `keras.Model.fit`. `shuffle` must be False.
-
-        Returns:
-            Keras' `History`.
-
-        Raises:
-            DataError: If the data are not `Windows`, lack targets, do not fit the network or would be shuffled, or if no
-                checkpoint in the folder is usable.
-            SpecMismatchError: If the checkpoints in the folder belong to another run.
-        """
-        refuse_extras("fit", {**kwargs, "y": y})
-        begin = int(kwargs.get("initial_epoch") or 0)
-        source = check_windows(self, x, argument="x", targets=True, training=True, epoch=begin)
-        x = source.windows
-        if validation_data is not None:
-            checked_data = check_windows(self, validation_data, argument="validation_data", targets=True)
-            validation_data = self._bound_inference(checked_data, None)
-        prepare_start(self.start, source)
-        keep_length_static(self, self._parts.lengths, x, "train_function")
-        kwargs["shuffle"] = False
-        with variables_kept(self), paced(self, x, kwargs.get("callbacks")) as kwargs["callbacks"]:
-            fit = partial(self._fed, super().fit)
-            if checkpoint is not None:
-                return fit_resumably(self, fit, source, validation_data, checkpoint, kwargs)
-            return fit(BoundWindows(source, self.states.reserve(x.keys)), validation_data=validation_data, **kwargs)
-
-    def evaluate(self, x: Any = None, y: Any = None, *, initial_state: Any = None, **kwargs: Any) -> Any:
-        """Return the loss and the metrics on windows. The training states stay as they are.
-
-        Args:
-            x: `Windows` with targets.
-            y: Must be left out. Give targets to `Windows`.
-            initial_state: State from which the sequences start, with one row for each key in `x.keys`. By default they
-                start from the initial state of the model.
-            kwargs: As in `keras.Model.evaluate`.
-
-        Returns:
-            As `keras.Model.evaluate`.
-
-        Raises:
-            DataError: If the data are not `Windows`, lack targets, or do not fit the network.
-        """
-        if self._parts.feeder.gave(x):  # by Keras, within `fit`
-            result = super().evaluate(x, **kwargs)
-            self._parts.feeder.finished(x)
-            return result
-        refuse_extras("evaluate", {name: value for name, value in {**kwargs, "y": y}.items() if name != "steps"})
-        x = self._bound_inference(check_windows(self, x, argument="x", targets=True), initial_state)
-        with variables_kept(self):
-            return self._fed(super().evaluate, x, **kwargs)
-
-    def predict(
-        self, x: Any, *, initial_state: Any = None, return_state: bool = False, **kwargs: Any
-    ) -> dict[Any, Any] | tuple[dict[Any, Any], State]:
-        """Return the outputs for every step of every sequence. The training states stay as they are.
-
-        Args:
-            x: `Windows`.
-            initial_state: State from which the sequences start, with one row for each key in `x.keys`.
-            return_state: Whether to return the state at the end of each sequence, too.
-            kwargs: As in `keras.Model.predict`.
-
-        Returns:
-            `{key: (time, outputs)}` in time order, or `{key: (windows, outputs)}` for a network with one output per window.
-            With `return_state=True` also a `State` with one row for each key in `x.keys`.
-
-        Raises:
-            DataError: If the data are not `Windows`, or do not fit the network.
-        """
-        refuse_extras("predict", kwargs)
-        source = check_windows(self, x, argument="x", targets=False)
-        x = source.windows
-        if not hasattr(x, "assemble"):
-            raise DataError(
-                "`predict` puts outputs back in time order, so it needs `rnnstate.Windows`. "
-                "Received: a dataset of your own. Use `Windows`, or `step` in a loop."
-            )
-        bound = self._bound_inference(source, initial_state)
-        with variables_kept(self):
-            outputs = self._fed(super().predict, bound, **kwargs)
-        per_step = tree.flatten(outputs)[0].ndim > 2
-        result: dict[Any, Any] = x.assemble(unstacked(outputs, len(x)), per_step=per_step)
-        return (result, self._parts.inference.read(np.arange(1, len(x.keys) + 1))) if return_state else result
-
-    def _bound_inference(self, source: Source, initial_state: Any) -> BoundWindows:
-        """Bind windows to rows of the inference bank, which start from the given or the initial states."""
-        prepare_start(self.start, source)
-        windows = source.windows
-        rows = len(windows.keys)
-        given = None if initial_state is None else checked(self.state_spec, initial_state, batch_size=rows)
-        given = None if given is None else checked(self.state_spec, given.numpy())
-        bank = self._parts.inference
-        if bank.reserve(rows):
-            forget_compiled(self, "test", "predict")
-        keep_length_static(self, self._parts.lengths, windows, "test_function", "predict_function")
-        slots = np.arange(1, rows + 1, dtype=np.int32)
-        bank.clear_flags()
-        if given is not None:
-            bank.write(slots, given, GIVEN)
-        return BoundWindows(source, slots)
-
-    def _fed(self, function: Callable[..., Any], data: BoundWindows, **kwargs: Any) -> Any:
-        """Call Keras' `fit`, `evaluate` or `predict` on windows that are loaded ahead."""
-        return self._parts.feeder.run(function, data, self.steps_per_execution, **kwargs)
 
     def _sync(self) -> None:
         """Update the variables. On JAX, Keras keeps their values elsewhere while it trains."""
