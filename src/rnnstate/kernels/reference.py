@@ -39,7 +39,7 @@ def put_rows(variable: Any, slots: Any, rows: Any) -> None:
 
 
 def has_replicas() -> bool:
-    """True inside a distribution strategy whose replicas would keep banks of their own."""
+    """True inside a distribution strategy whose replicas would keep separate banks."""
     return False
 
 
