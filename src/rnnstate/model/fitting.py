@@ -7,7 +7,8 @@ import keras
 
 from rnnstate.kernels import kernels as backend_kernels
 from rnnstate.model.carry import masked_outputs
-from rnnstate.model.compiled import keep_length_static
+from rnnstate.model.compiled import drop_outdated
+from rnnstate.model.guarded import alone
 from rnnstate.model.inference import Inference
 from rnnstate.network.masks import honouring_masks
 from rnnstate.training.fit_checks import check_windows, prepare_start, refuse_extras
@@ -49,6 +50,7 @@ class Fitting(Inference):
         """Update the metrics without the padded steps."""
         return super().compute_metrics(x, y, masked_outputs(x, y_pred), sample_weight)
 
+    @alone
     def fit(
         self, x: Any = None, y: Any = None, *, validation_data: Any = None, checkpoint: Any = None, **kwargs: Any
     ) -> Any:
@@ -79,7 +81,7 @@ class Fitting(Inference):
             checked_data = check_windows(self, validation_data, argument="validation_data", targets=True)
             validation_data = self._bound_inference(checked_data, None)
         prepare_start(self.start, source)
-        keep_length_static(self, self._parts.lengths, x, "train_function")
+        drop_outdated(self, self._parts.made_for, x, "train_function")
         kwargs["shuffle"] = False
         with variables_kept(self), paced(self, x, kwargs.get("callbacks")) as kwargs["callbacks"]:
             fit = partial(self._fed, super().fit)

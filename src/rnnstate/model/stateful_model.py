@@ -25,6 +25,7 @@ from rnnstate.model.parts import Parts
 from rnnstate.model.rollout import Unrolling
 from rnnstate.network.clone import carrying_clone
 from rnnstate.network.probe import trace
+from rnnstate.network.served import Served
 from rnnstate.network.step import Stepper, run
 from rnnstate.ports.registry import choose_kernels
 from rnnstate.state.checks import checked, checked_flags
@@ -82,6 +83,8 @@ class StatefulModel(Unrolling, Fitting):
         states = States(scope.spec, self._placeholder_state, self._sync, partial(forget_compiled, self, "train"))
         self._parts = Parts(net, scope.spec, scope.owners, states, Bank(scope.spec, "inference"))
         self.start.attach(scope.spec, self._own_initial_state)
+        served = Served(partial(getattr, super(), "variables"), self._sync_values)
+        self._parts.stepper = Stepper(self._carrier, self.start, scope.spec, served)
         self.built = True
 
     @property
@@ -119,7 +122,9 @@ class StatefulModel(Unrolling, Fitting):
         Raises:
             DataError: If the initial state needs observed values and you give none.
         """
-        return self.start.state(batch_size, observed)
+        served = self._parts.stepper.served
+        with served.scope():
+            return self.start.state(batch_size, observed)
 
     def _own_initial_state(self, batch_size: Any) -> State:
         """Return the initial state that the layers define themselves."""
@@ -142,7 +147,9 @@ class StatefulModel(Unrolling, Fitting):
         training: bool = False,
         observed: Any = None,
     ) -> tuple[Any, State]:
-        """Run a window from a given state. The call is pure: it changes no variable.
+        """Run a window from a given state. The call is pure: it changes no weight, no average and no state.
+
+        Threads may call it at the same time, also while one thread is in `fit`, `evaluate` or `predict`.
 
         Args:
             x: Input `(batch, time, features)`; a mapping or list for networks with several inputs.
@@ -150,7 +157,7 @@ class StatefulModel(Unrolling, Fitting):
             mask: Boolean `(batch, time)` of the valid steps. The state after a window is that of the last valid step.
             reset: Boolean `(batch,)` of rows that return to the initial state before the first step, or `(batch, time)`
                 of steps before which a row returns to it, as at the starts of episodes.
-            training: Whether dropout is active.
+            training: Whether dropout is active. Averages and seeds stay as they are; `training_step` returns the new ones.
             observed: Known values `(batch, values)`, if `reset` needs an initial state that is computed from them.
 
         Returns:
@@ -170,18 +177,52 @@ class StatefulModel(Unrolling, Fitting):
         >>> tuple(y.shape)
         (4, 7, 3)
         """
-        parts = self._parts
+        checked_arguments = self._checked(x, state, mask, reset)
+        if not training:
+            return self._parts.stepper(*checked_arguments, observed)
+        y, final, moved = self._parts.stepper.training(*checked_arguments, observed)
+        self._parts.stepper.warn_once(moved)
+        return y, final
+
+    def training_step(
+        self,
+        x: Any,
+        state: Mapping[str, Array],
+        mask: Array | None = None,
+        reset: Array | None = None,
+        observed: Any = None,
+    ) -> tuple[Any, State, list[tuple[Any, Array]]]:
+        """Run `step(training=True)`, and return the new values of averages and seeds, too. The call changes no variable.
+
+        Args and errors are those of `step`.
+
+        Returns:
+            The outputs, the `State` after the window, and `[(variable, new value)]`: the averages of BatchNormalization and
+            the seeds of Dropout, for example. A training loop assigns them; else each call draws the same dropout.
+
+        Example:
+
+        >>> layers = [keras.layers.GRU(3, return_sequences=True), keras.layers.BatchNormalization()]
+        >>> model = StatefulModel(keras.Sequential([keras.Input((None, 2)), *layers]))
+        >>> y, state, moved = model.training_step(np.ones((4, 5, 2)), model.initial_state(batch_size=4))
+        >>> for variable, value in moved:
+        ...     variable.assign(value)  # doctest: +SKIP
+        >>> [variable.name for variable, _ in moved]
+        ['moving_mean', 'moving_variance']
+        """
+        return self._parts.stepper.training(*self._checked(x, state, mask, reset), observed)
+
+    def _checked(self, x: Any, state: Any, mask: Any, reset: Any) -> tuple[Any, list[Array], Any, Any]:
+        """Return the arguments of a step after all checks, with the leaves in the order of the spec."""
         if not hasattr(x, "shape"):
             x = tree.map_structure(lambda part: part if hasattr(part, "shape") else ops.convert_to_tensor(part), x)
         shape = x.shape if hasattr(x, "shape") else tree.flatten(x)[0].shape
-        given = list(checked(parts.spec, state, batch_size=shape[0]).values())
+        given = list(checked(self._parts.spec, state, batch_size=shape[0]).values())
         if mask is not None:
             mask = checked_flags("mask", mask, shape[:2])
         if reset is not None:
             reset = checked_flags("reset", reset, shape[: max(1, min(2, len(np.shape(reset))))])
-        if parts.stepper is None:
-            parts.stepper = Stepper(self._carrier, self.start, parts.spec, super().variables)
-        return parts.stepper(x, given, mask, reset, training, observed)
+        return x, given, mask, reset
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Run a batch of windows from the bank, or plain inputs from the initial state."""
@@ -192,6 +233,11 @@ class StatefulModel(Unrolling, Fitting):
         return run(self._carrier, inputs, self.start.state(batch_size, None, training), None, training)[0]
 
     def _sync(self) -> None:
+        """Update the variables before an access to the rows of the sequences. Only the thread that trains may do so."""
+        self._parts.stepper.served.check_thread("model.states")
+        self._sync_values()
+
+    def _sync_values(self) -> None:
         """Update the variables. On JAX, Keras keeps their values elsewhere while it trains."""
         if hasattr(self, "jax_state_sync"):
             self.jax_state_sync()

@@ -24,6 +24,10 @@ class RecurrentPort(Port):
         self._structure: Any = None
         self._flat = False
 
+    def renew(self) -> None:
+        """Follow a layer whose attributes have changed."""
+        self._twin = _twin(self.layer)
+
     def spec(self, layer: Any) -> Mapping[str, LeafSpec]:
         if not self._specs:  # computed once, because every call asks for it
             state = layer.get_initial_state(batch_size=1)
