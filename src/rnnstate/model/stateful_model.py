@@ -27,6 +27,7 @@ from rnnstate.network.clone import carrying_clone
 from rnnstate.network.probe import trace
 from rnnstate.network.served import Served
 from rnnstate.network.step import Stepper, run
+from rnnstate.network.time_mixing import mixing_of, mode_of_old_file, read_mode, refuse_mixing
 from rnnstate.ports.registry import choose_kernels
 from rnnstate.state.checks import checked, checked_flags
 from rnnstate.state.spec import StateSpec
@@ -48,10 +49,13 @@ class StatefulModel(Unrolling, Fitting):
         carry_backward: Whether to carry layers that run backward, also in `Bidirectional`, as Keras' stateful layers do.
             The backward pass over a window then starts where the backward pass over the previous window ended, and the
             outputs differ from a pass over the whole sequence. By default these layers start fresh in each window.
+        time_mixing: `"refuse"` refuses a network with a layer whose output at a step depends on other steps, and for which
+            no port carries what it needs of earlier windows. `"allow"` lets such layers take each window by itself.
 
     Raises:
-        UnsupportedModelError: If the network is subclassed or not built, or if a recurrent layer cannot be reached.
-        ValueError: If `initial_state` or `kernels` is not one of the values above.
+        UnsupportedModelError: If the network is subclassed or not built, if a recurrent layer cannot be reached, or if a
+            layer mixes time and `time_mixing` does not allow it.
+        ValueError: If `initial_state`, `kernels` or `time_mixing` is not one of the values above.
 
     Example:
 
@@ -65,10 +69,16 @@ class StatefulModel(Unrolling, Fitting):
     """
 
     def __init__(
-        self, net: Any, initial_state: Any = "zeros", kernels: str = "auto", carry_backward: bool = False, **kwargs: Any
+        self,
+        net: Any,
+        initial_state: Any = "zeros",
+        kernels: str = "auto",
+        carry_backward: bool = False,
+        time_mixing: str = "refuse",
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.kernels, self.carry_backward = kernels, carry_backward
+        self.kernels, self.carry_backward, self.time_mixing = kernels, carry_backward, read_mode(time_mixing)
         self.start = read_initial(initial_state)
         self._carrier, ports = carrying_clone(net, carry_backward=carry_backward)
         if not any(layer.port.spec(layer.layer) for layer in ports):
@@ -80,6 +90,8 @@ class StatefulModel(Unrolling, Fitting):
             choose_kernels(layer.port, kernels)
         backend_kernels().register_state(State)
         scope = trace(self._carrier)
+        if self.time_mixing == "refuse":
+            refuse_mixing(mixing_of(net))
         states = States(scope.spec, self._placeholder_state, self._sync, partial(forget_compiled, self, "train"))
         self._parts = Parts(net, scope.spec, scope.owners, states, Bank(scope.spec, "inference"))
         self.start.attach(scope.spec, self._own_initial_state)
@@ -262,6 +274,8 @@ class StatefulModel(Unrolling, Fitting):
     def get_config(self) -> dict[str, Any]:
         parts = {"net": self.net, "initial_state": self.start}
         own = {"name": self.name, "kernels": self.kernels, "carry_backward": self.carry_backward}
+        if self.time_mixing != "refuse":  # files of release 0.1.0 have no such entry, and neither do models as they were then
+            own["time_mixing"] = self.time_mixing
         return {**own, **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}}
 
     @classmethod
@@ -270,7 +284,8 @@ class StatefulModel(Unrolling, Fitting):
             name: keras.saving.deserialize_keras_object(config[name], custom_objects=custom_objects)
             for name in ("net", "initial_state")
         }
-        return cls(**{**config, **parts})
+        mode = config.get("time_mixing") or mode_of_old_file(mixing_of(parts["net"]))
+        return cls(**{**config, **parts, "time_mixing": mode})
 
     def save_own_variables(self, store: Any) -> None:
         """Save the states of all keys along with the weights."""
