@@ -284,7 +284,9 @@ def test_sort_and_repeated_times() -> None:
     [one] = read_series(read_csv(data, "data.csv", ReadOptions(sort=True)), Columns(("v",), time="t"))
     assert (one.values[:, 0].tolist(), one.rows.tolist()) == ([10, 20, 30], [1, 2, 0])
     repeated = "t,v\n2020-10-25 02:45,1\n2020-10-25 02:00,2\n"
-    with pytest.raises(DataError, match="If clocks were set back here at the end of daylight saving, add a time zone to the times"):
+    with pytest.raises(
+        DataError, match="If clocks were set back here at the end of daylight saving, add a time zone to the times"
+    ):
         read_series(table_of(repeated), Columns(("v",), time="t"))
 
 

@@ -274,7 +274,9 @@ class StatefulModel(Unrolling, Fitting):
     def get_config(self) -> dict[str, Any]:
         parts = {"net": self.net, "initial_state": self.start}
         own = {"name": self.name, "kernels": self.kernels, "carry_backward": self.carry_backward}
-        if self.time_mixing != "refuse":  # files of release 0.1.0 have no such entry, and neither do models as they were then
+        if (
+            self.time_mixing != "refuse"
+        ):  # files of release 0.1.0 have no such entry, and neither do models as they were then
             own["time_mixing"] = self.time_mixing
         return {**own, **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}}
 
