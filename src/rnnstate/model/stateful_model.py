@@ -13,14 +13,15 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from rnnstate.errors import UnsupportedModelError
+from rnnstate.errors import ExportError, UnsupportedModelError
 from rnnstate.initial.reading import read_initial
 from rnnstate.kernels import kernels as backend_kernels
+from rnnstate.messages import quoted
 from rnnstate.model.bank import Bank
+from rnnstate.model.by_batch import ByBatch
 from rnnstate.model.by_key import States
 from rnnstate.model.carry import Carried
 from rnnstate.model.compiled import forget_compiled
-from rnnstate.model.fitting import Fitting
 from rnnstate.model.parts import Parts
 from rnnstate.model.rollout import Unrolling
 from rnnstate.network.clone import carrying_clone
@@ -36,7 +37,7 @@ from rnnstate.windows.batch import Batch, is_batch
 
 
 @keras.saving.register_keras_serializable("rnnstate")
-class StatefulModel(Unrolling, Fitting):
+class StatefulModel(Unrolling, ByBatch):
     """A Keras model with explicit state.
 
     Args:
@@ -237,7 +238,10 @@ class StatefulModel(Unrolling, Fitting):
         return x, given, mask, reset
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """Run a batch of windows from the bank, or plain inputs from the initial state."""
+        """Run plain inputs from the initial state, as `model(x)` does, or a bound batch of windows from the bank.
+
+        `model(x)` carries nothing and keeps no state: each call starts anew. `step` takes a state and returns the next one.
+        """
         if is_batch(inputs):
             bank = self._parts.states.bank if training else self._parts.inference
             return Carried(self._carrier, bank, self.start, training)(Batch.from_keras(inputs))
@@ -259,7 +263,8 @@ class StatefulModel(Unrolling, Fitting):
 
         Keras' own `export` would write the network without its state.
 
-        Args and results are those of `rnnstate.export`. Keras names the first argument `filepath`.
+        Args and results are those of `rnnstate.export`. Keras names the first argument `filepath`, and "tf_saved_model" the
+        format "saved_model". Keras' `verbose` has no effect.
 
         Example:
 
@@ -269,6 +274,13 @@ class StatefulModel(Unrolling, Fitting):
         """
         import rnnstate  # `exporting` imports this module, so the name is looked up at the call
 
+        kwargs.pop("verbose", None)
+        if unknown := [name for name in kwargs if name not in ("time", "force", "metadata")]:
+            raise ExportError(
+                "`export` of a `StatefulModel` takes `format`, `time`, `force` and `metadata`, as `rnnstate.export` does: "
+                f"it writes the step model, whose inputs follow from the network. Received: {quoted(unknown)}. Leave it "
+                "out."
+            )
         return rnnstate.export(self, filepath, format, **kwargs)
 
     def get_config(self) -> dict[str, Any]:

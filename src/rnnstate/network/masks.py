@@ -61,10 +61,18 @@ def mask_input(tensor: Array, mask: Array) -> Array:
     return _masked((tensor, mask)) if is_series(tensor, mask.shape[1]) else tensor
 
 
-def mask_output(tensor: Array, mask: Array) -> Array:
-    """Return predictions with their mask attached: `(batch, time)` if there is one per step, else `(batch,)`."""
-    per_step = len(tensor.shape) > 2 and tensor.shape[1] == mask.shape[1]
-    return _masked((tensor, combine(tensor, mask if per_step else ops.any(mask, axis=1))))
+def mask_output(tensor: Array, mask: Array | None, per_step: bool, counts: Array | None = None) -> Array:
+    """Return predictions with their mask attached.
+
+    Args:
+        tensor: Predictions `(batch, time, ...)` if they are `per_step`, else `(batch, ...)`.
+        mask: The valid steps, `(batch, time)`, or `None` if all are.
+        per_step: Whether there is one prediction per step.
+        counts: Which of the predictions per window count, bool `(batch,)`, or `None` if all do.
+    """
+    own = mask if per_step or mask is None else ops.any(mask, axis=1)
+    own = both(own, counts)
+    return tensor if own is None else _masked((tensor, combine(tensor, own)))
 
 
 def combine(tensor: Array, mask: Array | None) -> Array | None:

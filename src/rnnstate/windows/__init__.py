@@ -14,6 +14,7 @@ The files follow the data:
 | `arrays` | `Field`, one input, target or weight of all sequences: checks, pieces, batches |
 | `observed` | known values from which initial states are computed |
 | `targets` | decides whether targets are per step, per window, or the last of each window |
+| `per_sequence` | reads targets with one entry for each sequence |
 | `cuts` | where windows begin and end in each sequence |
 | `orders` | which batch and row each window goes to |
 | `plan` | `WindowPlan`, the result of cuts and order: which steps each row of each batch holds |

@@ -96,6 +96,12 @@ class WindowPlan:
         return self._spread(np.append((sequence[1:] != sequence[:-1]) | (begin[1:] == start[1:]), True))
 
     @cached_property
+    def ends(self) -> NDArray[np.bool_]:
+        """True at the last window of each sequence; `(batches, rows)`."""
+        sequence = self.sequence.ravel()[self._in_time]
+        return self._spread(np.append(sequence[1:] != sequence[:-1], True))
+
+    @cached_property
     def _in_time(self) -> NDArray[np.int64]:
         """Places of all windows, sequence by sequence in time order."""
         taken = np.flatnonzero(self.sequence.ravel() >= 0)
