@@ -7,9 +7,7 @@ import keras
 from rnnstate.windows.batch import WindowDataset
 
 
-def drop_outdated(
-    model: Any, made_for: dict[str, tuple[int, int]], windows: WindowDataset, *functions: str
-) -> None:
+def drop_outdated(model: Any, made_for: dict[str, tuple[int, int]], windows: WindowDataset, *functions: str) -> None:
     """Drop functions that were compiled for another state of the network or, on TensorFlow, for windows of another length.
 
     TensorFlow would compile a step for any length instead, and loops over an unknown length fail there.

@@ -57,7 +57,9 @@ class FreeRun:
             return {next(iter(self._symbols)): given}
         unknown = [name for name in given if name not in self._symbols]
         if unknown:
-            raise DataError(f"`{argument}` must name inputs of the network, {list(self._symbols)}. Received: {unknown}.")
+            raise DataError(
+                f"`{argument}` must name inputs of the network, {list(self._symbols)}. Received: {unknown}."
+            )
         return dict(given)
 
     def _symbol(self, name: str) -> Any:
@@ -89,7 +91,12 @@ class FreeRun:
         name = next(iter(self.feed))
         outputs, features, width = net.outputs[0].shape[-1], net.inputs[0].shape[-1], self.feed[name].shape[-1]
         known = tuple(self.series[name].shape) if name in self.series else (self.batch_size, self.steps, 0)
-        if len(known) != 3 or known[:2] != (self.batch_size, self.steps) or width != outputs or width + known[2] != features:
+        if (
+            len(known) != 3
+            or known[:2] != (self.batch_size, self.steps)
+            or width != outputs
+            or width + known[2] != features
+        ):
             raise DataError(
                 f"`rollout` feeds {outputs} outputs back into {features} features, so `x0` must have shape "
                 f"(batch, {outputs}) and `inputs` (batch, steps, {features - outputs}). "

@@ -74,7 +74,9 @@ def _in_python(step: Callable[..., Any], carried: list[Array], xs: list[Array], 
     return tree.map_structure(lambda *parts: ops.stack(parts, axis=1), *outputs), stacked, carried
 
 
-def _scanned(step: Callable[..., Any], served: Any, carried: list[Array], xs: list[Array], fixed: list[Array]) -> Looped:
+def _scanned(
+    step: Callable[..., Any], served: Any, carried: list[Array], xs: list[Array], fixed: list[Array]
+) -> Looped:
     with served.lock:
         y, moved = _first(step, served.variables, carried, [part[0] for part in xs], fixed)
         count, last = len(tree.flatten(y)), len(carried)

@@ -63,7 +63,9 @@ class Unrolling:
         series = tuple(is_series(part, time) for part in parts)
         flags = [] if mask is None else [ops.cast(checked_flags("mask", mask, (batch_size, time)), "bool")]
 
-        def one_step(advance: Any, leaves: list[Array], x_t: list[Array], fixed: list[Array]) -> tuple[Any, list[Array]]:
+        def one_step(
+            advance: Any, leaves: list[Array], x_t: list[Array], fixed: list[Array]
+        ) -> tuple[Any, list[Array]]:
             left, whole = iter(x_t), iter(fixed)
             taken = [next(left)[:, None] if by_step else next(whole) for by_step in series]
             y, final = advance(tree.pack_sequence_as(x, taken), leaves, next(left)[:, None] if flags else None)
@@ -133,7 +135,9 @@ class Unrolling:
         choice = [_draw((steps, run.batch_size), teacher, seed)] if teacher else []
         start = self._leaves(state, run.batch_size)
 
-        def one_step(advance: Any, carried: list[Array], x_t: list[Array], fixed: list[Array]) -> tuple[Any, list[Array]]:
+        def one_step(
+            advance: Any, carried: list[Array], x_t: list[Array], fixed: list[Array]
+        ) -> tuple[Any, list[Array]]:
             feed, leaves = carried[: len(feeds)], carried[len(feeds) :]
             known_t, (_, *left) = x_t[: len(known)], x_t[len(known) :]
             y, final = advance(run.step_input(feed, known_t, fixed), leaves, None)
