@@ -135,9 +135,8 @@ class StatefulModel(Unrolling, ByBatch):
         Raises:
             DataError: If the initial state needs observed values and you give none.
         """
-        served = self._parts.stepper.served
-        with served.scope():
-            return self.start.state(batch_size, observed)
+        result: State = self._parts.stepper.served.run(partial(self.start.state, batch_size, observed))
+        return result
 
     def _own_initial_state(self, batch_size: Any) -> State:
         """Return the initial state that the layers define themselves."""

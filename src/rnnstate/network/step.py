@@ -110,7 +110,8 @@ class Stepper:
             self.forget()
         # A reset from observed values runs uncompiled, because it may have to make variables.
         if reset is not None and self._start.needs_observed:
-            y, final = self.served.attempt(partial(self._direct, x, state, mask, reset, observed))
+            self._make_variables(x, observed)
+            y, final = self.served.run(partial(self._step, x, state, mask, reset, False, observed))
         else:
             y, final = self._compiled(x, state, mask, reset)
         if self._ran:
@@ -157,13 +158,9 @@ class Stepper:
         if self._watch.changed():
             self._watch.look()
 
-    def _direct(self, x: Any, state: list[Array], mask: Any, reset: Any, observed: Any) -> Any:
-        self._make_variables(x, reset, observed)
-        with self.served.scope():
-            return self._step(x, state, mask, reset, False, observed)
-
     def _apart(self, x: Any, state: list[Array], mask: Any, reset: Any, observed: Any) -> Any:
-        self._make_variables(x, reset, observed)
+        if reset is not None:
+            self._make_variables(x, observed)
         variables = self.served.variables
         pairs = list(zip(variables, self.served.values(), strict=True))
         with self.served.lock:
@@ -176,9 +173,9 @@ class Stepper:
         pairs = [(v, new) for v, old, new in zip(variables, before, after, strict=True) if new is not old]
         return y, final, pairs
 
-    def _make_variables(self, x: Any, reset: Any, observed: Any) -> None:
+    def _make_variables(self, x: Any, observed: Any) -> None:
         """Make the variables of an initial state, because they cannot be made inside a scope."""
-        if reset is not None and not self._start.built:
+        if not self._start.built:
             self._start.state(tree.flatten(x)[0].shape[0], observed)
             self.version()
 
