@@ -15,6 +15,7 @@ from rnnstate.network.stand_in import PortLayer
 from rnnstate.ports.fresh import FreshPort
 from rnnstate.ports.recurrent import BackwardPort, is_recurrent, runs_backward
 from rnnstate.ports.registry import find_port
+from rnnstate.state.spec import is_at
 
 
 class Network(Protocol):
@@ -89,11 +90,6 @@ def _carry_only(carry: Sequence[str], stand_ins: list[PortLayer]) -> None:
     for layer in able:
         if not any(is_at(layer.place, name) for name in carry):
             layer.port = FreshPort(layer.layer, layer.port)
-
-
-def is_at(path: str, name: str) -> bool:
-    """Whether `name` is the path of a layer or of a network around it: `encoder` and `encoder/lstm` for `encoder/lstm`."""
-    return path == name or path.startswith(f"{name}/")
 
 
 def _fresh_backward(layer: Any) -> FreshPort:

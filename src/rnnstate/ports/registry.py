@@ -20,6 +20,7 @@ def register_port(layer_class: type, port_class: type) -> None:
         layer_class: A subclass of `keras.Layer` whose output at one step depends on earlier steps.
         port_class: A class with the methods `spec(layer)`, `initial(batch)` and `call(x, state, mask, training)`. Its
             constructor takes the layer as its only argument. A subclass of `Port` inherits an initial state of zeros.
+            A static method `accepts(layer)` may return False for layers of the class that the port cannot carry.
 
     Raises:
         TypeError: If `layer_class` is not a class of Keras layers, or the port lacks a method.
@@ -52,13 +53,25 @@ def find_port(layer: Any, carry_backward: bool = False) -> PortLike | None:
         layer: Any layer.
         carry_backward: Whether layers that run backward are carried.
     """
-    port_class = next((_REGISTRY[kind] for kind in type(layer).__mro__ if kind in _REGISTRY), None)
+    port_class = _port_class(layer)
     if port_class is None or (runs_backward(layer) and not carry_backward):
         return None
     port: PortLike = (BackwardPort if port_class is RecurrentPort and runs_backward(layer) else port_class)(layer)
     if isinstance(port, BidirectionalPort):
         port.carry_backward = carry_backward
     return port
+
+
+def has_port(layer: Any) -> bool:
+    """True if a port can run the layer. A port class may leave out some layers by a static method `accepts(layer)`."""
+    return _port_class(layer) is not None
+
+
+def _port_class(layer: Any) -> type | None:
+    """Return the port class for a layer. A class that does not accept the layer, such as one padded on both sides, has none."""
+    port_class = next((_REGISTRY[kind] for kind in type(layer).__mro__ if kind in _REGISTRY), None)
+    accepts = getattr(port_class, "accepts", None)
+    return port_class if accepts is None or accepts(layer) else None
 
 
 def choose_kernels(port: PortLike, kernels: str) -> None:

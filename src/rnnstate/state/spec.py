@@ -127,6 +127,17 @@ def below(leaves: Mapping[str, _Value], path: str) -> dict[str, _Value]:
     return {name[len(prefix) :]: value for name, value in leaves.items() if name.startswith(prefix)}
 
 
+def is_at(path: str, name: str) -> bool:
+    """Whether `name` is a path itself, or the path of a layer or a nested network around it.
+
+    Example:
+
+    >>> is_at("encoder/lstm/h", "encoder"), is_at("encoder/lstm/h", "enc")
+    (True, False)
+    """
+    return path == name or path.startswith(f"{name}/")
+
+
 def _without_counters(names: tuple[str, ...]) -> list[str]:
     """Number equal layer names anew, by their order in this model: `lstm_5, lstm_6` become `lstm, lstm_1`."""
     seen: dict[str, list[str]] = {}
