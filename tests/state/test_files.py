@@ -288,7 +288,10 @@ def test_a_newer_format_is_refused(saved):
 
 UNREADABLE = [{field: value} for field in ("format_version", "leaves", "metadata") for value in (None, "{", "true")]
 UNREADABLE += [{"format_version": "[1]"}, {"leaves": '{"a": 1}'}, {"metadata": "[]"}]
-UNREADABLE += [{"format_version": text} for text in ("0", "-1", " 1", "1.0", "²")] + [{"sha256": None}, {"versions": None}]
+UNREADABLE += [{"format_version": text} for text in ("0", "-1", " 1", "1.0", "²")] + [
+    {"sha256": None},
+    {"versions": None},
+]
 UNREADABLE += [{"fingerprint": None}, {"fingerprint": "0" * 16}, {"rnnstate_version": None}]
 
 

@@ -127,7 +127,9 @@ def test_replace_takes_a_mapping():
     assert state.replace({"lstm": rs.State({"h": h})}, **{"gru/h": g.tolist()}) == expected
     assert state.replace({"lstm/h": ops.convert_to_tensor(h)}) == state.replace({"lstm/h": h}) != state
     assert state.replace() == state
-    with pytest.raises(rs.StateValueError, match=r"`gru/h` must have a floating dtype \(float32\). Received: dtype=int"):
+    with pytest.raises(
+        rs.StateValueError, match=r"`gru/h` must have a floating dtype \(float32\). Received: dtype=int"
+    ):
         state.replace({"gru/h": np.ones((3, 7), int)})
     with pytest.raises(rs.StateStructureError, match=r"leaves `lstm/h`, `gru/h`. Received: `lstm/c`"):
         state.replace({"lstm": {"h": h, "c": h}})

@@ -16,7 +16,7 @@ from rnnstate.state.state import Array, State
 
 @keras.saving.register_keras_serializable("rnnstate")
 class Observed(InitialState):
-    """A trainable map from known values, of any size, to every leaf of every layer.
+    """A trainable map from known values, of any size, to every leaf of every layer, or to some leaves.
 
     The known values may be a measured temperature and the water level, or the output of the step before. The map is
     linear by default, one `Dense` per leaf, and a small network with `units`.
@@ -26,6 +26,8 @@ class Observed(InitialState):
         activation: Activation of the hidden layer, `"tanh"` unless given.
         size: How many values are observed; found at the first use if left out.
         at: When it acts: `"start"` or `"window"`.
+        leaves: The leaves to compute, by the names of leaves, layers or nested networks, such as `["lstm/h", "gru"]`. The
+            other leaves are those of the layers' own initial state. The default is all leaves.
 
     Example:
 

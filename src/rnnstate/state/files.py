@@ -27,7 +27,9 @@ from rnnstate.versions import installed_versions
 
 # The dtypes of safetensors under the names that NumPy gives them.
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool", "C64": "complex64"}
-_DTYPES |= {f"{kind}{bits}": f"{name}{bits}" for kind, name in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)}
+_DTYPES |= {
+    f"{kind}{bits}": f"{name}{bits}" for kind, name in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)
+}
 
 
 def save_state(
@@ -56,7 +58,9 @@ def save_state(
     """
     rows = State(state).numpy()
     if "__metadata__" in rows:
-        raise StateStructureError("A leaf must not be named `__metadata__` in a state file. Received: it. Rename the leaf.")
+        raise StateStructureError(
+            "A leaf must not be named `__metadata__` in a state file. Received: it. Rename the leaf."
+        )
     running = [name for name in ("jax", "torch", "tensorflow") if name in sys.modules]
     header = {
         "fingerprint": rows.spec.fingerprint,
