@@ -5,7 +5,7 @@ sequence each row belongs to. The compiled step gathers the states from a bank b
 states back. Training and inference use separate banks, so they cannot mix.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from rnnstate.model.carry import Carried
 from rnnstate.model.compiled import forget_compiled
 from rnnstate.model.parts import Parts
 from rnnstate.model.rollout import Unrolling
+from rnnstate.model.shown import ShowsNetwork
 from rnnstate.network.clone import carrying_clone
 from rnnstate.network.probe import trace
 from rnnstate.network.served import Served
@@ -37,7 +38,7 @@ from rnnstate.windows.batch import Batch, is_batch
 
 
 @keras.saving.register_keras_serializable("rnnstate")
-class StatefulModel(Unrolling, ByBatch):
+class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
     """A Keras model with explicit state.
 
     Args:
@@ -50,12 +51,14 @@ class StatefulModel(Unrolling, ByBatch):
         carry_backward: Whether to carry layers that run backward, also in `Bidirectional`, as Keras' stateful layers do.
             The backward pass over a window then starts where the backward pass over the previous window ended, and the
             outputs differ from a pass over the whole sequence. By default these layers start fresh in each window.
+        carry: The names of the layers that carry, such as `["encoder"]`. A nested network stands for its layers. Every
+            other layer starts from its initial state in each window and has no leaves. The default is all layers.
         time_mixing: `"refuse"` refuses a network with a layer whose output at a step depends on other steps, and for which
             no port carries what it needs of earlier windows. `"allow"` lets such layers take each window by itself.
 
     Raises:
-        UnsupportedModelError: If the network is subclassed or not built, if a recurrent layer cannot be reached, or if a
-            layer mixes time and `time_mixing` does not allow it.
+        UnsupportedModelError: If the network is subclassed or not built, if a recurrent layer cannot be reached, if
+            `carry` names no layer with a memory, or if a layer mixes time and `time_mixing` does not allow it.
         ValueError: If `initial_state`, `kernels` or `time_mixing` is not one of the values above.
 
     Example:
@@ -75,13 +78,15 @@ class StatefulModel(Unrolling, ByBatch):
         initial_state: Any = "zeros",
         kernels: str = "auto",
         carry_backward: bool = False,
+        carry: Sequence[str] | None = None,
         time_mixing: str = "refuse",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.kernels, self.carry_backward, self.time_mixing = kernels, carry_backward, read_mode(time_mixing)
         self.start = read_initial(initial_state)
-        self._carrier, ports = carrying_clone(net, carry_backward=carry_backward)
+        self.carry = carry
+        self._carrier, ports = carrying_clone(net, carry_backward=carry_backward, carry=carry)
         if not any(layer.port.spec(layer.layer) for layer in ports):
             raise UnsupportedModelError(
                 f"The network must have at least one layer with a memory. Received: `{net.name}` without any. "
@@ -284,11 +289,12 @@ class StatefulModel(Unrolling, ByBatch):
 
     def get_config(self) -> dict[str, Any]:
         parts = {"net": self.net, "initial_state": self.start}
-        own = {"name": self.name, "kernels": self.kernels, "carry_backward": self.carry_backward}
-        if (
-            self.time_mixing != "refuse"
-        ):  # files of release 0.1.0 have no such entry, and neither do models as they were then
+        own: dict[str, Any] = {"name": self.name, "kernels": self.kernels, "carry_backward": self.carry_backward}
+        # Files of release 0.1.0 have no such entries, and neither do models as they were then.
+        if self.time_mixing != "refuse":
             own["time_mixing"] = self.time_mixing
+        if self.carry is not None:
+            own["carry"] = list(self.carry)
         return {**own, **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}}
 
     @classmethod

@@ -118,32 +118,6 @@ class BackwardPort(RecurrentPort):
         return y, scan_cell(self.layer, x, given, valid, training, fresh, start)[1]
 
 
-class FreshBackwardPort(Port):
-    """Port of a recurrent layer that runs backward and starts from its initial state in each window. It has no leaves."""
-
-    def __init__(self, layer: Any) -> None:
-        super().__init__(layer)
-        self._backward = BackwardPort(layer)
-
-    def spec(self, layer: Any) -> Mapping[str, LeafSpec]:
-        return {}
-
-    def initial(self, batch_size: Any) -> LocalState:
-        return {}
-
-    def call(
-        self,
-        x: Array,
-        state: LocalState,
-        mask: Array | None = None,
-        training: bool = False,
-        reset: Array | None = None,
-        initial: LocalState | None = None,
-    ) -> tuple[Array, LocalState]:
-        fresh = self._backward.initial(ops.shape(x)[0])
-        return self._backward.call(x, fresh, mask=mask, training=training, reset=reset, initial=fresh)[0], {}
-
-
 def _after_last(reset: Array) -> Array:
     """Return which steps belong to the last episode of each row."""
     count = ops.cumsum(ops.cast(reset, "int32"), axis=1)

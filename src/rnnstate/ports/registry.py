@@ -6,6 +6,7 @@ import keras
 from keras import layers
 
 from rnnstate.ports.bidirectional import BidirectionalPort
+from rnnstate.ports.fresh import FreshPort
 from rnnstate.ports.protocol import PortLike
 from rnnstate.ports.recurrent import BackwardPort, RecurrentPort, runs_backward
 
@@ -81,6 +82,8 @@ def choose_kernels(port: PortLike, kernels: str) -> None:
     """
     if kernels not in ("auto", "reference"):
         raise ValueError(f'`kernels` must be "auto" or "reference". Received: kernels={kernels!r}.')
+    if isinstance(port, FreshPort):
+        port = port.inner
     for inner in (port, *vars(port).values()):
         if isinstance(inner, RecurrentPort):
             inner.kernels = kernels

@@ -33,6 +33,16 @@ def mixing_of(net: Any, carried: Callable[[Any], bool] | None = None) -> list[Mi
     return walk.found
 
 
+def without_steps(net: Any) -> list[str]:
+    """Return the paths of the layers with a memory whose input has no steps of the window, such as decoders.
+
+    A decoder runs over steps that are made from one value of the window, for example by `RepeatVector`.
+    """
+    walk = _Walk(is_carried)
+    walk.network(net, [], "")
+    return list(dict.fromkeys(walk.without_steps))
+
+
 def is_carried(layer: Any) -> bool:
     """Whether a port runs the layer. A layer that runs backward starts fresh by a documented rule, which counts too."""
     return isinstance(layer, PortLayer) or has_port(layer) or runs_backward(layer)
@@ -61,6 +71,7 @@ class _Walk:
 
     def __init__(self, carried: Callable[[Any], bool]) -> None:
         self.found: list[Mixing] = []
+        self.without_steps: list[str] = []
         self._carried = carried
         self._axes: dict[int, Axis] = {}
         self._symbols: list[Any] = []  # kept alive, because their ids are keys
@@ -112,6 +123,7 @@ class _Walk:
         """Return what each output of a node holds, and note a node that mixes time."""
         layer = node.call if isinstance(node.call, keras.Layer) else None
         if layer is not None and self._carried(layer):
+            self.without_steps += [node.path] if Axis.STEPS not in node.axes else []
             return _of_carried(layer, node, specs)
         if Axis.STEPS not in node.axes:
             return self._without_time(node, specs)
