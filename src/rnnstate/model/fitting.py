@@ -17,6 +17,7 @@ from rnnstate.training.fit_hooks import paced, variables_kept
 from rnnstate.training.keras_calls import read_call
 from rnnstate.training.loader import BoundWindows
 from rnnstate.training.resume.fit import fit_resumably
+from rnnstate.windows.batch import is_stacked
 
 
 class Fitting(Inference):
@@ -40,7 +41,7 @@ class Fitting(Inference):
         made = self.train_function
         super().make_train_function(force)
         if self.train_function is not made:
-            self.train_function = backend_kernels().many_steps(self, self.train_function)
+            self.train_function = backend_kernels().many_steps(self, self.train_function, is_stacked)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile the model in the same way as the saved one."""

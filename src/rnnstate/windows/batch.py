@@ -174,6 +174,20 @@ def is_batch(inputs: Any) -> bool:
     return isinstance(inputs, dict) and _SLOT in inputs
 
 
+def is_stacked(data: Any) -> bool:
+    """Return whether `data` from Keras holds the batches of several steps: in a list, or stacked along a new first axis.
+
+    Keras 3.15 hands a training function one batch at a time. Keras 3.16 on JAX hands over all batches of a call:
+
+        slot of one batch              (batch,)
+        slot of the batches of a call  (steps, batch)
+
+    Args:
+        data: What the iterator of a training function yields.
+    """
+    return isinstance(data, list) or (is_batch(data[0]) and len(np.shape(data[0][_SLOT])) > 1)
+
+
 def missing_names(inputs: Mapping[str, Any]) -> list[str]:
     """Return the names without which the order of windows cannot be checked, as far as `inputs` lack them."""
     return [name for name in (_SLOT, "first") if name not in inputs]
