@@ -8,7 +8,7 @@ from keras import ops, tree
 from rnnstate.errors import UnsupportedModelError
 from rnnstate.network.masks import both, window_flags
 from rnnstate.network.scope import StateScope, active_scope
-from rnnstate.ports.protocol import PortLike, resets_itself
+from rnnstate.ports.protocol import PortLike, resets_itself, separates_masks
 from rnnstate.ports.scan import step_by_step
 from rnnstate.state.state import Array
 
@@ -44,17 +44,23 @@ class PortLayer(keras.Layer):
         scope = active_scope() or StateScope()
         prefix = scope.enter(self.place)
         state = scope.take(prefix, self.port, self.layer, ops.shape(tree.flatten(x)[0])[0])
-        mask = both(mask, window_flags(scope.mask, x))
-        y, final = self._run(x, state, mask, training, window_flags(scope.reset, x), scope.initial_of(prefix))
+        masks = self._masks(mask, window_flags(scope.mask, x))
+        y, final = self._run(x, state, masks, training, window_flags(scope.reset, x), scope.initial_of(prefix))
         scope.put(prefix, final)
         return y
 
-    def _run(self, x: Array, state: Any, mask: Any, training: bool, reset: Array | None, initial: Any) -> Any:
+    def _masks(self, attached: Array | None, exists: Array | None) -> dict[str, Array | None]:
+        """Return the mask that Keras gives the layer and the mask of the window as the port takes them."""
+        if separates_masks(self.port):
+            return {"mask": exists, "attached": attached}
+        return {"mask": both(attached, exists)}
+
+    def _run(self, x: Array, state: Any, masks: Any, training: bool, reset: Array | None, initial: Any) -> Any:
         if reset is None:
-            return self.port.call(x, state, mask=mask, training=training)
+            return self.port.call(x, state, training=training, **masks)
         if resets_itself(self.port):
-            return self.port.call(x, state, mask=mask, training=training, reset=reset, initial=initial)
-        return step_by_step(self.port, x, state, mask, training, reset, initial)
+            return self.port.call(x, state, training=training, reset=reset, initial=initial, **masks)
+        return step_by_step(self.port, x, state, masks["mask"], training, reset, initial)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         return self.layer.compute_mask(inputs, previous_mask)

@@ -53,6 +53,33 @@ def resets_itself(port: Any) -> TypeGuard[ResettingPort]:
     return "reset" in inspect.signature(port.call).parameters
 
 
+class MaskedPort(Protocol):
+    """A port whose layer treats a step that the network masks in another way than a step that does not exist."""
+
+    def call(
+        self,
+        x: Array,
+        state: LocalState,
+        mask: Array | None = None,
+        training: bool = False,
+        *,
+        attached: Array | None = None,
+    ) -> tuple[Array, LocalState]:
+        """Run the layer on a window. `mask` holds the steps that exist, `attached` the mask that Keras gives the layer."""
+
+
+def separates_masks(port: Any) -> TypeGuard[MaskedPort]:
+    """True for a port whose `call` takes `attached`. Every other port gets both masks joined as `mask`."""
+    return "attached" in inspect.signature(port.call).parameters
+
+
+def refusal(port_class: type, layer: Any) -> str | None:
+    """Return why a class of ports cannot carry a layer, with the way out; `None` if it can."""
+    refuses = getattr(port_class, "refuses", None)
+    reason: str | None = None if refuses is None else refuses(layer)
+    return reason
+
+
 class Port:
     """How to run one layer with its memory as an argument and a result.
 
@@ -77,6 +104,14 @@ class Port:
 
     def __init__(self, layer: Any) -> None:
         self.layer = layer
+
+    @classmethod
+    def refuses(cls, layer: Any) -> str | None:
+        """Return why a layer cannot be carried as it is configured, and the way out. By default every layer can be.
+
+        The text completes the sentence "Layer `name` cannot be carried: ...", without a full stop at the end.
+        """
+        return None
 
     def spec(self, layer: Any) -> Mapping[str, LeafSpec]:
         """Return the leaves of `layer` by local name, such as `{"h": LeafSpec((8,))}`."""

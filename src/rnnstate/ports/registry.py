@@ -6,10 +6,17 @@ import keras
 from keras import layers
 
 from rnnstate.ports.bidirectional import BidirectionalPort
-from rnnstate.ports.protocol import PortLike
+from rnnstate.ports.convolution import ConvolutionPort
+from rnnstate.ports.protocol import PortLike, refusal
 from rnnstate.ports.recurrent import BackwardPort, RecurrentPort, runs_backward
 
-_REGISTRY: dict[type, type] = {layers.RNN: RecurrentPort, layers.Bidirectional: BidirectionalPort}
+_REGISTRY: dict[type, type] = {
+    layers.RNN: RecurrentPort,
+    layers.Bidirectional: BidirectionalPort,
+    layers.Conv1D: ConvolutionPort,
+    layers.DepthwiseConv1D: ConvolutionPort,
+    layers.SeparableConv1D: ConvolutionPort,
+}
 
 
 def register_port(layer_class: type, port_class: type) -> None:
@@ -47,17 +54,32 @@ def register_port(layer_class: type, port_class: type) -> None:
 def find_port(layer: Any, carry_backward: bool = False) -> PortLike | None:
     """Return a port for `layer`, or `None` if the layer carries nothing. The nearest registered class wins.
 
+    A port may refuse a layer as it is configured, such as `Conv1D(padding="same")`; see `why_not_carried`.
+
     Args:
         layer: Any layer.
         carry_backward: Whether layers that run backward are carried.
     """
-    port_class = next((_REGISTRY[kind] for kind in type(layer).__mro__ if kind in _REGISTRY), None)
-    if port_class is None or (runs_backward(layer) and not carry_backward):
+    port_class = _port_class(layer)
+    if port_class is None or (runs_backward(layer) and not carry_backward) or refusal(port_class, layer) is not None:
         return None
     port: PortLike = (BackwardPort if port_class is RecurrentPort and runs_backward(layer) else port_class)(layer)
     if isinstance(port, BidirectionalPort):
         port.carry_backward = carry_backward
     return port
+
+
+def _port_class(layer: Any) -> type | None:
+    return next((_REGISTRY[kind] for kind in type(layer).__mro__ if kind in _REGISTRY), None)
+
+
+def why_not_carried(layer: Any) -> str | None:
+    """Return why the port of the class of `layer` cannot carry it as it is configured, with the way out.
+
+    `None` means that the layer can be carried, or that no port is registered for its class.
+    """
+    port_class = _port_class(layer)
+    return None if port_class is None else refusal(port_class, layer)
 
 
 def choose_kernels(port: PortLike, kernels: str) -> None:
