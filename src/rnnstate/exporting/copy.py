@@ -12,7 +12,11 @@ from rnnstate.network.clone import walk
 
 def settings_of(model: StatefulModel) -> dict[str, Any]:
     """Return the settings that turn a network into this model, of types that JSON can hold."""
-    return {"start": keras.saving.serialize_keras_object(model.start), "carry_backward": model.carry_backward}
+    return {
+        "start": keras.saving.serialize_keras_object(model.start),
+        "carry_backward": model.carry_backward,
+        "attention_window": model.attention_window,
+    }
 
 
 def rebuilt(
@@ -28,7 +32,8 @@ def rebuilt(
     """
     layer = keras.saving.deserialize_keras_object(settings["start"], custom_objects=custom_objects)
     # The file should hold operations that every runtime knows, not the loops that are fastest on one backend.
-    model = StatefulModel(net, initial_state=layer, kernels="reference", carry_backward=settings["carry_backward"])
+    choices = {name: settings[name] for name in ("carry_backward", "attention_window")}
+    model = StatefulModel(net, initial_state=layer, kernels="reference", **choices)
     layer.set_weights(start_weights)
     return model
 

@@ -22,6 +22,7 @@ from rnnstate.model.by_key import States
 from rnnstate.model.carry import Carried, masked_outputs
 from rnnstate.model.compiled import forget_compiled, keep_length_static
 from rnnstate.model.rollout import Unrolling
+from rnnstate.network.attention_window import checked_window
 from rnnstate.network.clone import carrying_clone
 from rnnstate.network.masks import honouring_masks
 from rnnstate.network.probe import trace
@@ -65,6 +66,9 @@ class StatefulModel(Unrolling, keras.Model):
         carry_backward: Whether to carry layers that run backward, also in `Bidirectional`, as Keras' stateful layers do.
             The backward pass over a window then starts where the backward pass over the previous window ended, and the
             outputs differ from a pass over the whole sequence. By default these layers start fresh in each window.
+        attention_window: How many earlier steps a causal attention layer remembers and attends to: one number for all such
+            layers, or a mapping from the names of layers to numbers. A sequence of at most `attention_window + 1` steps
+            gives plain causal attention. Layers with a `sliding_window` need no number.
 
     Raises:
         UnsupportedModelError: If the network is subclassed or not built, or if a recurrent layer cannot be reached.
@@ -84,12 +88,21 @@ class StatefulModel(Unrolling, keras.Model):
     train_function: Any  # what `fit` calls; Keras' own attribute
 
     def __init__(
-        self, net: Any, initial_state: Any = "zeros", kernels: str = "auto", carry_backward: bool = False, **kwargs: Any
+        self,
+        net: Any,
+        initial_state: Any = "zeros",
+        kernels: str = "auto",
+        carry_backward: bool = False,
+        attention_window: int | Mapping[str, int] | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.kernels, self.carry_backward = kernels, carry_backward
+        self.attention_window = checked_window(attention_window, net)
         self.start = read_initial(initial_state)
-        self._carrier, ports = carrying_clone(net, carry_backward=carry_backward)
+        self._carrier, ports = carrying_clone(
+            net, carry_backward=carry_backward, attention_window=self.attention_window
+        )
         if not any(layer.port.spec(layer.layer) for layer in ports):
             raise UnsupportedModelError(
                 f"The network must have at least one layer with a memory. Received: `{net.name}` without any. "
@@ -381,6 +394,8 @@ class StatefulModel(Unrolling, keras.Model):
     def get_config(self) -> dict[str, Any]:
         parts = {"net": self.net, "initial_state": self.start}
         own = {"name": self.name, "kernels": self.kernels, "carry_backward": self.carry_backward}
+        if self.attention_window is not None:  # checkpoints record this mapping, and those of release 0.1.0 lack the key
+            own["attention_window"] = self.attention_window
         return {**own, **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}}
 
     @classmethod

@@ -1,4 +1,4 @@
-"""`PortLayer`: the layer of a clone that stands for one layer with a memory."""
+"""`PortLayer`: the layer of a clone that stands for one layer with a memory; `SelfAttention` for one with several inputs."""
 
 from typing import Any
 
@@ -8,6 +8,7 @@ from keras import ops, tree
 from rnnstate.errors import UnsupportedModelError
 from rnnstate.network.masks import both, window_flags
 from rnnstate.network.scope import StateScope, active_scope
+from rnnstate.ports.attention import AttentionPort
 from rnnstate.ports.protocol import PortLike, resets_itself, separates_masks
 from rnnstate.ports.scan import step_by_step
 from rnnstate.state.state import Array
@@ -68,3 +69,45 @@ class PortLayer(keras.Layer):
     def compute_output_spec(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         # The layer itself answers: it may have no `compute_output_shape`, and then Keras runs the layer on symbols.
         return self.layer.compute_output_spec(x)
+
+
+class SelfAttention(PortLayer):
+    """Stands for an attention layer in which a series attends to itself. In the clone it has one input.
+
+    The original network calls the layer with the same tensor as query, value and key, and with `use_causal_mask=True`.
+    """
+
+    def __call__(self, query: Any, value: Any = None, key: Any = None, training: Any = None, **how: Any) -> Any:
+        # Only here are the tensors those of the graph: Keras may cast each of them before `call`. The clone, once built,
+        # calls the layer with the query alone.
+        if value is not None:
+            self._check(query, value, key, how)
+        return super().__call__(query, training=training)
+
+    def _check(self, query: Any, value: Any, key: Any, how: dict[str, Any]) -> None:
+        name = f"Layer `{self.layer.name}` ({type(self.layer).__name__})"
+        leave = "To leave the layer without a memory, give `attention_window` as a mapping without its name."
+        if value is not query or (key is not None and key is not query):
+            raise UnsupportedModelError(
+                f"{name} must attend from a series to the same series to be carried. Received: a query that is another "
+                f"tensor than the value or the key. {leave}"
+            )
+        causal = how.pop("use_causal_mask", False)
+        other = {argument: given for argument, given in how.items() if given is not None and given is not False}
+        if not causal or other:
+            received = ", ".join(sorted(other)) or "use_causal_mask=False"
+            raise UnsupportedModelError(
+                f"{name} must be called with `use_causal_mask=True` and no other mask or option to be carried. "
+                f"Received: {received}. {leave}"
+            )
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        return previous_mask
+
+    def compute_output_spec(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.layer.compute_output_spec(x, x)
+
+
+def stand_in_for(layer: Any, port: PortLike) -> PortLayer:
+    """Return the stand-in of a layer with a memory."""
+    return (SelfAttention if isinstance(port, AttentionPort) else PortLayer)(layer, port)

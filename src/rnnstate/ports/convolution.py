@@ -16,7 +16,7 @@ from typing import Any
 from keras import layers, ops
 
 from rnnstate.ports.protocol import LocalState, Port
-from rnnstate.ports.steps import existing, only_existing, place, take_steps
+from rnnstate.ports.steps import existing, look_back, only_existing, place, remembered, take_steps
 from rnnstate.state.spec import LeafSpec
 from rnnstate.state.state import Array
 
@@ -98,22 +98,12 @@ class ConvolutionPort(Port):
         Each step gets its own copy of the steps that the kernel reads, `(batch, time * kernel, channels)`, from the initial
         state, the past or the window. A convolution that moves on by a whole kernel then reads each copy once.
         """
-        back, kernel = reach(self.layer), self.layer.kernel_size[0]
+        kernel, dilation = self.layer.kernel_size[0], self.layer.dilation_rate[0]
         steps = place(ops.shape(x)[:2], mask, reset)
         source = ops.concatenate([initial, past, existing(x, steps)], axis=1)
-
-        def found(rank: Array, start: Array, again: Array, before: Array) -> Array:
-            """Return the steps `before`, `(reads,)`, each rank, `(batch, steps)`, as `(batch, steps * reads, channels)`."""
-            place_of = rank[..., None] - before  # (batch, steps, reads)
-            old = ops.logical_and(again[..., None], place_of < start[..., None])
-            index = 2 * back + place_of - ops.where(old, back + start[..., None], 0)
-            return take_steps(source, ops.reshape(ops.maximum(index, 0), (ops.shape(x)[0], -1)))
-
-        taps = ops.arange(kernel - 1, -1, -1, dtype="int32") * self.layer.dilation_rate[0]
-        y = self._convolve(found(steps.rank, steps.start, steps.again, taps), 1, strides=kernel)
-        last = ops.arange(back, 0, -1, dtype="int32")
-        kept = found(steps.count[:, None], steps.start[:, -1:], steps.again[:, -1:], last)
-        return only_existing(y, mask), {"past": kept}
+        taps = ops.arange(kernel - 1, -1, -1, dtype="int32") * dilation
+        y = self._convolve(look_back(source, reach(self.layer), steps, taps), 1, strides=kernel)
+        return only_existing(y, mask), {"past": remembered(past, x, steps, initial)}
 
     def _convolve(self, x: Array, dilation: int, strides: int = 1) -> Array:
         """Run the layer on `x`, without padding."""

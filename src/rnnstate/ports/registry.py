@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import layers
 
+from rnnstate.ports.attention import NO_WINDOW, AttentionPort, Window, window_of
 from rnnstate.ports.bidirectional import BidirectionalPort
 from rnnstate.ports.convolution import ConvolutionPort
 from rnnstate.ports.protocol import PortLike, refusal
@@ -16,6 +17,8 @@ _REGISTRY: dict[type, type] = {
     layers.Conv1D: ConvolutionPort,
     layers.DepthwiseConv1D: ConvolutionPort,
     layers.SeparableConv1D: ConvolutionPort,
+    layers.MultiHeadAttention: AttentionPort,
+    layers.GroupQueryAttention: AttentionPort,
 }
 
 
@@ -51,7 +54,7 @@ def register_port(layer_class: type, port_class: type) -> None:
     _REGISTRY[layer_class] = port_class
 
 
-def find_port(layer: Any, carry_backward: bool = False) -> PortLike | None:
+def find_port(layer: Any, carry_backward: bool = False, attention_window: Window = None) -> PortLike | None:
     """Return a port for `layer`, or `None` if the layer carries nothing. The nearest registered class wins.
 
     A port may refuse a layer as it is configured, such as `Conv1D(padding="same")`; see `why_not_carried`.
@@ -59,13 +62,16 @@ def find_port(layer: Any, carry_backward: bool = False) -> PortLike | None:
     Args:
         layer: Any layer.
         carry_backward: Whether layers that run backward are carried.
+        attention_window: How many earlier steps attention layers remember: one number, or one by layer name.
     """
     port_class = _port_class(layer)
-    if port_class is None or (runs_backward(layer) and not carry_backward) or refusal(port_class, layer) is not None:
+    if port_class is None or (runs_backward(layer) and not carry_backward) or why_not_carried(layer, attention_window):
         return None
     port: PortLike = (BackwardPort if port_class is RecurrentPort and runs_backward(layer) else port_class)(layer)
     if isinstance(port, BidirectionalPort):
         port.carry_backward = carry_backward
+    if isinstance(port, AttentionPort):
+        port.window = window_of(layer, attention_window) or 0
     return port
 
 
@@ -73,13 +79,18 @@ def _port_class(layer: Any) -> type | None:
     return next((_REGISTRY[kind] for kind in type(layer).__mro__ if kind in _REGISTRY), None)
 
 
-def why_not_carried(layer: Any) -> str | None:
+def why_not_carried(layer: Any, attention_window: Window = None) -> str | None:
     """Return why the port of the class of `layer` cannot carry it as it is configured, with the way out.
 
     `None` means that the layer can be carried, or that no port is registered for its class.
     """
     port_class = _port_class(layer)
-    return None if port_class is None else refusal(port_class, layer)
+    if port_class is None:
+        return None
+    reason = refusal(port_class, layer)
+    if reason is None and issubclass(port_class, AttentionPort) and window_of(layer, attention_window) is None:
+        return "it attends to all earlier steps. " + NO_WINDOW
+    return reason
 
 
 def choose_kernels(port: PortLike, kernels: str) -> None:

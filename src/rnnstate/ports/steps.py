@@ -80,6 +80,42 @@ def existing(x: Array, steps: Steps) -> Array:
     return x if steps.order is None else take_steps(x, steps.order)
 
 
+def look_back(source: Array, back: int, steps: Steps, before: Array) -> Array:
+    """Return the steps that come `before`, int `(reads,)`, each step of a window.
+
+    Args:
+        source: `(batch, back + back + time, ...)`: the initial memory, the carried memory and the existing steps.
+        back: How many steps the memory holds.
+        steps: Where the steps of the window stand.
+        before: How many steps back each read is; 0 is the step itself, and `back` is the farthest read.
+
+    Returns:
+        `(batch, time * reads, ...)`.
+    """
+    rank = steps.rank[..., None] - before  # (batch, time, reads)
+    start = steps.start[..., None]
+    # What came before a reset is found in the initial memory, whose last entry stands just before `start`.
+    old = ops.logical_and(steps.again[..., None], rank < start)
+    index = 2 * back + rank - ops.where(old, back + start, 0)
+    return take_steps(source, ops.reshape(ops.maximum(index, 0), (ops.shape(source)[0], -1)))
+
+
+def remembered(past: Array, x: Array, steps: Steps, initial: Array) -> Array:
+    """Return the memory after a window, `(batch, back, ...)`.
+
+    Args:
+        past: The memory before the window, `(batch, back, ...)`.
+        x: The steps of the window, `(batch, time, ...)`.
+        steps: Where they stand.
+        initial: The memory to which a reset returns a row, `(batch, back, ...)`.
+    """
+    back = past.shape[1]
+    source = ops.concatenate([initial, past, existing(x, steps)], axis=1)
+    # The memory is what a step after the window looks back to.
+    after = steps._replace(rank=steps.count[:, None], start=steps.start[:, -1:], again=steps.again[:, -1:])
+    return look_back(source, back, after, ops.arange(back, 0, -1, dtype="int32"))
+
+
 def only_existing(y: Array, mask: Array | None) -> Array:
     """Return an output `(batch, time, ...)` with zeros at the steps that do not exist."""
     if mask is None:
