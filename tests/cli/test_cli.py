@@ -279,7 +279,7 @@ BAD_DATA = {
         ("train text.csv TRAIN --out new", "Column `load` must hold a number. Received: 'much' in line 3 of text.csv."),
         (
             "train double.csv TRAIN --out new",
-            "Times must increase strictly within key `a`. Received: 1 after 1 in line 3 of double.csv.",
+            "Times in column `at` of key 'a' must increase. Received: `1` twice in line 3 of double.csv.",
         ),
         (
             "train empty.csv TRAIN --out new",

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnstate.forecasting.series import Series
-from rnnstate.forecasting.times import follows, read_tick, show_step, show_tick
+from rnnstate.forecasting.times import read_tick, show_step, show_tick
 from rnnstate.state.state import State
+from rnnstate.windows.gaps import follows
 
 
 @dataclass(frozen=True)

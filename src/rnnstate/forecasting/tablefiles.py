@@ -19,6 +19,7 @@ from rnnstate.durable import replacing
 from rnnstate.errors import DataError
 from rnnstate.forecasting.read_options import ReadOptions
 from rnnstate.forecasting.tables import Table
+from rnnstate.windows.frames import wrap_frame
 
 DEFAULT = ReadOptions()
 _GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
@@ -80,8 +81,20 @@ def read_parquet(content: bytes, source: str, options: ReadOptions = DEFAULT) ->
         table = pyarrow.parquet.read_table(pyarrow.BufferReader(content))
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{source} must be a whole Parquet file. Received: {error}") from error
-    columns = {name: _arrow_cells(column) for name, column in zip(table.column_names, table.columns, strict=True)}
-    return Table(source, columns, range(1, table.num_rows + 1), unit="row", options=options)
+    return read_frame(table, source, options)
+
+
+def read_frame(frame: Any, source: str, options: ReadOptions = DEFAULT) -> Table:
+    """Read a frame of pandas or polars, a table of pyarrow or a relation of duckdb.
+
+    Raises:
+        DataError: If two columns have one name.
+    """
+    table = wrap_frame(frame).to_arrow()
+    fields = {field.name: field.type for field in table.schema}
+    columns = {name: _arrow_cells(table[name]) for name in fields}
+    zoned = frozenset(name for name, kind in fields.items() if getattr(kind, "tz", None) is not None)
+    return Table(source, columns, range(1, table.num_rows + 1), unit="row", options=options, zoned=zoned)
 
 
 def write_table(path: Path, columns: Mapping[str, Sequence[Any]], *, force: bool = False) -> None:

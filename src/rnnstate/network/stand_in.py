@@ -10,6 +10,7 @@ from rnnstate.network.masks import both, window_flags
 from rnnstate.network.scope import StateScope, active_scope
 from rnnstate.ports.attention import AttentionPort
 from rnnstate.ports.protocol import PortLike, resets_itself, separates_masks
+from rnnstate.ports.recurrent import RecurrentPort
 from rnnstate.ports.scan import step_by_step
 from rnnstate.state.state import Array
 
@@ -34,6 +35,13 @@ class PortLayer(keras.Layer):
     def build(self, input_shape: Any) -> None:
         if not self.layer.built:
             self.layer.build(input_shape)
+
+    def renew(self) -> None:
+        """Follow a layer that has changed: its dtype policy, and what its port has derived from it."""
+        self.dtype_policy = self.layer.dtype_policy
+        for part in (self.port, *vars(self.port).values()):
+            if isinstance(part, RecurrentPort):
+                part.renew()
 
     def call(self, x: Array, initial_state: Any = None, mask: Array | None = None, training: bool = False) -> Array:
         if initial_state is not None:

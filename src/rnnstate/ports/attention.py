@@ -67,7 +67,9 @@ class AttentionPort(Port):
     def refuses(cls, layer: Any) -> str | None:
         stock = next(i for i, kind in enumerate(type(layer).__mro__) if kind in _STOCK)
         if any(_HOOKS & set(vars(kind)) for kind in type(layer).__mro__[:stock]):
-            return f"its class {type(layer).__name__} computes attention itself. Register a port: `rnnstate.register_port`"
+            return (
+                f"its class {type(layer).__name__} computes attention itself. Register a port: `rnnstate.register_port`"
+            )
         axes = getattr(layer, "attention_axes", None)
         if axes not in (None, (1,)):
             return f"it attends over the axes {axes}, not over time alone. Use inputs (batch, time, features)"
@@ -102,7 +104,9 @@ class AttentionPort(Port):
         fresh = _as(initial, new) if reset is not None and initial is not None else past
         memories = [memory for memory in ([past] if reset is None else [fresh, past]) if memory]
         sees = self._sees(new["valid"], steps, mask, reset, memories)
-        keys, values = (ops.concatenate([*(m[name] for m in memories), new[name]], axis=1) for name in ("keys", "values"))
+        keys, values = (
+            ops.concatenate([*(m[name] for m in memories), new[name]], axis=1) for name in ("keys", "values")
+        )
         y = self._attend(x, keys, values, sees, training)
         final = {name: self._after(past[name], new[name], steps, mask, reset, fresh[name]) for name in past}
         return only_existing(y, mask), final

@@ -143,9 +143,7 @@ def _not_causal(layer: Any) -> str | None:
         return None
     pad = f"put `ZeroPadding1D(({back}, 0))` before the layer"
     if layer.padding == "valid":
-        return (
-            f'its first {back} outputs do not exist (padding="valid"), so outputs are not per step. {_WAY_OUT}, or {pad}'
-        )
+        return f'its first {back} outputs do not exist (padding="valid"), so outputs are not per step. {_WAY_OUT}, or {pad}'
     after = back - back // 2
     ahead = f" up to {after} steps ahead" if after else ""
     return f'it reads steps{ahead} (padding="same"). {_WAY_OUT}, or use `padding="valid"` and {pad}'

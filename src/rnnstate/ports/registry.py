@@ -29,6 +29,7 @@ def register_port(layer_class: type, port_class: type) -> None:
         layer_class: A subclass of `keras.Layer` whose output at one step depends on earlier steps.
         port_class: A class with the methods `spec(layer)`, `initial(batch)` and `call(x, state, mask, training)`. Its
             constructor takes the layer as its only argument. A subclass of `Port` inherits an initial state of zeros.
+            A class method `refuses(layer)` may return why the port cannot carry a layer as it is configured.
 
     Raises:
         TypeError: If `layer_class` is not a class of Keras layers, or the port lacks a method.
@@ -73,6 +74,11 @@ def find_port(layer: Any, carry_backward: bool = False, attention_window: Window
     if isinstance(port, AttentionPort):
         port.window = window_of(layer, attention_window) or 0
     return port
+
+
+def has_port(layer: Any) -> bool:
+    """True if a port can run the layer as it is configured. A port class may refuse a layer by a method `refuses(layer)`."""
+    return _port_class(layer) is not None and why_not_carried(layer) is None
 
 
 def _port_class(layer: Any) -> type | None:

@@ -17,7 +17,7 @@ from rnnstate.windows.cuts import cut_pieces, piece_cuts
 from rnnstate.windows.dataset import OrderedDataset
 from rnnstate.windows.epochs import Schedule
 from rnnstate.windows.facts import assemble_batch, gather
-from rnnstate.windows.frames import Columns, frame_times, names_columns, split_frame
+from rnnstate.windows.frames import Columns, names_columns, needed_times, split_frame
 from rnnstate.windows.gaps import read_policy
 from rnnstate.windows.inputs import read_sequences
 from rnnstate.windows.lead_in import Prefix
@@ -38,8 +38,8 @@ class Windows(OrderedDataset):
         x: The inputs, in one of these forms. An array `(time, features)` is one sequence with key 0. An array
             `(sequences, time, ...)`, or a list of arrays, is several with keys 0, 1, 2. A mapping
             `{key: (time, ...)}` names them. Several inputs are a mapping of any of these by input name, or
-            `{key: {input: array}}`. Arrays `(time,)` hold one value per step. A pandas or polars frame counts as the
-            array of its columns.
+            `{key: {input: array}}`. Arrays `(time,)` hold one value per step. A frame of pandas or polars,
+            a table of pyarrow or a relation of duckdb counts as the array of its columns.
         y: Targets in the same form as `x`, by output name if there are several.
         length: Steps of a window.
         batch_size: Rows of a batch; with fewer sequences there are fewer rows.
@@ -173,7 +173,7 @@ class Windows(OrderedDataset):
         gap: str | float | None = None,
         **kwargs: Any,
     ) -> "Windows":
-        """Cut windows from the columns of a pandas or polars frame.
+        """Cut windows from the columns of a pandas or polars frame, a pyarrow table or a duckdb relation.
 
         Args:
             frame: One row for each step, sorted by time within each sequence.
@@ -210,9 +210,10 @@ class Windows(OrderedDataset):
         named = {name: data for name, data in (("observed", observed), ("resets", resets)) if names_columns(data)}
         kwargs |= {"observed": observed, "resets": resets}
         parts = split_frame(frame, key, time, features, targets, sample_weight, **named)
+        times = parts.pop("times")
         kwargs |= {name: part for name, part in parts.items() if part is not None}
         if gap is not None:
-            kwargs |= {"gap": gap, "times": frame_times(frame, key, time)}
+            kwargs |= {"gap": gap, "times": needed_times(times)}
         # Without a key, `split_frame` names inputs; with a key, it names sequences.
         kwargs.setdefault("by", "input" if key is None else "key")
         return cls(targets=target_kind, length=length, batch_size=batch_size, **kwargs)
