@@ -96,7 +96,7 @@ def test_training_carries_and_is_saved(tmp_path):
         assert difference(model.states.read(key), model.step(x[None], model.initial_state(1))[1].numpy()) < 1e-6
     model.save(tmp_path / "m.keras")
     loaded = keras.saving.load_model(tmp_path / "m.keras")
-    assert loaded.attention_window == {"attention": 2} and loaded.time_mixing == "refuse"
+    assert (loaded.attention_window, loaded.time_mixing) == ({"attention": 2}, "refuse")
     assert loaded.states.read() == model.states.read()
 
 
@@ -110,7 +110,7 @@ def test_export(tmp_path):
 def test_what_is_refused():
     """Attention without a window, without a causal mask, and wrong windows are refused with the way out."""
     x = keras.Input((None, FEATURES))
-    with pytest.raises(rs.UnsupportedModelError, match=r"`attention`.*attention_window=W.*`use_causal_mask=True`"):
+    with pytest.raises(rs.UnsupportedModelError, match=r"attention`.*attention_window=W.*`use_causal_mask=True`"):
         rs.StatefulModel(keras.Model(x, layers.GRU(2, return_sequences=True)(heads()(x))))
     plain = keras.Model(x, layers.MultiHeadAttention(2, 3, name="plain")(x, x))
     with pytest.raises(rs.UnsupportedModelError, match=r"`plain`.*`use_causal_mask=True`.*use_causal_mask=False"):

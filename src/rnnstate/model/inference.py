@@ -8,7 +8,7 @@ from keras import tree
 
 from rnnstate.errors import DataError
 from rnnstate.model.bank import GIVEN
-from rnnstate.model.compiled import forget_compiled, drop_outdated
+from rnnstate.model.compiled import drop_outdated, forget_compiled
 from rnnstate.model.guarded import Guarded, alone
 from rnnstate.model.parts import Parts
 from rnnstate.state.checks import checked

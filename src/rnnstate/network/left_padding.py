@@ -4,6 +4,7 @@ Both layers together are a causal convolution, which is how causal `DepthwiseCon
 clone the convolution carries the last n steps, and the zeros are left out: at the start of a sequence the memory is zero.
 """
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -69,7 +70,7 @@ def _links(net: Any) -> Iterator[tuple[Any, Any]]:
     """Yield which layer or operation feeds which, one pair for each tensor; `None` stands for inputs and outputs."""
     if isinstance(net, keras.Sequential):
         chain = [None, *net.layers, None]
-        yield from zip(chain[:-1], chain[1:], strict=True)
+        yield from itertools.pairwise(chain)
         return
     makers: dict[int, tuple[Any, Any]] = {}  # by tensor; the tensor is kept, so that its id stays its own
     found: list[tuple[Any, Any]] = []

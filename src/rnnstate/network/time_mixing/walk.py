@@ -132,7 +132,7 @@ class _Walk:
         """A value for each window may become anything, except what looks like the steps of this window."""
         axis = joined(node.axes)
         ranks = [len(shape) for shape in node.shapes]
-        fixed = {size for size in self._fixed_times()}
+        fixed = set(self._fixed_times())
         for spec in specs if axis is Axis.SUMMARY else ():
             if len(spec.shape) > 2 and max(ranks) < len(spec.shape) and spec.shape[1] in fixed:
                 self._note(node, "gives a summary of the window a time axis, so that each step depends on all steps")
