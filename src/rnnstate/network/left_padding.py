@@ -1,4 +1,4 @@
-"""Convolutions after zeros on the left: `ZeroPadding1D((n, 0))`, then a convolution with `padding="valid"` that reads n steps back.
+"""Convolutions after zeros on the left: `ZeroPadding1D((n, 0))`, then a valid convolution that reads n steps back.
 
 Both layers together are a causal convolution, which is how causal `DepthwiseConv1D` and `SeparableConv1D` are written. In a
 clone the convolution carries the last n steps, and the zeros are left out: at the start of a sequence the memory is zero.
@@ -49,7 +49,7 @@ def _is_valid(layer: Any) -> bool:
 
 
 def _fits(layer: Any, links: list[tuple[Any, Any]], chosen: list[Any]) -> bool:
-    """Return whether all neighbours of a layer belong to it: convolutions after a padding, or paddings before a convolution."""
+    """Return whether only fitting convolutions follow a padding, or only fitting paddings feed a convolution."""
     if _is_left_padding(layer):
         after = [end for start, end in links if start is layer]
         return bool(after) and all(_is_one_of(end, chosen) and _pads(layer, end) for end in after)

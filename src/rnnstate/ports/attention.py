@@ -122,7 +122,7 @@ class AttentionPort(Port):
     def _sees(
         self, valid: Array, steps: Steps, mask: Array | None, reset: Array | None, memories: list[LocalState]
     ) -> Array:
-        """Return which keys each step attends to, boolean `(batch, time, keys)`: those of the memories, then the window's."""
+        """Return which keys each step attends to, `(batch, time, keys)`: keys of the memories, then of the window."""
         rank = steps.rank[:, :, None]
         behind = rank - steps.rank[:, None, :]  # how many steps each key of the window lies behind each step
         shown = valid > 0 if mask is None else ops.logical_and(valid > 0, mask)
