@@ -83,13 +83,6 @@ def combine(tensor: Array, mask: Array | None) -> Array | None:
     return both(own, mask)
 
 
-def both(one: Array | None, other: Array | None) -> Array | None:
-    """Return the steps that are valid in two masks. `None` is a mask without padding."""
-    if one is None or other is None:
-        return one if other is None else other
-    return ops.logical_and(one, other)
-
-
 def window_flags(flags: Array | None, x: Any) -> Array | None:
     """Return flags of the window, `(batch, time)`, if `x` still has the time axis of the window; else `None`."""
     shape = tree.flatten(x)[0].shape
