@@ -313,7 +313,9 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
         }
         mode = config.get("time_mixing")
         if mode is None:
-            choices = {name: config.get(name) for name in ("carry_backward", "carry", "attention_window")}
+            choices: dict[str, Any] = {
+                name: config.get(name) for name in ("carry_backward", "carry", "attention_window")
+            }
             mode = mode_of_old_file(mixing_of(carrying_clone(parts["net"], **choices)[0]))
         return cls(**{**config, **parts, "time_mixing": mode})
 

@@ -19,7 +19,7 @@ def checked_window(window: Any, net: Any) -> Window:
     """
     if window is None:
         return None
-    numbers = dict(window) if isinstance(window, Mapping) else {None: window}
+    numbers: dict[str | None, Any] = dict(window) if isinstance(window, Mapping) else {None: window}
     for name, number in numbers.items():
         if isinstance(number, bool) or not isinstance(number, int) or number < 1:
             where = "" if name is None else f" for layer {name!r}"
@@ -33,7 +33,7 @@ def checked_window(window: Any, net: Any) -> Window:
             f"`attention_window` must name attention layers of the network: {quoted(known) or 'it has none'}. "
             f"Received: {quoted(unknown)}."
         )
-    return numbers if isinstance(window, Mapping) else window
+    return dict(window) if isinstance(window, Mapping) else window
 
 
 def _layers(net: Any) -> Iterator[Any]:

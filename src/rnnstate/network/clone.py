@@ -32,6 +32,9 @@ class Network(Protocol):
     def __call__(self, inputs: Any, training: bool | None = None) -> Any:
         """Compute the outputs."""
 
+    def add_loss(self, loss: Any) -> None:
+        """Add losses to the losses of the model."""
+
 
 def carrying_clone(
     net: Network,

@@ -17,6 +17,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
+from rnnstate.ports.protocol import both
 from rnnstate.state.state import Array
 
 

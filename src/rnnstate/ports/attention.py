@@ -165,12 +165,14 @@ def _softmax(scores: Array, sees: Array) -> Array:
     return ops.softmax(ops.where(sees, scores, low), axis=-1)
 
 
-def _inner(layer: Any, kind: type) -> dict[str, Any]:
+def _inner(layer: Any, kind: Any) -> dict[str, Any]:
     """Return the layers of a kind inside an attention layer by the names that Keras gives them: query, key, and so on."""
     found: dict[str, Any] = {}
     for value in vars(layer).values():
         # On PyTorch, a layer keeps its inner layers in a dictionary.
-        parts = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]
+        parts: Any = (
+            value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]
+        )
         found.update({part.name: part for part in parts if isinstance(part, kind)})
     return found
 

@@ -5,9 +5,9 @@
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import cache
-from typing import Any, Protocol, TypeGuard
+from typing import Any, Protocol, TypeGuard, cast
 
 from keras import ops
 
@@ -51,7 +51,7 @@ class ResettingPort(Protocol):
 
 def resets_itself(port: Any) -> TypeGuard[ResettingPort]:
     """True for a port whose `call` takes `reset` and `initial`. Other ports with resets run step by step."""
-    return _takes(type(port), "reset")
+    return _takes(cast(Hashable, type(port)), "reset")
 
 
 class MaskedPort(Protocol):
@@ -71,13 +71,13 @@ class MaskedPort(Protocol):
 
 def separates_masks(port: Any) -> TypeGuard[MaskedPort]:
     """True for a port whose `call` takes `attached`. Every other port gets both masks joined as `mask`."""
-    return _takes(type(port), "attached")
+    return _takes(cast(Hashable, type(port)), "attached")
 
 
 @cache
-def _takes(port_class: Any, argument: str) -> bool:
+def _takes(port_class: Hashable, argument: str) -> bool:
     """True if `call` of a class of ports has an argument. The answer is kept, because every call of a layer asks."""
-    return argument in inspect.signature(port_class.call).parameters
+    return argument in inspect.signature(cast(Any, port_class).call).parameters
 
 
 def both(one: Array | None, other: Array | None) -> Array | None:

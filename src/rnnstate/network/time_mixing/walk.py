@@ -115,7 +115,7 @@ class _Walk:
         else:
             specs = [_like(spec) for spec in tree.flatten(call.compute_output_spec(*args, **kwargs))]
             axes = self._classified(node, specs)
-        symbols = tree.flatten(_Recorded(specs)(*node.symbols))
+        symbols: list[Any] = tree.flatten(_Recorded(specs)(*node.symbols))
         self._mark(symbols, axes)
         return symbols
 
