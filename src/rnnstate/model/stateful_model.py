@@ -221,7 +221,8 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
 
         Returns:
             The outputs, the `State` after the window, and `[(variable, new value)]`: the averages of BatchNormalization and
-            the seeds of Dropout, for example. A training loop assigns them; else each call draws the same dropout.
+            the seeds of Dropout, for example. A training loop assigns them; else each call draws the same dropout. On
+            PyTorch, Keras draws dropout from PyTorch's own generator, which every call moves.
 
         Example:
 
