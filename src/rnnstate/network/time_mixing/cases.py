@@ -1,6 +1,6 @@
 """Runs of one node of a network on random inputs, for the probe. The runs change no variable of the model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
