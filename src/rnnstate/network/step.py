@@ -85,6 +85,7 @@ class Stepper:
     def __init__(self, carrier: Network, start: Start, spec: StateSpec, served: Served) -> None:
         self._carrier, self._start, self._spec, self._names = carrier, start, spec, tuple(spec)
         self.served, self._warned, self._ran, self._version = served, False, False, 0
+        self._stand_in = next(layer for _, layer in walk(carrier) if isinstance(layer, PortLayer))
         self._watch = Watch(partial(watched_layers, carrier, start))
         self._compiled = kernels().CompiledStep(self._step, served)
 
@@ -168,8 +169,9 @@ class Stepper:
                 before = [scope.get_current_value(variable) for variable in variables]
                 y, final = self._step(x, state, mask, reset, True, observed)
                 after = [scope.get_current_value(variable) for variable in variables]
-            # The losses that layers add stay with the network. A copy is known to the network alone, so it counts once.
-            self._carrier.add_loss([ops.copy(loss) for loss in scope.losses])
+            # The losses that layers add stay with the network, at one of its layers: a Functional network takes none. A copy
+            # is known to this layer alone, so it counts once.
+            self._stand_in.add_loss([ops.copy(loss) for loss in scope.losses])
         pairs = [(v, new) for v, old, new in zip(variables, before, after, strict=True) if new is not old]
         return y, final, pairs
 
