@@ -5,7 +5,7 @@
     ├── StateShapeError(ValueError)       a leaf has the wrong shape or batch size
     ├── StateValueError(ValueError)       a leaf has the wrong dtype or a value that is not finite
     ├── SpecMismatchError(ValueError)     a state, a file or a model belongs to another model
-    ├── UnknownKeyError(KeyError)         no sequence of that name
+    ├── UnknownKeyError(KeyError)         no sequence or leaf of that name
     ├── DataError(ValueError)             data that cannot be cut into windows in the requested way
     ├── UnsupportedModelError(ValueError) a network whose state cannot be made explicit
     ├── CarryError(RuntimeError)          a model whose compiled step would ignore its state
@@ -36,7 +36,7 @@ class SpecMismatchError(RnnStateError, ValueError):
 
 
 class UnknownKeyError(RnnStateError, KeyError):
-    """A key that no sequence has."""
+    """A key of a sequence, or the name of a leaf, that does not exist."""
 
     def __str__(self) -> str:
         # KeyError shows the repr of its argument, which would put the sentence in quotes.
@@ -57,3 +57,7 @@ class CarryError(RnnStateError, RuntimeError):
 
 class ExportError(RnnStateError, RuntimeError):
     """An export that cannot be written, or whose file computes something else than the model."""
+
+
+class KeyWarning(UserWarning):
+    """Keys differ only by white space, so one sequence may have been split by a mistake in writing."""

@@ -9,6 +9,7 @@ from rnnstate.kernels.loops.definition import has_loop, no_loop_because, recurre
 
 __all__ = [
     "FEED_ERRORS",
+    "LOOPS_IN_PYTHON",
     "CompiledStep",
     "feed",
     "has_loop",
@@ -26,6 +27,9 @@ __all__ = [
 # The errors that Keras may raise in place of an error of the data.
 FEED_ERRORS: tuple[type[Exception], ...] = ()
 
+# Whether a loop over steps runs in Python, one compiled step after the other. Else the whole loop is compiled.
+LOOPS_IN_PYTHON = False
+
 
 def take_rows(variable: Any, slots: Any) -> Any:
     """Return the rows `slots` of a variable."""
@@ -39,7 +43,7 @@ def put_rows(variable: Any, slots: Any, rows: Any) -> None:
 
 
 def has_replicas() -> bool:
-    """True inside a distribution strategy whose replicas would keep banks of their own."""
+    """True inside a distribution strategy whose replicas would keep separate banks."""
     return False
 
 
@@ -67,10 +71,10 @@ class CompiledStep:
 
     Args:
         function: The function. It may read and assign the variables.
-        variables: All variables that it uses.
+        served: The variables that it uses.
     """
 
-    def __init__(self, function: Callable[..., Any], variables: list[Any]) -> None:
+    def __init__(self, function: Callable[..., Any], served: Any) -> None:
         self._function = function
 
     def __call__(self, *args: Any) -> Any:

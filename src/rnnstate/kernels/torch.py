@@ -11,6 +11,7 @@ from rnnstate.kernels.step.torch import CompiledStep
 
 __all__ = [
     "FEED_ERRORS",
+    "LOOPS_IN_PYTHON",
     "CompiledStep",
     "feed",
     "has_loop",
@@ -25,6 +26,8 @@ __all__ = [
     "take_rows",
 ]
 
+# A compiled loop would be a graph of all its steps.
+LOOPS_IN_PYTHON = True
 
 # The largest block that lets glibc raise its limits: above, it gives memory back as soon as it is freed.
 _BLOCK = 31 * 2**20

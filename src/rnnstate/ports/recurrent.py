@@ -24,6 +24,10 @@ class RecurrentPort(Port):
         self._structure: Any = None
         self._flat = False
 
+    def renew(self) -> None:
+        """Follow a layer whose attributes have changed."""
+        self._twin = _twin(self.layer)
+
     def spec(self, layer: Any) -> Mapping[str, LeafSpec]:
         if not self._specs:  # computed once, because every call asks for it
             state = layer.get_initial_state(batch_size=1)
@@ -112,32 +116,6 @@ class BackwardPort(RecurrentPort):
         valid = last if mask is None else ops.logical_and(mask, last)
         fresh = ops.concatenate([any_reset, ops.zeros_like(fresh[:, 1:])], axis=1)
         return y, scan_cell(self.layer, x, given, valid, training, fresh, start)[1]
-
-
-class FreshBackwardPort(Port):
-    """Port of a recurrent layer that runs backward and starts from its initial state in each window. It has no leaves."""
-
-    def __init__(self, layer: Any) -> None:
-        super().__init__(layer)
-        self._backward = BackwardPort(layer)
-
-    def spec(self, layer: Any) -> Mapping[str, LeafSpec]:
-        return {}
-
-    def initial(self, batch_size: Any) -> LocalState:
-        return {}
-
-    def call(
-        self,
-        x: Array,
-        state: LocalState,
-        mask: Array | None = None,
-        training: bool = False,
-        reset: Array | None = None,
-        initial: LocalState | None = None,
-    ) -> tuple[Array, LocalState]:
-        fresh = self._backward.initial(ops.shape(x)[0])
-        return self._backward.call(x, fresh, mask=mask, training=training, reset=reset, initial=fresh)[0], {}
 
 
 def _after_last(reset: Array) -> Array:

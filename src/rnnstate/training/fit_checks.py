@@ -1,5 +1,6 @@
 """The checks of the arguments of `fit`, `evaluate` and `predict`, before anything runs."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -10,6 +11,7 @@ from rnnstate.errors import DataError, UnsupportedModelError
 from rnnstate.initial.base import InitialState
 from rnnstate.kernels import kernels
 from rnnstate.network.clone import inputs_of
+from rnnstate.network.outputs import by_output, output_names, outputs_per_step
 from rnnstate.training.loader import Source
 from rnnstate.training.roles import Carrying
 from rnnstate.windows.batch import Batch, WindowDataset
@@ -104,26 +106,34 @@ def _check_backward(argument: str, lead: int) -> None:
 
 
 def _check_targets(net: Any, source: Source, argument: str) -> None:
-    batch, windows = source.first(), source.windows
+    batch, windows, outputs = source.first(), source.windows, net.outputs
     if len(batch) < 2:
         raise DataError(f"`{argument}` must have targets. Received: windows without `y`. Use `Windows(x, y, ...)`.")
-    targets, outputs = tree.flatten(batch[1]), net.outputs
-    if len(targets) != len(outputs):
+    targets, kinds = by_output(net, batch[1], "y"), by_output(net, windows.targets, "y")
+    if len(targets) != len(outputs) or (len(outputs) > 1 and not isinstance(batch[1], Mapping)):
         return
-    kinds = [None] * len(outputs) if windows.targets is None else tree.flatten(windows.targets)
-    for target, output, kind in zip(targets, outputs, kinds, strict=True):
+    for target, output, kind, per_step in zip(targets, outputs, kinds, outputs_per_step(net), strict=True):
+        if target is None:
+            continue
         # Without this, (batch, time, 1) against (batch, 1) broadcasts, and trains on nonsense.
-        if len(output.shape) == 2 and (target.ndim > 2 or kind == "steps"):
+        if not per_step and (target.ndim > len(output.shape) or kind == "steps"):
             raise DataError(
-                "The network gives one output per window (`return_sequences=False`), so targets must be one per window. "
-                f'Received: targets per step, batch shape {target.shape}. Use `Windows(..., targets="last")`.'
+                f"The network gives one output per window{_named(net, output)} (`return_sequences=False`), so targets must "
+                f"be one per window. Received: targets per step, batch shape {target.shape}. "
+                'Use `Windows(..., targets="last")`.'
             )
-        if len(output.shape) > 2 and target.ndim <= 2 and kind != "steps":
+        if per_step and target.ndim <= 2 and kind != "steps":
             raise DataError(
-                "The network gives one output per step, so targets must be per step, (time, outputs). "
-                f"Received: one per window, batch shape {target.shape}. Set `return_sequences=False` in the last "
-                "recurrent layer, or give targets per step."
+                f"The network gives one output per step{_named(net, output)}, so targets must be per step, (time, outputs). "
+                f"Received: one per {kind if kind == 'sequence' else 'window'}, batch shape {target.shape}. Set "
+                "`return_sequences=False` in the last recurrent layer, or give targets per step."
             )
+
+
+def _named(net: Any, output: Any) -> str:
+    """Return which output it is, if there are several: a part of a sentence."""
+    places = [place for place, other in enumerate(net.outputs) if other is output]
+    return f" for `{output_names(net)[places[0]]}`" if len(net.outputs) > 1 else ""
 
 
 def prepare_start(start: InitialState, source: Source) -> None:
@@ -151,19 +161,20 @@ def prepare_start(start: InitialState, source: Source) -> None:
         start.observe(observed.shape[1])
 
 
-def refuse_extras(method: str, extras: dict[str, Any]) -> None:
-    """Raise a `DataError` for arguments of Keras' `fit` that belong to `Windows` or would break the time order."""
-    if extras.get("shuffle"):
-        raise DataError(
-            "`shuffle` must be False: windows are carried from one to the next, and a shuffled window would start from "
-            "the state of another time. Received: shuffle=True. Leave it out."
-        )
-    for name in ("y", "batch_size", "sample_weight", "validation_split", "validation_batch_size"):
-        if extras.get(name) is not None and not (name == "validation_split" and extras[name] == 0.0):
-            raise DataError(
-                f"`{method}` takes windows, which hold targets, weights and batch size. Received: `{name}`. "
-                "Give it to `Windows(...)`."
-            )
+def last_windows(results: dict[Any, Any], flags: list[bool]) -> dict[Any, Any]:
+    """Return the outputs of each key; where a flag is true, those of its last window alone.
+
+    Args:
+        results: Outputs by key.
+        flags: One flag for each output, in the order of `keras.tree.flatten`.
+    """
+    if not any(flags):
+        return results
+    ended = {}
+    for key, outputs in results.items():
+        parts = zip(tree.flatten(outputs), flags, strict=True)
+        ended[key] = tree.pack_sequence_as(outputs, [part[-1] if flag else part for part, flag in parts])
+    return ended
 
 
 def unstacked(outputs: Any, num_batches: int) -> list[Any]:

@@ -69,16 +69,28 @@ class CompiledStep:
 
     Args:
         function: What to run. It may read and assign the variables.
-        variables: All variables that it uses.
+        served: The variables that it uses, and their values for the thread that asks.
     """
 
-    def __init__(self, function: Callable[..., Any], variables: list[Any]) -> None:
-        self._function, self._variables = function, variables
+    def __init__(self, function: Callable[..., Any], served: Any) -> None:
+        self._function, self._served, self._variables = function, served, served.variables
         self._compiled = jax.jit(self._pure)
-        self._values: tuple[Any, ...] = ()  # what was found to be no tracers, the last time
+        self._values: tuple[Any, ...] = ()  # the values that were found to be no tracers, the last time
         self._concrete: set[type] = set()  # types of such arrays
 
     def __call__(self, *args: Any) -> Any:
+        while True:
+            changes = self._served.changes
+            try:
+                return self._run(args)
+            except Exception:
+                # A thread that trains empties the variables. The call then runs again, from copies.
+                if not self._served.moved(changes):
+                    raise
+
+    def _run(self, args: Any) -> Any:
+        if self._served.copies is not None and (copies := self._served.elsewhere()) is not None:
+            return self._from_copies(copies, args)
         values = tuple(map(_VALUE, self._variables))
         # The weights of a served model stay what they are: one look at who they are, and none at their types.
         known = len(values) == len(self._values) and all(map(is_, values, self._values))
@@ -88,6 +100,15 @@ class CompiledStep:
         result, assigned = self._compiled(values, *args)
         for index, value in assigned.items():
             self._variables[index].assign(value)
+        return result
+
+    def _from_copies(self, copies: list[Any], args: Any) -> Any:
+        if not self._are_concrete(args):
+            with keras.StatelessScope(list(zip(self._variables, copies, strict=True))):
+                return self._function(*args)
+        result, assigned = self._compiled(tuple(copies), *args)
+        for index, value in assigned.items():
+            copies[index] = value
         return result
 
     def _are_concrete(self, arrays: Any) -> bool:
