@@ -70,14 +70,15 @@ def test_a_batch_alone_is_one_step(backend):
     """`train_on_batch` of as many rows as there are steps in a call trains one step, and not one step per row."""
     if refuses_many_steps(backend):
         return
-    inputs, targets, weights = windows(1)[0]
+    data = windows(1)
     found = []
     for count in (1, 3):
         keras.utils.set_random_seed(5)
-        model = rs.StatefulModel(nets.two_layers())
+        model = nets.make(nets.small)
         model.compile("adam", "mse", steps_per_execution=count)
         before = model.get_weights()
-        model.train_on_batch(inputs, targets, weights)
+        model.states.reserve(data.keys)
+        model.train_on_batch(*data[0])
         assert max(difference(*pair) for pair in zip(before, model.get_weights(), strict=True)) > 1e-4
         found.append(model.get_weights())
     assert max(difference(*pair) for pair in zip(*found, strict=True)) < 1e-6
