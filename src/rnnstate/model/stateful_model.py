@@ -25,6 +25,7 @@ from rnnstate.model.compiled import forget_compiled
 from rnnstate.model.parts import Parts
 from rnnstate.model.rollout import Unrolling
 from rnnstate.model.shown import ShowsNetwork
+from rnnstate.network.attention_window import checked_window
 from rnnstate.network.clone import carrying_clone
 from rnnstate.network.probe import trace
 from rnnstate.network.served import Served
@@ -53,6 +54,9 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
             outputs differ from a pass over the whole sequence. By default these layers start fresh in each window.
         carry: The names of the layers that carry, such as `["encoder"]`. A nested network stands for its layers. Every
             other layer starts from its initial state in each window and has no leaves. The default is all layers.
+        attention_window: How many earlier steps a causal attention layer remembers and attends to: one number for all such
+            layers, or a mapping from the names of layers to numbers. A sequence of at most `attention_window + 1` steps
+            gives plain causal attention. Layers with a `sliding_window` need no number.
         time_mixing: `"refuse"` refuses a network with a layer whose output at a step depends on other steps, and for which
             no port carries what it needs of earlier windows. `"allow"` lets such layers take each window by itself.
 
@@ -80,13 +84,17 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
         carry_backward: bool = False,
         carry: Sequence[str] | None = None,
         time_mixing: str = "refuse",
+        attention_window: int | Mapping[str, int] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.kernels, self.carry_backward, self.time_mixing = kernels, carry_backward, read_mode(time_mixing)
+        self.attention_window = checked_window(attention_window, net)
         self.start = read_initial(initial_state)
         self.carry = carry
-        self._carrier, ports = carrying_clone(net, carry_backward=carry_backward, carry=carry)
+        self._carrier, ports = carrying_clone(net, carry_backward, carry, self.attention_window)
+        if self.time_mixing == "refuse":
+            refuse_mixing(mixing_of(self._carrier))
         if not any(layer.port.spec(layer.layer) for layer in ports):
             raise UnsupportedModelError(
                 f"The network must have at least one layer with a memory. Received: `{net.name}` without any. "
@@ -96,8 +104,6 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
             choose_kernels(layer.port, kernels)
         backend_kernels().register_state(State)
         scope = trace(self._carrier)
-        if self.time_mixing == "refuse":
-            refuse_mixing(mixing_of(net))
         states = States(scope.spec, self._placeholder_state, self._sync, partial(forget_compiled, self, "train"))
         self._parts = Parts(net, scope.spec, scope.owners, states, Bank(scope.spec, "inference"))
         self.start.attach(scope.spec, self._own_initial_state)
@@ -215,7 +221,8 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
 
         Returns:
             The outputs, the `State` after the window, and `[(variable, new value)]`: the averages of BatchNormalization and
-            the seeds of Dropout, for example. A training loop assigns them; else each call draws the same dropout.
+            the seeds of Dropout, for example. A training loop assigns them; else each call draws the same dropout. On
+            PyTorch, Keras draws dropout from PyTorch's own generator, which every call moves.
 
         Example:
 
@@ -295,6 +302,8 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
             own["time_mixing"] = self.time_mixing
         if self.carry is not None:
             own["carry"] = list(self.carry)
+        if self.attention_window is not None:
+            own["attention_window"] = self.attention_window
         return {**own, **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}}
 
     @classmethod
@@ -303,7 +312,12 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
             name: keras.saving.deserialize_keras_object(config[name], custom_objects=custom_objects)
             for name in ("net", "initial_state")
         }
-        mode = config.get("time_mixing") or mode_of_old_file(mixing_of(parts["net"]))
+        mode = config.get("time_mixing")
+        if mode is None:
+            choices: dict[str, Any] = {
+                name: config.get(name) for name in ("carry_backward", "carry", "attention_window")
+            }
+            mode = mode_of_old_file(mixing_of(carrying_clone(parts["net"], **choices)[0]))
         return cls(**{**config, **parts, "time_mixing": mode})
 
     def save_own_variables(self, store: Any) -> None:

@@ -11,5 +11,6 @@
 | `probe` | runs the network once to learn the specification of its state |
 | `masks` | the rules for masks |
 
-Other packages may import `carrying_clone`, `walk`, `trace`, `run`, `Stepper`, `Served`, `PortLayer` and the functions of `masks`.
+Other packages may import `carrying_clone`, `walk`, `trace`, `run`, `Stepper`, `Served`, `PortLayer` and the functions of
+`masks`.
 """

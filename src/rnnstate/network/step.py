@@ -138,7 +138,7 @@ class Stepper:
             paths = ", ".join(f"`{variable.path}`" for variable, _ in moved[:3])
             warnings.warn(
                 f"`step(training=True)` is pure: it dropped the new values of {len(moved)} variables, such as {paths}. "
-                "So averages stay as they are, and each call with the same arguments draws the same dropout. In a training "
+                "So averages stay as they are, and what layers draw from seeds is the same in each call. In a training "
                 "loop of your own, call `training_step`, which returns the new values, and assign them.",
                 stacklevel=4,
             )

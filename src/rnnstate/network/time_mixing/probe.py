@@ -163,7 +163,7 @@ def dependence(node: Node) -> str:
             if len(shape) < 2 or shape[1] != steps:
                 return _resized({steps: shape})
             return _dependence(node, 0, steps)
-        except Exception:  # it may need more steps  # noqa: PERF203
+        except Exception:  # it may need more steps
             continue
     return "depends on other steps"
 

@@ -18,7 +18,7 @@ from rnnstate.network.time_mixing.probe import Probed, dependence, probe
 from rnnstate.network.time_mixing.table import known, known_operation
 from rnnstate.network.time_mixing.verdict import Mixing
 from rnnstate.ports.recurrent import runs_backward
-from rnnstate.ports.registry import has_port
+from rnnstate.ports.registry import has_port, why_not_carried
 
 
 def mixing_of(net: Any, carried: Callable[[Any], bool] | None = None) -> list[Mixing]:
@@ -115,7 +115,7 @@ class _Walk:
         else:
             specs = [_like(spec) for spec in tree.flatten(call.compute_output_spec(*args, **kwargs))]
             axes = self._classified(node, specs)
-        symbols = tree.flatten(_Recorded(specs)(*node.symbols))
+        symbols: list[Any] = tree.flatten(_Recorded(specs)(*node.symbols))
         self._mark(symbols, axes)
         return symbols
 
@@ -144,7 +144,7 @@ class _Walk:
         """A value for each window may become anything, except what looks like the steps of this window."""
         axis = joined(node.axes)
         ranks = [len(shape) for shape in node.shapes]
-        fixed = {size for size in self._fixed_times()}
+        fixed = set(self._fixed_times())
         for spec in specs if axis is Axis.SUMMARY else ():
             if len(spec.shape) > 2 and max(ranks) < len(spec.shape) and spec.shape[1] in fixed:
                 self._note(node, "gives a summary of the window a time axis, so that each step depends on all steps")
@@ -169,7 +169,8 @@ class _Walk:
 
     def _note(self, node: Node, what: str) -> None:
         kind = type(node.call).__name__ if isinstance(node.call, keras.Layer) else ""
-        entry = Mixing(node.path, node.name, kind, what)
+        reason = (kind and why_not_carried(node.call)) or ""
+        entry = Mixing(node.path, node.name, kind, what, reason)
         if entry not in self.found:  # a nested network may be called twice
             self.found.append(entry)
 
