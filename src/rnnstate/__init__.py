@@ -40,6 +40,7 @@ _HOMES = {
     "LeafSpec": "state.spec",
     "save_state": "state.files",
     "load_state": "state.files",
+    "load_metadata": "state.files",
     "export": "exporting",
     "Export": "exporting",
     "Port": "ports.protocol",
@@ -104,6 +105,7 @@ if TYPE_CHECKING:
     from rnnstate.model.stateful_model import StatefulModel as StatefulModel
     from rnnstate.ports.protocol import Port as Port
     from rnnstate.ports.registry import register_port as register_port
+    from rnnstate.state.files import load_metadata as load_metadata
     from rnnstate.state.files import load_state as load_state
     from rnnstate.state.files import save_state as save_state
     from rnnstate.state.spec import LeafSpec as LeafSpec

@@ -234,7 +234,7 @@ def test_a_damaged_checkpoint_is_told_and_the_older_one_used(whole, folder):
 def test_without_a_usable_checkpoint_nothing_starts(whole, folder):
     """A folder whose files are all damaged is an error, never a fresh start."""
     newest(folder).write_bytes(b"")
-    with pytest.raises(rs.DataError, match=r"must hold a usable one. Received: .*must be a complete file.*start anew"):
+    with pytest.raises(rs.DataError, match=r"must hold a usable one. Received: .*must be a complete file.*a new run"):
         train(folder, model=whole[0])
 
 

@@ -13,6 +13,10 @@
 | `carry` | the inside of the compiled step: gather, reset, detach, run, scatter |
 | `by_key` | `model.states`: read, write and reset states by the keys of sequences |
 | `rollout` | `trace` and `rollout` |
+| `feedback` | the inputs of a free run: fed back, known, and whether they fit |
+| `loops` | the compiled loops of `trace` and `rollout`, kept by shape |
+| `guarded` | keeps threads apart that use one model |
+| `compiled` | when functions that Keras has compiled must be compiled again |
 
 Other packages import `StatefulModel`. A batch of windows reaches `carry` as `rnnstate.windows.batch.Batch`.
 """

@@ -13,8 +13,9 @@ import numpy as np
 
 from rnnstate.errors import DataError
 from rnnstate.model.bank import CARRIED
-from rnnstate.model.compiled import forget_compiled, keep_length_static
+from rnnstate.model.compiled import drop_outdated, forget_compiled
 from rnnstate.model.fitting import Fitting
+from rnnstate.model.guarded import alone
 from rnnstate.model.progress import Progress, rows_of
 from rnnstate.training.class_weights import ClassWeights
 from rnnstate.training.fit_checks import check_windows, prepare_start
@@ -35,6 +36,7 @@ class ByBatch(Fitting):
             )
         return super().__call__(*args, **kwargs)
 
+    @alone
     def train_on_batch(
         self, x: Any, y: Any = None, sample_weight: Any = None, class_weight: Any = None, return_dict: bool = False
     ) -> Any:
@@ -72,6 +74,7 @@ class ByBatch(Fitting):
         train = partial(super().train_on_batch, y=y, sample_weight=weights, return_dict=return_dict)
         return self._on_batch("train_on_batch", train, x, y, targets=True)
 
+    @alone
     def test_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None, return_dict: bool = False) -> Any:
         """Evaluate one batch of `Windows`: `model.test_on_batch(*windows[0])`.
 
@@ -93,6 +96,7 @@ class ByBatch(Fitting):
         test = partial(super().test_on_batch, y=y, sample_weight=sample_weight, return_dict=return_dict)
         return self._on_batch("test_on_batch", test, x, y, targets=True)
 
+    @alone
     def predict_on_batch(self, x: Any, y: Any = None, sample_weight: Any = None) -> Any:
         """Return the outputs for one batch of `Windows`: `model.predict_on_batch(*windows[0])`.
 
@@ -123,7 +127,7 @@ class ByBatch(Fitting):
         progress.check(method, slot, self._is_given if training else self._needs_none)
         rows = self._training_rows(slot) if training else self._inference_rows(slot)
         names = ("train_function",) if training else ("test_function", "predict_function")
-        keep_length_static(self, self._parts.lengths, slot.windows, *names)
+        drop_outdated(self, self._parts.made_for, slot.windows, *names)
         inputs = replace(Batch.from_keras(x), slot=rows).to_keras()
         with variables_kept(self):
             result = call(inputs)
@@ -180,9 +184,9 @@ def _slots_of(method: str, x: Any, y: Any, targets: bool) -> Slots:
     if not is_batch(x):
         received = f"an array of shape {tuple(x.shape)}" if hasattr(x, "shape") else type(x).__name__
         raise DataError(
-            f"`{method}` takes a batch of `rnnstate.Windows`, which says whose state each row carries. "
-            f"Received: {received}. Write {call} with windows = rnnstate.Windows(...). `fit` trains on all windows, and "
-            "`step` runs plain arrays from a state that you give."
+            f"`{method}` takes a batch of `rnnstate.Windows`, which names the sequence of each row. Received: {received}. "
+            f"Write {call} with windows = rnnstate.Windows(...). `fit` trains on all windows, and `step` runs plain arrays "
+            "from a state that you give."
         )
     slot = x["slot"]
     if not isinstance(slot, Slots) or slot.windows is None:

@@ -5,7 +5,8 @@ from typing import Any
 import keras
 
 from rnnstate.kernels import kernels as backend_kernels
-from rnnstate.model.compiled import keep_length_static
+from rnnstate.model.compiled import drop_outdated
+from rnnstate.model.guarded import alone
 from rnnstate.model.inference import Inference
 from rnnstate.model.scored import scored
 from rnnstate.network.masks import honouring_masks
@@ -16,6 +17,7 @@ from rnnstate.training.fit_hooks import paced, variables_kept
 from rnnstate.training.keras_calls import read_call
 from rnnstate.training.loader import BoundWindows
 from rnnstate.training.resume.fit import fit_resumably
+from rnnstate.windows.batch import is_stacked
 
 
 class Fitting(Inference):
@@ -39,7 +41,7 @@ class Fitting(Inference):
         made = self.train_function
         super().make_train_function(force)
         if self.train_function is not made:
-            self.train_function = backend_kernels().many_steps(self, self.train_function)
+            self.train_function = backend_kernels().many_steps(self, self.train_function, is_stacked)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile the model in the same way as the saved one."""
@@ -58,6 +60,7 @@ class Fitting(Inference):
         parts = scored(self.net, x, y, y_pred, sample_weight, metrics=True)
         return super().compute_metrics(x, parts.y, parts.y_pred, parts.sample_weight)
 
+    @alone
     def fit(self, x: Any = None, *args: Any, checkpoint: Any = None, **kwargs: Any) -> Any:
         """Train on windows. Each starts from the state in which the previous window of its sequence ended.
 
@@ -92,7 +95,7 @@ class Fitting(Inference):
             checked_data = check_windows(self, validation_data, argument="validation_data", targets=True)
             validation_data = self._bound_inference(checked_data, None)
         prepare_start(self.start, source)
-        keep_length_static(self, self._parts.lengths, x, "train_function")
+        drop_outdated(self, self._parts.made_for, x, "train_function")
         kwargs["shuffle"] = False
         self._parts.trained.forget()
         keras_fit = super().fit

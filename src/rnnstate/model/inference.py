@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
-import keras
 import numpy as np
 
 from rnnstate.errors import DataError
 from rnnstate.model.bank import GIVEN
-from rnnstate.model.compiled import forget_compiled, keep_length_static
+from rnnstate.model.compiled import drop_outdated, forget_compiled
+from rnnstate.model.guarded import Guarded, alone
 from rnnstate.model.parts import Parts
 from rnnstate.network.outputs import by_output, outputs_per_step
 from rnnstate.state.checks import checked
@@ -19,11 +19,12 @@ from rnnstate.training.keras_calls import read_call
 from rnnstate.training.loader import BoundWindows, Source
 
 
-class Inference(keras.Model):
+class Inference(Guarded):
     """The methods of `StatefulModel` that evaluate and predict."""
 
     _parts: Parts
 
+    @alone
     def evaluate(self, x: Any = None, *args: Any, initial_state: Any = None, **kwargs: Any) -> Any:
         """Return the loss and the metrics on windows. The training states stay as they are.
 
@@ -50,6 +51,7 @@ class Inference(keras.Model):
         with variables_kept(self):
             return self._fed(super().evaluate, x, **kwargs)
 
+    @alone
     def predict(
         self, x: Any, *args: Any, initial_state: Any = None, return_state: bool = False, **kwargs: Any
     ) -> dict[Any, Any] | tuple[dict[Any, Any], State]:
@@ -100,7 +102,7 @@ class Inference(keras.Model):
         bank = self._parts.inference
         if bank.reserve(rows):
             forget_compiled(self, "test", "predict")
-        keep_length_static(self, self._parts.lengths, windows, "test_function", "predict_function")
+        drop_outdated(self, self._parts.made_for, windows, "test_function", "predict_function")
         slots = np.arange(1, rows + 1, dtype=np.int32)
         bank.clear_flags()
         self._parts.inferred.forget()

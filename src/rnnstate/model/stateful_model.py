@@ -5,7 +5,7 @@ sequence each row belongs to. The compiled step gathers the states from a bank b
 states back. Training and inference use separate banks, so they cannot mix.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,9 +24,13 @@ from rnnstate.model.carry import Carried
 from rnnstate.model.compiled import forget_compiled
 from rnnstate.model.parts import Parts
 from rnnstate.model.rollout import Unrolling
+from rnnstate.model.shown import ShowsNetwork
+from rnnstate.network.attention_window import checked_window
 from rnnstate.network.clone import carrying_clone
 from rnnstate.network.probe import trace
+from rnnstate.network.served import Served
 from rnnstate.network.step import Stepper, run
+from rnnstate.network.time_mixing import mixing_of, mode_of_old_file, read_mode, refuse_mixing
 from rnnstate.ports.registry import choose_kernels
 from rnnstate.state.checks import checked, checked_flags
 from rnnstate.state.spec import StateSpec
@@ -35,7 +39,7 @@ from rnnstate.windows.batch import Batch, is_batch
 
 
 @keras.saving.register_keras_serializable("rnnstate")
-class StatefulModel(Unrolling, ByBatch):
+class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
     """A Keras model with explicit state.
 
     Args:
@@ -48,10 +52,18 @@ class StatefulModel(Unrolling, ByBatch):
         carry_backward: Whether to carry layers that run backward, also in `Bidirectional`, as Keras' stateful layers do.
             The backward pass over a window then starts where the backward pass over the previous window ended, and the
             outputs differ from a pass over the whole sequence. By default these layers start fresh in each window.
+        carry: The names of the layers that carry, such as `["encoder"]`. A nested network stands for its layers. Every
+            other layer starts from its initial state in each window and has no leaves. The default is all layers.
+        attention_window: How many earlier steps a causal attention layer remembers and attends to: one number for all such
+            layers, or a mapping from the names of layers to numbers. A sequence of at most `attention_window + 1` steps
+            gives plain causal attention. Layers with a `sliding_window` need no number.
+        time_mixing: `"refuse"` refuses a network with a layer whose output at a step depends on other steps, and for which
+            no port carries what it needs of earlier windows. `"allow"` lets such layers take each window by itself.
 
     Raises:
-        UnsupportedModelError: If the network is subclassed or not built, or if a recurrent layer cannot be reached.
-        ValueError: If `initial_state` or `kernels` is not one of the values above.
+        UnsupportedModelError: If the network is subclassed or not built, if a recurrent layer cannot be reached, if
+            `carry` names no layer with a memory, or if a layer mixes time and `time_mixing` does not allow it.
+        ValueError: If `initial_state`, `kernels` or `time_mixing` is not one of the values above.
 
     Example:
 
@@ -65,12 +77,24 @@ class StatefulModel(Unrolling, ByBatch):
     """
 
     def __init__(
-        self, net: Any, initial_state: Any = "zeros", kernels: str = "auto", carry_backward: bool = False, **kwargs: Any
+        self,
+        net: Any,
+        initial_state: Any = "zeros",
+        kernels: str = "auto",
+        carry_backward: bool = False,
+        carry: Sequence[str] | None = None,
+        time_mixing: str = "refuse",
+        attention_window: int | Mapping[str, int] | None = None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.kernels, self.carry_backward = kernels, carry_backward
+        self.kernels, self.carry_backward, self.time_mixing = kernels, carry_backward, read_mode(time_mixing)
+        self.attention_window = checked_window(attention_window, net)
         self.start = read_initial(initial_state)
-        self._carrier, ports = carrying_clone(net, carry_backward=carry_backward)
+        self.carry = carry
+        self._carrier, ports = carrying_clone(net, carry_backward, carry, self.attention_window)
+        if self.time_mixing == "refuse":
+            refuse_mixing(mixing_of(self._carrier))
         if not any(layer.port.spec(layer.layer) for layer in ports):
             raise UnsupportedModelError(
                 f"The network must have at least one layer with a memory. Received: `{net.name}` without any. "
@@ -83,6 +107,8 @@ class StatefulModel(Unrolling, ByBatch):
         states = States(scope.spec, self._placeholder_state, self._sync, partial(forget_compiled, self, "train"))
         self._parts = Parts(net, scope.spec, scope.owners, states, Bank(scope.spec, "inference"))
         self.start.attach(scope.spec, self._own_initial_state)
+        served = Served(partial(getattr, super(), "variables"), self._sync_values)
+        self._parts.stepper = Stepper(self._carrier, self.start, scope.spec, served)
         self.built = True
 
     @property
@@ -120,7 +146,8 @@ class StatefulModel(Unrolling, ByBatch):
         Raises:
             DataError: If the initial state needs observed values and you give none.
         """
-        return self.start.state(batch_size, observed)
+        result: State = self._parts.stepper.served.run(partial(self.start.state, batch_size, observed))
+        return result
 
     def _own_initial_state(self, batch_size: Any) -> State:
         """Return the initial state that the layers define themselves."""
@@ -143,7 +170,9 @@ class StatefulModel(Unrolling, ByBatch):
         training: bool = False,
         observed: Any = None,
     ) -> tuple[Any, State]:
-        """Run a window from a given state. The call is pure: it changes no variable.
+        """Run a window from a given state. The call is pure: it changes no weight, no average and no state.
+
+        Threads may call it at the same time, also while one thread is in `fit`, `evaluate` or `predict`.
 
         Args:
             x: Input `(batch, time, features)`; a mapping or list for networks with several inputs.
@@ -151,7 +180,7 @@ class StatefulModel(Unrolling, ByBatch):
             mask: Boolean `(batch, time)` of the valid steps. The state after a window is that of the last valid step.
             reset: Boolean `(batch,)` of rows that return to the initial state before the first step, or `(batch, time)`
                 of steps before which a row returns to it, as at the starts of episodes.
-            training: Whether dropout is active.
+            training: Whether dropout is active. Averages and seeds stay as they are; `training_step` returns the new ones.
             observed: Known values `(batch, values)`, if `reset` needs an initial state that is computed from them.
 
         Returns:
@@ -171,18 +200,53 @@ class StatefulModel(Unrolling, ByBatch):
         >>> tuple(y.shape)
         (4, 7, 3)
         """
-        parts = self._parts
+        checked_arguments = self._checked(x, state, mask, reset)
+        if not training:
+            return self._parts.stepper(*checked_arguments, observed)
+        y, final, moved = self._parts.stepper.training(*checked_arguments, observed)
+        self._parts.stepper.warn_once(moved)
+        return y, final
+
+    def training_step(
+        self,
+        x: Any,
+        state: Mapping[str, Array],
+        mask: Array | None = None,
+        reset: Array | None = None,
+        observed: Any = None,
+    ) -> tuple[Any, State, list[tuple[Any, Array]]]:
+        """Run `step(training=True)`, and return the new values of averages and seeds, too. The call changes no variable.
+
+        Args and errors are those of `step`.
+
+        Returns:
+            The outputs, the `State` after the window, and `[(variable, new value)]`: the averages of BatchNormalization and
+            the seeds of Dropout, for example. A training loop assigns them; else each call draws the same dropout. On
+            PyTorch, Keras draws dropout from PyTorch's own generator, which every call moves.
+
+        Example:
+
+        >>> layers = [keras.layers.GRU(3, return_sequences=True), keras.layers.BatchNormalization()]
+        >>> model = StatefulModel(keras.Sequential([keras.Input((None, 2)), *layers]))
+        >>> y, state, moved = model.training_step(np.ones((4, 5, 2)), model.initial_state(batch_size=4))
+        >>> for variable, value in moved:
+        ...     variable.assign(value)  # doctest: +SKIP
+        >>> [variable.name for variable, _ in moved]
+        ['moving_mean', 'moving_variance']
+        """
+        return self._parts.stepper.training(*self._checked(x, state, mask, reset), observed)
+
+    def _checked(self, x: Any, state: Any, mask: Any, reset: Any) -> tuple[Any, list[Array], Any, Any]:
+        """Return the arguments of a step after all checks, with the leaves in the order of the spec."""
         if not hasattr(x, "shape"):
             x = tree.map_structure(lambda part: part if hasattr(part, "shape") else ops.convert_to_tensor(part), x)
         shape = x.shape if hasattr(x, "shape") else tree.flatten(x)[0].shape
-        given = list(checked(parts.spec, state, batch_size=shape[0]).values())
+        given = list(checked(self._parts.spec, state, batch_size=shape[0]).values())
         if mask is not None:
             mask = checked_flags("mask", mask, shape[:2])
         if reset is not None:
             reset = checked_flags("reset", reset, shape[: max(1, min(2, len(np.shape(reset))))])
-        if parts.stepper is None:
-            parts.stepper = Stepper(self._carrier, self.start, parts.spec, super().variables)
-        return parts.stepper(x, given, mask, reset, training, observed)
+        return x, given, mask, reset
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Run plain inputs from the initial state, as `model(x)` does, or a bound batch of windows from the bank.
@@ -196,6 +260,11 @@ class StatefulModel(Unrolling, ByBatch):
         return run(self._carrier, inputs, self.start.state(batch_size, None, training), None, training)[0]
 
     def _sync(self) -> None:
+        """Update the variables before an access to the rows of the sequences. Only the thread that trains may do so."""
+        self._parts.stepper.served.check_thread("model.states")
+        self._sync_values()
+
+    def _sync_values(self) -> None:
         """Update the variables. On JAX, Keras keeps their values elsewhere while it trains."""
         if hasattr(self, "jax_state_sync"):
             self.jax_state_sync()
@@ -227,7 +296,14 @@ class StatefulModel(Unrolling, ByBatch):
 
     def get_config(self) -> dict[str, Any]:
         parts = {"net": self.net, "initial_state": self.start}
-        own = {"name": self.name, "kernels": self.kernels, "carry_backward": self.carry_backward}
+        own: dict[str, Any] = {"name": self.name, "kernels": self.kernels, "carry_backward": self.carry_backward}
+        # Files of release 0.1.0 have no such entries, and neither do models as they were then.
+        if self.time_mixing != "refuse":
+            own["time_mixing"] = self.time_mixing
+        if self.carry is not None:
+            own["carry"] = list(self.carry)
+        if self.attention_window is not None:
+            own["attention_window"] = self.attention_window
         return {**own, **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}}
 
     @classmethod
@@ -236,7 +312,13 @@ class StatefulModel(Unrolling, ByBatch):
             name: keras.saving.deserialize_keras_object(config[name], custom_objects=custom_objects)
             for name in ("net", "initial_state")
         }
-        return cls(**{**config, **parts})
+        mode = config.get("time_mixing")
+        if mode is None:
+            choices: dict[str, Any] = {
+                name: config.get(name) for name in ("carry_backward", "carry", "attention_window")
+            }
+            mode = mode_of_old_file(mixing_of(carrying_clone(parts["net"], **choices)[0]))
+        return cls(**{**config, **parts, "time_mixing": mode})
 
     def save_own_variables(self, store: Any) -> None:
         """Save the states of all keys along with the weights."""

@@ -17,6 +17,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
+from rnnstate.ports.protocol import both
 from rnnstate.state.state import Array
 
 
@@ -81,13 +82,6 @@ def combine(tensor: Array, mask: Array | None) -> Array | None:
     if own is not None and mask is not None and len(own.shape) != len(mask.shape):
         return mask
     return both(own, mask)
-
-
-def both(one: Array | None, other: Array | None) -> Array | None:
-    """Return the steps that are valid in two masks. `None` is a mask without padding."""
-    if one is None or other is None:
-        return one if other is None else other
-    return ops.logical_and(one, other)
 
 
 def window_flags(flags: Array | None, x: Any) -> Array | None:

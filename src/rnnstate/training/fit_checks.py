@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import keras
 import numpy as np
 from keras import tree
 
@@ -37,7 +38,8 @@ def check_windows(
     Raises:
         DataError: If they are not windows, are out of order, have no targets or do not fit the time axis of the network, or
             if steps come before the windows of a model with `carry_backward`.
-        UnsupportedModelError: Inside a distribution strategy with several replicas, which would keep separate states.
+        UnsupportedModelError: Inside a distribution strategy with several replicas, which would keep separate states, or
+            under a `keras.distribution` that gives processes different data.
     """
     windows = as_windows(windows, argument)
     source = Source(windows)
@@ -46,6 +48,7 @@ def check_windows(
             "Carried state needs one copy of its bank. Received: a distribution strategy with several replicas, each of "
             "which would keep its own. Train without `MirroredStrategy`, or on JAX with `keras.distribution`."
         )
+    _check_processes(keras.distribution.distribution())
     # Inference carries exact states and leaves these steps out, unless each window starts from an initial state.
     lead = windows.prefix if training or model.start.at == "window" else 0
     _check_time(model.net, windows, lead)
@@ -56,6 +59,22 @@ def check_windows(
     if targets:
         _check_targets(model.net, source, argument)
     return source
+
+
+def _check_processes(distribution: Any) -> None:
+    if distribution is None or distribution.num_processes == 1:
+        return
+    # All processes of `ModelParallel` with one replica are given the same batches.
+    parts = min(distribution.num_processes, distribution.num_model_replicas)
+    if parts > 1:
+        raise UnsupportedModelError(
+            "All windows of a sequence must go through one process. Received: "
+            f"`keras.distribution.{type(distribution).__name__}` with {parts} processes that train on different data. With "
+            "`auto_shard_dataset=True`, Keras would deal the batches to the processes in turn, so the second window of a "
+            "sequence would start in a process that never saw the first. With False, sequences of different processes would "
+            "share one row of the bank. Start one process, where `DataParallel` uses all devices, or train without "
+            "`keras.distribution`."
+        )
 
 
 def _check_time(net: Any, windows: WindowDataset, lead: int) -> None:

@@ -48,8 +48,8 @@ class Batch:
         last: Whether the window is the last of its sequence, bool `(batch,)`. Present together with `burn_in` or `context`.
         ends: For targets per sequence, the weight of the window in the loss, float `(batch,)`: above 0 at the last window of
             a sequence, else 0. A mapping by output name if the targets have names.
-        start: The first step of each window, int `(batch,)`. Only the check of the order reads it, and the model never
-            sees it.
+        start: The first step of each window, int `(batch,)`. A dataset that a user writes needs it, because the check of the
+            order reads it. The model never sees it.
 
     Example:
 
@@ -133,7 +133,7 @@ class WindowDataset(Protocol):
         length: Steps of a window.
         max_length: Steps of the longest window that a batch may hold.
         prefix: Steps before each window, `lead`.
-        varies: Whether the steps of a window are drawn anew for each batch.
+        varies: Whether each batch draws a new number of steps for its windows.
         batch_size: Rows of a batch, or `None` if batches differ.
         targets: `"steps"`, `"windows"`, `"last"` or `"sequence"`, by output name if there are several; `None` if it is not
             known.
@@ -172,6 +172,20 @@ class WindowDataset(Protocol):
 def is_batch(inputs: Any) -> bool:
     """Return whether inputs are those of a batch of windows, and not plain inputs of the network."""
     return isinstance(inputs, dict) and _SLOT in inputs
+
+
+def is_stacked(data: Any) -> bool:
+    """Return whether `data` from Keras holds the batches of several steps: in a list, or stacked along a new first axis.
+
+    Keras 3.15 hands a training function one batch at a time. Keras 3.16 on JAX hands over all batches of a call:
+
+        slot of one batch              (batch,)
+        slot of the batches of a call  (steps, batch)
+
+    Args:
+        data: What the iterator of a training function yields.
+    """
+    return isinstance(data, list) or (is_batch(data[0]) and len(np.shape(data[0][_SLOT])) > 1)
 
 
 def missing_names(inputs: Mapping[str, Any]) -> list[str]:

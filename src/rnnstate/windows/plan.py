@@ -1,7 +1,7 @@
 """The plan: which steps of which sequence each row of each batch holds. It is arithmetic on lengths alone.
 
 A plan knows no data and no Keras. It says, for batch `b` and row `r`, the sequence, its first step and the number of
-steps. A plan is enough to cut arrays, to put outputs back in time order, and to prove that no step is missing.
+steps. A plan is enough to cut arrays, to sort outputs by time, and to prove that no step is missing.
 """
 
 from dataclasses import dataclass

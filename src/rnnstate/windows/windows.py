@@ -19,7 +19,7 @@ from rnnstate.windows.cuts import cut_pieces, piece_cuts
 from rnnstate.windows.dataset import OrderedDataset
 from rnnstate.windows.epochs import Schedule
 from rnnstate.windows.facts import assemble_batch, gather
-from rnnstate.windows.frames import Columns, frame_times, names_columns, split_frame
+from rnnstate.windows.frames import Columns, names_columns, needed_times, split_frame
 from rnnstate.windows.gaps import read_policy
 from rnnstate.windows.inputs import read_sequences
 from rnnstate.windows.lead_in import Prefix
@@ -41,8 +41,8 @@ class Windows(OrderedDataset):
         x: The inputs, in one of these forms. An array `(time, features)` is one sequence with key 0. An array
             `(sequences, time, ...)`, or a list of arrays, is several with keys 0, 1, 2. A mapping
             `{key: (time, ...)}` names them. Several inputs are a mapping of any of these by input name, or
-            `{key: {input: array}}`. Arrays `(time,)` hold one value per step. A pandas or polars frame counts as the
-            array of its columns.
+            `{key: {input: array}}`. Arrays `(time,)` hold one value per step. A frame of pandas or polars,
+            a table of pyarrow or a relation of duckdb counts as the array of its columns.
         y: Targets in the same form as `x`, by output name if there are several.
         length: Steps of a window.
         batch_size: Rows of a batch; with fewer sequences there are fewer rows.
@@ -51,8 +51,8 @@ class Windows(OrderedDataset):
             `(sequences, values)` together with arrays of rank 3 or more, and float vectors together with inputs that
             have another number of steps. Pass `()` to turn this off.
         order: How windows share the batches. The windows of one sequence always come in time order. `"lanes"`: a row
-            takes one sequence
-            after another. `"buckets"`: the same, the longest first. `"shuffled"`: windows of random sequences.
+            takes one sequence after
+            another. `"buckets"`: the same, the longest first. `"shuffled"`: windows of random sequences.
         pieces: Cut each sequence into this many contiguous pieces, each from the initial state, keyed `(key, piece)`.
         targets: Whether `y` has one entry per step (`"steps"`) or per window (`"windows"`); `"last"` takes the last
             valid step of each window. `"auto"` decides between the first two by the number of entries. With `"sequence"`,
@@ -179,7 +179,7 @@ class Windows(OrderedDataset):
         gap: str | float | None = None,
         **kwargs: Any,
     ) -> "Windows":
-        """Cut windows from the columns of a pandas or polars frame.
+        """Cut windows from the columns of a pandas or polars frame, a pyarrow table or a duckdb relation.
 
         Args:
             frame: One row for each step, sorted by time within each sequence.
@@ -217,9 +217,10 @@ class Windows(OrderedDataset):
         named = {name: data for name, data in (("observed", observed), ("resets", resets)) if names_columns(data)}
         kwargs |= {"observed": observed, "resets": resets}
         parts = split_frame(frame, key, time, features, targets, sample_weight, **named)
+        times = parts.pop("times")
         kwargs |= {name: part for name, part in parts.items() if part is not None}
         if gap is not None:
-            kwargs |= {"gap": gap, "times": frame_times(frame, key, time)}
+            kwargs |= {"gap": gap, "times": needed_times(times)}
         if target_kind == "sequence":
             kwargs |= {name: one_of_each(kwargs[name], name) for name in ("y", "sample_weight") if name in kwargs}
         # Without a key, `split_frame` names inputs; with a key, it names sequences.
@@ -301,7 +302,7 @@ class Windows(OrderedDataset):
         )
 
     def assemble(self, outputs: Iterable[Any], per_step: Any = True, epoch: int | None = None) -> dict[Hashable, Any]:
-        """Put the outputs of all batches back in time order, without padding.
+        """Return the outputs of all batches in time order, one array for each sequence, without padding.
 
         Args:
             outputs: For each batch in turn, an array `(batch, time, ...)` or `(batch, ...)`, or a dict, list or tuple
@@ -315,7 +316,7 @@ class Windows(OrderedDataset):
             batch's outputs if there are several.
 
         Raises:
-            DataError: If there are too few or too many batches, or an output has not the shape of a batch.
+            DataError: If there are too few or too many batches, or an output does not have the shape of a batch.
 
         Example:
 

@@ -1,0 +1,188 @@
+"""The class of a node that the table does not know, from a few runs on random inputs.
+
+A node is per step if three things hold for values of several kinds, and for several numbers of steps:
+
+1. To change the input at one step changes no output at another step.
+2. To change the order of the steps changes the order of the outputs, and nothing else.
+3. The outputs of two windows are those of one run on both.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from rnnstate.network.time_mixing.axis import Verdict
+from rnnstate.network.time_mixing.cases import KINDS, Node
+
+LENGTHS = (6, 11)
+LONGER = (34, 47)  # for nodes that need more steps, such as a large kernel without padding
+TOLERANCE = 1e-4  # of two windows against one run, which may round differently; half precision gets more
+EXACT = 1e-6  # of runs of one length, which round alike
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What a probe found.
+
+    Args:
+        verdict: The class of the node.
+        what: What its output depends on, as words that follow its name.
+        outputs: The class of each output, if the node does not mix time.
+    """
+
+    verdict: Verdict
+    what: str = ""
+    outputs: list[Verdict] = field(default_factory=list)
+
+
+def probe(node: Node) -> Probed:
+    """Return the class of a node, from runs on small random inputs."""
+    if len(node.times) > 1:
+        return Probed(Verdict.MIXES, "takes series with different numbers of steps")
+    (fixed,) = node.times
+    reason = ""
+    for lengths in ((fixed,),) if fixed is not None else (LENGTHS, LONGER):
+        try:
+            return _probe(node, tuple(length for length in lengths if length))
+        except Exception as error:  # a node may fail for any reason, and a longer window may help
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+    return Probed(Verdict.MIXES, f"could not be tried on random inputs ({reason[:120]})")
+
+
+def _probe(node: Node, lengths: tuple[int, ...]) -> Probed:
+    runs = {steps: node.run(node.random(steps, KINDS[0])) for steps in lengths}
+    batch = 2 if node.shapes[0][0] is None else node.shapes[0][0]
+    kinds = []
+    for number, output in enumerate(runs[lengths[0]]):
+        shapes = {steps: runs[steps][number].shape for steps in lengths}
+        kind = _by_shape(node, shapes, batch)
+        if kind is Verdict.MIXES:
+            return Probed(Verdict.MIXES, _resized(shapes))
+        kinds.append(kind if output.ndim else Verdict.MIXES)
+    if Verdict.MIXES in kinds:
+        return Probed(Verdict.MIXES, "returns one value for the whole batch")
+    return _by_values(node, lengths, kinds)
+
+
+def _by_shape(node: Node, shapes: dict[int, tuple[int, ...]], batch: int) -> Verdict:
+    """Return what the shapes of an output for several numbers of steps say about it."""
+    if any(not shape or shape[0] != batch for shape in shapes.values()):
+        return Verdict.MIXES
+    if all(len(shape) > 1 and shape[1] == steps for steps, shape in shapes.items()):
+        return Verdict.PER_STEP
+    if len(set(shapes.values())) == 1 and len(shapes) > 1:
+        return Verdict.SUMMARISES
+    if len(shapes) > 1:
+        return Verdict.MIXES
+    # One number of steps alone: an output of rank 3 that holds the steps in another place is no summary.
+    ((steps, shape),) = shapes.items()
+    whole = max(int(np.prod([size or 1 for size in given[1:]])) for given in node.shapes)
+    moved = len(shape) > 2 and (steps in shape[1:] or int(np.prod(shape[1:])) == whole)
+    return Verdict.MIXES if moved else Verdict.SUMMARISES
+
+
+def _resized(shapes: dict[int, tuple[int, ...]]) -> str:
+    steps, shape = next(iter(shapes.items()))
+    sizes = ", ".join(["batch", *map(str, shape[1:])])
+    return f"turns {steps} steps into an output of shape ({sizes})"
+
+
+def _by_values(node: Node, lengths: tuple[int, ...], kinds: list[Verdict]) -> Probed:
+    """Run the tests of values on all outputs with a time axis."""
+    for number, kind in enumerate(kinds):
+        if kind is not Verdict.PER_STEP:
+            continue
+        for steps in lengths:
+            found = _offsets(node, number, steps, sorted({0, steps // 2, steps - 1}))
+            if found - {0}:
+                if len(lengths) == 1 and len(node.run(node.random(steps, KINDS[0]))[number].shape) == 2:
+                    kinds[number] = Verdict.SUMMARISES  # `(batch, values)`, with as many values as steps
+                    break
+                return Probed(Verdict.MIXES, _dependence(node, number, lengths[-1]))
+        if kinds[number] is Verdict.PER_STEP and not _same_for_each_step(node, number, lengths):
+            return Probed(Verdict.MIXES, "gives a step another output at another place in its window")
+    verdict = Verdict.PER_STEP if all(kind is Verdict.PER_STEP for kind in kinds) else Verdict.SUMMARISES
+    return Probed(verdict, outputs=kinds)
+
+
+def _offsets(node: Node, number: int, steps: int, changed: list[int]) -> set[int]:
+    """Return where the input steps lie, relative to a step, on which the output at this step depends."""
+    found = set()
+    for kind in KINDS:
+        values, others = node.random(steps, kind), node.random(steps, kind, seed=1)
+        before = node.run(values)[number]
+        for step in changed:
+            after = node.run(node.change(values, others, [step]))[number]
+            found |= {step - int(out) for out in _different_steps(before, after)}
+    return found
+
+
+def _different_steps(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    if one.dtype.kind != "f":
+        differs = one != other
+    else:
+        scale = max(1.0, float(np.nanmax(np.abs(one), initial=0.0, where=np.isfinite(one))))
+        with np.errstate(invalid="ignore"):
+            differs = ~((np.abs(one - other) <= EXACT * scale) | (one == other) | (np.isnan(one) & np.isnan(other)))
+    return np.flatnonzero(differs.any(axis=tuple(axis for axis in range(one.ndim) if axis != 1)))
+
+
+def _same_for_each_step(node: Node, number: int, lengths: tuple[int, ...]) -> bool:
+    """Whether the output at a step is the same at any place of any window."""
+    for steps in lengths:
+        for seed, kind in enumerate(KINDS):
+            values = node.random(steps, kind, seed)
+            whole = node.run(values)[number]
+            order = np.roll(np.arange(steps), 1)
+            if not _close(whole[:, order], node.run(node.part(values, order))[number]):
+                return False
+            cut = steps // 2
+            for part in (slice(cut), slice(cut, None)) if len(lengths) > 1 else ():
+                if not _close(whole[:, part], node.run(node.part(values, part))[number]):
+                    return False
+    return True
+
+
+def _close(one: np.ndarray, other: np.ndarray) -> bool:
+    if one.shape != other.shape:
+        return False
+    if one.dtype.kind != "f":
+        return bool((one == other).all())
+    scale = max(1.0, float(np.nanmax(np.abs(one), initial=0.0, where=np.isfinite(one))))
+    return bool(np.allclose(one, other, rtol=0, atol=TOLERANCE * scale, equal_nan=True))
+
+
+def dependence(node: Node) -> str:
+    """Return in words on which steps the first output of a node depends."""
+    (fixed, *others) = node.times
+    if others:
+        return "takes series with different numbers of steps"
+    for steps in (fixed,) if fixed is not None else (LENGTHS[-1], LONGER[-1]):
+        try:
+            shape = node.run(node.random(steps, KINDS[0]))[0].shape
+            if len(shape) < 2 or shape[1] != steps:
+                return _resized({steps: shape})
+            return _dependence(node, 0, steps)
+        except Exception:  # it may need more steps
+            continue
+    return "depends on other steps"
+
+
+def _dependence(node: Node, number: int, steps: int) -> str:
+    """Change each step in turn, and describe the range of steps on which an output depends."""
+    found = _offsets(node, number, steps, list(range(steps)))
+    first, last = min(found, default=0), max(found, default=0)
+    if first == last == 0:
+        return "gives a step another output at another place in its window"
+    everything, begin, end = steps - 1, _step(first), _step(last)
+    if last - first >= everything and (first == -everything) == (last == everything):
+        return "has an output at step t that depends on all steps of the window"
+    if first == -everything:
+        return f"has an output at step t that depends on all steps up to {end}"
+    if last == everything:
+        return f"has an output at step t that depends on all steps from {begin} on"
+    return f"has an output at step t that depends on steps {begin} to {end}"
+
+
+def _step(offset: int) -> str:
+    return "t" if offset == 0 else f"t{offset:+d}"

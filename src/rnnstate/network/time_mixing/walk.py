@@ -1,0 +1,193 @@
+"""The walk through a network, node by node, that gives each node its class and follows the time axis of each tensor.
+
+Nothing is computed, except where the table does not know a node and the probe runs it on small random inputs. The walk
+clones the graph of the network with `keras.models.clone_model`, with a stand-in for each node, and calls no layer.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+from keras import tree
+
+from rnnstate.network.clone import is_container
+from rnnstate.network.stand_in import PortLayer
+from rnnstate.network.time_mixing.axis import Axis, Verdict, axes_of_inputs, joined
+from rnnstate.network.time_mixing.cases import Node
+from rnnstate.network.time_mixing.probe import Probed, dependence, probe
+from rnnstate.network.time_mixing.table import known, known_operation
+from rnnstate.network.time_mixing.verdict import Mixing
+from rnnstate.ports.recurrent import runs_backward
+from rnnstate.ports.registry import has_port, why_not_carried
+
+
+def mixing_of(net: Any, carried: Callable[[Any], bool] | None = None) -> list[Mixing]:
+    """Return the nodes of a network that mix time and that nothing carries, in the order of the network.
+
+    Args:
+        net: A built Functional or Sequential network. It may contain other networks.
+        carried: Tells for a layer whether its memory is carried. By default ports decide.
+    """
+    walk = _Walk(carried or is_carried)
+    walk.network(net, [], "")
+    return walk.found
+
+
+def without_steps(net: Any) -> list[str]:
+    """Return the paths of the layers with a memory whose input has no steps of the window, such as decoders.
+
+    A decoder runs over steps that are made from one value of the window, for example by `RepeatVector`.
+    """
+    walk = _Walk(is_carried)
+    walk.network(net, [], "")
+    return list(dict.fromkeys(walk.without_steps))
+
+
+def is_carried(layer: Any) -> bool:
+    """Whether a port runs the layer. A layer that runs backward starts fresh by a documented rule, which counts too."""
+    return isinstance(layer, PortLayer) or has_port(layer) or runs_backward(layer)
+
+
+class _Recorded(keras.Operation):
+    """Stands for one node in the copy of the graph. It computes nothing."""
+
+    def __init__(self, specs: list[Any]) -> None:
+        super().__init__()
+        self.specs = specs
+
+    def call(self, *args: Any, **kwargs: Any) -> Any:
+        return self.specs
+
+    def compute_output_spec(self, *args: Any, **kwargs: Any) -> Any:
+        return self.specs
+
+
+class _Walk:
+    """One walk. It keeps what every tensor holds, by the `id` of its symbol, and the nodes that mix time.
+
+    Args:
+        carried: Tells for a layer whether its memory is carried.
+    """
+
+    def __init__(self, carried: Callable[[Any], bool]) -> None:
+        self.found: list[Mixing] = []
+        self.without_steps: list[str] = []
+        self._carried = carried
+        self._axes: dict[int, Axis] = {}
+        self._symbols: list[Any] = []  # kept alive, because their ids are keys
+
+    def network(self, net: Any, given: Sequence[Any], prefix: str) -> list[Any]:
+        """Follow one network.
+
+        Args:
+            net: The network.
+            given: The symbols with which another network calls it; empty for the outermost network.
+            prefix: The path of the network, with a slash.
+
+        Returns:
+            The symbols of its outputs.
+        """
+        graph = keras.Model(net.inputs, net.outputs, name=net.name)
+        shapes = given or graph.inputs
+        inputs = [
+            keras.Input(batch_shape=symbol.shape, dtype=symbol.dtype, name=f"input_{number}")
+            for number, symbol in enumerate(shapes)
+        ]
+        axes = [self._axes[id(symbol)] for symbol in given] or axes_of_inputs(inputs)
+        self._mark(inputs, axes)
+
+        def follow(call: Any, *args: Any, **kwargs: Any) -> Any:
+            return self._node(call, args, kwargs, prefix)
+
+        copy = keras.models.clone_model(graph, inputs, clone_function=lambda layer: layer, call_function=follow)
+        return list(copy.outputs)
+
+    def _mark(self, symbols: Sequence[Any], axes: Sequence[Axis]) -> None:
+        self._symbols += symbols
+        self._axes |= {id(symbol): axis for symbol, axis in zip(symbols, axes, strict=True)}
+
+    def _node(self, call: Any, args: Any, kwargs: Any, prefix: str) -> list[Any]:
+        """Give a node its class, and return the symbols of its outputs."""
+        node = Node(f"{prefix}{call.name}", call, args, kwargs, self._axes)
+        if is_container(call):
+            inner = self.network(call, node.symbols, f"{node.path}/")
+            specs, axes = [_like(symbol) for symbol in inner], [self._axes[id(symbol)] for symbol in inner]
+        else:
+            specs = [_like(spec) for spec in tree.flatten(call.compute_output_spec(*args, **kwargs))]
+            axes = self._classified(node, specs)
+        symbols: list[Any] = tree.flatten(_Recorded(specs)(*node.symbols))
+        self._mark(symbols, axes)
+        return symbols
+
+    def _classified(self, node: Node, specs: list[Any]) -> list[Axis]:
+        """Return what each output of a node holds, and note a node that mixes time."""
+        layer = node.call if isinstance(node.call, keras.Layer) else None
+        if layer is not None and self._carried(layer):
+            self.without_steps += [node.path] if Axis.STEPS not in node.axes else []
+            return _of_carried(layer, node, specs)
+        if Axis.STEPS not in node.axes:
+            return self._without_time(node, specs)
+        if any(axis in (Axis.LAST, Axis.SUMMARY) for axis in node.axes):
+            return self._of_summary_and_steps(node, specs)
+        verdict = (
+            known_operation(node.call, node.axes, node.shapes, node.constants)
+            if layer is None
+            else known(layer, node.axes, node.shapes)
+        )
+        found = probe(node) if verdict is Verdict.UNKNOWN else Probed(verdict)
+        if found.verdict is Verdict.MIXES:
+            self._note(node, found.what or dependence(node))
+        classes = found.outputs if len(found.outputs) == len(specs) else [found.verdict] * len(specs)
+        return [Axis.SUMMARY if kind is Verdict.SUMMARISES else Axis.STEPS for kind in classes]
+
+    def _without_time(self, node: Node, specs: list[Any]) -> list[Axis]:
+        """A value for each window may become anything, except what looks like the steps of this window."""
+        axis = joined(node.axes)
+        ranks = [len(shape) for shape in node.shapes]
+        fixed = set(self._fixed_times())
+        for spec in specs if axis is Axis.SUMMARY else ():
+            if len(spec.shape) > 2 and max(ranks) < len(spec.shape) and spec.shape[1] in fixed:
+                self._note(node, "gives a summary of the window a time axis, so that each step depends on all steps")
+                return [Axis.STEPS for _ in specs]
+        return [axis for _ in specs]
+
+    def _fixed_times(self) -> list[int]:
+        """Return the numbers of steps of the series whose number of steps is fixed."""
+        return [
+            symbol.shape[1]
+            for symbol in self._symbols
+            if self._axes[id(symbol)] is Axis.STEPS and symbol.shape[1] is not None
+        ]
+
+    def _of_summary_and_steps(self, node: Node, specs: list[Any]) -> list[Axis]:
+        """A summary of the window that meets its steps tells each step about later steps."""
+        times = node.times
+        joins = [len(spec.shape) > 1 and spec.shape[1] in times for spec in specs]
+        if any(joins):
+            self._note(node, "joins each step with a summary of its window, so that the step depends on later steps")
+        return [Axis.STEPS if join else Axis.SUMMARY for join in joins]
+
+    def _note(self, node: Node, what: str) -> None:
+        kind = type(node.call).__name__ if isinstance(node.call, keras.Layer) else ""
+        reason = (kind and why_not_carried(node.call)) or ""
+        entry = Mixing(node.path, node.name, kind, what, reason)
+        if entry not in self.found:  # a nested network may be called twice
+            self.found.append(entry)
+
+
+def _of_carried(layer: Any, node: Node, specs: list[Any]) -> list[Axis]:
+    """Return what the outputs of a layer with a port hold."""
+    if Axis.STEPS not in node.axes:
+        return [Axis.LAST for _ in specs]
+    inner = layer.layer if isinstance(layer, PortLayer) else layer
+    if isinstance(inner, (keras.layers.RNN, keras.layers.Bidirectional)):
+        both = isinstance(inner, keras.layers.Bidirectional) and inner.merge_mode is None
+        outputs = 2 if both else 1
+        axis = Axis.STEPS if inner.return_sequences else Axis.LAST
+        return [axis if number < outputs else Axis.LAST for number in range(len(specs))]
+    rank = len(node.shapes[0])
+    return [Axis.STEPS if len(spec.shape) == rank else Axis.LAST for spec in specs]
+
+
+def _like(spec: Any) -> Any:
+    return keras.KerasTensor(spec.shape, dtype=spec.dtype)
