@@ -129,12 +129,7 @@ class _Walk:
             return self._without_time(node, specs)
         if any(axis in (Axis.LAST, Axis.SUMMARY) for axis in node.axes):
             return self._of_summary_and_steps(node, specs)
-        verdict = (
-            known_operation(node.call, node.axes, node.shapes, node.constants)
-            if layer is None
-            else known(layer, node.axes, node.shapes)
-        )
-        found = probe(node) if verdict is Verdict.UNKNOWN else Probed(verdict)
+        found = _found(node, layer, specs)
         if found.verdict is Verdict.MIXES:
             self._note(node, found.what or dependence(node))
         classes = found.outputs if len(found.outputs) == len(specs) else [found.verdict] * len(specs)
@@ -173,6 +168,19 @@ class _Walk:
         entry = Mixing(node.path, node.name, kind, what, reason)
         if entry not in self.found:  # a nested network may be called twice
             self.found.append(entry)
+
+
+def _found(node: Node, layer: Any, specs: list[Any]) -> Probed:
+    """Return the class of a node that takes series."""
+    if layer is None:
+        verdict = known_operation(node.call, node.axes, node.shapes, node.constants)
+    else:
+        verdict = known(layer, node.axes, node.shapes)
+    if verdict is not Verdict.UNKNOWN:
+        return Probed(verdict)
+    if node.times == {None} and all(None not in spec.shape[1:] for spec in specs):
+        return Probed(Verdict.SUMMARISES)  # no axis has as many entries as there are steps
+    return probe(node)
 
 
 def _of_carried(layer: Any, node: Node, specs: list[Any]) -> list[Axis]:
