@@ -18,6 +18,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from rnnstate.backend import choose_backend
+from rnnstate.saved_classes import register_saved_classes
 
 __version__ = "0.1.0"
 
@@ -58,6 +59,7 @@ _HOMES = {
 _MODULES = ("initial", "onnx_step", "testing", "weights")
 
 choose_backend()
+register_saved_classes()
 
 __all__ = ["__version__", *_HOMES, *_MODULES]
 

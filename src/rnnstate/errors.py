@@ -57,3 +57,7 @@ class CarryError(RnnStateError, RuntimeError):
 
 class ExportError(RnnStateError, RuntimeError):
     """An export that cannot be written, or whose file computes something else than the model."""
+
+
+class KeyWarning(UserWarning):
+    """Keys differ only by white space, so one sequence may have been split by a mistake in writing."""

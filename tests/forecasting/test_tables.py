@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnnstate.errors import DataError
+from rnnstate.errors import DataError, KeyWarning
 from rnnstate.forecasting.read_options import ReadOptions
 from rnnstate.forecasting.series import Columns, read_series
 from rnnstate.forecasting.tablefiles import read_csv, read_table, write_table
@@ -274,7 +274,11 @@ def test_encoding() -> None:
 
 def test_keys_as_they_are() -> None:
     """Keys that differ by white space are different sequences."""
-    series = read_series(table_of("k,v\n a,1\na,2\n a,3\n"), Columns(("v",), key="k"))
+    with pytest.warns(KeyWarning, match="2 keys differ only by white space: ' a', 'a'.") as caught:
+        series = read_series(table_of("k,v\n a,1\na,2\n a,3\nb,4\n"), Columns(("v",), key="k"))
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    series = series[:2]
     assert {one.key: one.values[:, 0].tolist() for one in series} == {" a": [1, 3], "a": [2]}
 
 
@@ -296,3 +300,60 @@ def test_odd_column_names(name: str) -> None:
     text = io.StringIO(newline="")
     csv.writer(text, quoting=csv.QUOTE_ALL).writerows([(name, "x"), (1, 2)])
     np.testing.assert_array_equal(table_of(text.getvalue()).numbers(name), [1])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '\ufeff"t";"v"\r\n"1";"2,5"\r\n"2";"3,5"\r\n',
+        "sep=;\r\nt;v\r\n1;2,5\r\n2;3,5\r\n",
+        "t|v\n1|2,5\n2|3,5\n",
+        "t;;v;;\n1;x;2,5;;\n2;y;3,5;;\n",
+        'v,t\r"2,5",1\r"3,5",2\r',
+    ],
+    ids=["excel", "sep", "pipe", "trailing", "mac"],
+)
+def test_files_of_other_programs(text: str) -> None:
+    """Byte order marks, quotes, line ends, a `sep=` line, bars, and columns without a name are read."""
+    [one] = read_series(read_csv(text.encode(), "data.csv", ReadOptions(decimal=",")), Columns(("v",), time="t"))
+    assert (one.values.ravel().tolist(), one.last) == ([2.5, 3.5], "2")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("t,v\n1,2,\n", "Received: 3 in line 2. The row ends with a separator, and the header does not"),
+        ("t,v\n1,2,5\n", "Received: 3 in line 2. A cell with a comma in it needs quotes"),
+        ("Station 5\n\nt,v\n1,2\n", "Received: 2 in line 3. If lines of text come before the line of column names"),
+        ("t v\n1 2\n", "has the columns `t v`. .* separate the cells by comma, semicolon, tab or |"),
+        ("t,v\n1,missing\n", "Received: 'missing' in line 2 .*Add a word with --na"),
+        ("t,v\n1,#DIV/0!\n", "Received: '#DIV/0!' in line 2 .*Add a word with --na"),
+        ('t,v\n1,"1,234.5"\n', "Received: '1,234.5' in line 2 .*Marks between thousands"),
+        ("t,v\n31/12/2020 10:00,1\n", "Received: '31/12/2020 10:00' in line 2 .*--time-format"),
+        ("t,v\n1600000000,1\n1600000060000,2\n", "one unit. Received: 1600000060000 after 1600000000 in line 3"),
+        ("t,v\n", "Received: no rows at all"),
+        ("t,v\n2020-10-25 02:00,1\n2020-10-25 02:00,2\n", "`2020-10-25 02:00:00` twice in line 3.* add a time zone"),
+    ],
+)
+def test_one_clear_line(text: str, message: str) -> None:
+    """Files that cannot be read are refused with the line and with advice."""
+    with pytest.raises(DataError, match=message):
+        read_series(table_of(text), Columns(("v",), time="t"))
+
+
+def test_no_advice_where_it_would_be_wrong() -> None:
+    """Times with a zone need none, and a day that comes twice is no change of clocks."""
+    for text in ("2020-10-25 02:45Z,1\n2020-10-25 02:00Z,2\n", "2020-10-25,1\n2020-10-25,2\n"):
+        with pytest.raises(DataError, match="must increase") as caught:
+            read_series(table_of("t,v\n" + text), Columns(("v",), time="t"))
+        assert "time zone" not in str(caught.value)
+
+
+def test_keys_that_are_missing_in_parquet(tmp_path) -> None:
+    """A null among whole numbers is no key, and does not turn the other keys into fractions."""
+    path = tmp_path / "data.parquet"
+    write_table(path, {"k": [7, None, 8], "v": [1.0, 2.0, 3.0]})
+    with pytest.raises(
+        DataError, match=r"Column `k` must name a sequence in each row. Received: an empty cell in row 2"
+    ):
+        read_series(read_table(str(path)), Columns(("v",), key="k"))

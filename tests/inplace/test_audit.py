@@ -181,8 +181,7 @@ def encoder_decoder(nested=False, **kwargs):
         [layers.RepeatVector(3), layers.GRU(7, return_sequences=True, name="decoder", **kwargs), layers.Dense(1)],
     ]
     shapes = [(2, 11, 2), (2, 5)] if kwargs.get("stateful") else [(None, None, 2), (None, 5)]
-    tail = keras.Sequential([keras.Input(batch_shape=shapes[1]), *parts[1]], name="tail")
-    inner = [tail] if nested else parts[1]
+    inner = [keras.Sequential([keras.Input(batch_shape=shapes[1]), *parts[1]], name="tail")] if nested else parts[1]
     return keras.Sequential([keras.Input(batch_shape=shapes[0]), *parts[0], *inner])
 
 

@@ -182,7 +182,8 @@ def test_a_changed_value_of_another_format_is_refused(tmp_path, suffix):
     for changes in ({}, {"sha256": None}, {"metadata": {"step": 8}}):
         write_any(path, state, {"step": 7})
         assert read_any(path) == (state, {"step": 7})
-        resign(path, changes, state if changes else state.map(lambda value: value + 1))
+        added = float(not changes)
+        resign(path, changes, state.map(lambda value, added=added: value + added))
         if "sha256" in changes:
             assert read_any(path)[1] == {"step": 7}
             continue

@@ -9,11 +9,14 @@ import numpy as np
 from rnnstate.model.stateful_model import StatefulModel
 from rnnstate.network.clone import walk
 
+# The arguments of `StatefulModel` that change its results.
+_CHOICES = ("carry_backward", "carry", "time_mixing", "attention_window")
+
 
 def settings_of(model: StatefulModel) -> dict[str, Any]:
     """Return the settings that turn a network into this model, of types that JSON can hold."""
     config = model.get_config()
-    kept = {name: config[name] for name in ("carry_backward", "carry", "time_mixing") if name in config}
+    kept = {name: config[name] for name in _CHOICES if name in config}
     return {"start": config["initial_state"], "model": kept}
 
 

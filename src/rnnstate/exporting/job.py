@@ -23,6 +23,7 @@ from rnnstate.exporting.formats import Format
 from rnnstate.exporting.plain_keras import plain_initial_model, plain_step_model
 from rnnstate.exporting.programs import programs_of
 from rnnstate.exporting.signature import Signature
+from rnnstate.exporting.whole import check_whole
 from rnnstate.model.stateful_model import StatefulModel
 
 
@@ -51,12 +52,15 @@ class Job:
         """Write and run the files, and return the largest difference between their outputs and the model's.
 
         Raises:
-            ExportError: If the format cannot hold the network, or an output differs by more than the tolerance.
+            ExportError: If the format cannot hold the network, if an output differs by more than the tolerance, or if chunks
+                differ from one pass over the whole.
         """
         live = {}
         for program in self.programs:
             runs = verification.runs_of(program, self.signature, self.initial)
             live[program.name] = verification.live_outputs(program, runs)
+            if program.name == "step":
+                check_whole(self.model, program, runs, live[program.name])
             chunks.save_runs(self.folder / f"{program.name}.inputs.npz", runs)
         self._write_job()
         try:

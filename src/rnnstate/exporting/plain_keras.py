@@ -46,6 +46,11 @@ def plain_step_model(net: Any, signature: Signature) -> Any:
     graph = _Graph(signature)
     named = {tensor.name: graph.input(tensor) for tensor in signature.inputs}
     outputs = graph.lay(net, "", tree.pack_sequence_as(inputs_of(net), list(named.values())))
+    if missing := [name for name in signature.leaves if name not in graph.finals]:
+        raise ExportError(
+            f'format="keras" holds stock layers alone. Received: the leaf `{missing[0]}`, which no stock layer takes and '
+            "returns. Use another format."
+        )
     results = dict(zip((tensor.name for tensor in signature.outputs), tree.flatten(outputs), strict=True))
     going_in = {tensor.name: graph.leaves[name] for name, tensor in signature.state_inputs.items()}
     coming_out = {tensor.name: graph.finals[name] for name, tensor in signature.state_outputs.items()}

@@ -21,6 +21,9 @@ from rnnstate.windows.times import find_step_back, order_error
 
 Spans = NDArray[np.int64]
 
+# Seconds since 1970 have been above this number since 1973.
+_SECONDS_SINCE_1970 = 1e8
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -107,14 +110,15 @@ def read_series(table: Table, columns: Columns, steps: Mapping[str, float | None
     if times is not None:
         groups = groups.sorted_by(times.ticks) if table.options.sort else groups
         _check_order(times, groups, table, columns)
+        _check_unit(times, groups, table, columns)
     series = [
         _one_series(str(key), rows, values[rows], times, steps or {})
         for key, rows in zip(groups.keys, groups.rows(), strict=True)
     ]
     if not any(len(one.spans) for one in series):
+        received = f"{counted(len(table), 'row')}, none of them complete" if len(table) else "no rows at all"
         raise DataError(
-            f"{table.source} must have rows with a value in {quoted(_used(columns))}. "
-            f"Received: {counted(len(table), 'row')}, none of them complete."
+            f"{table.source} must have rows with a value in {quoted(_used(columns))}. Received: {received}."
         )
     return series
 
@@ -204,6 +208,20 @@ def _check_order(times: TimeColumn, groups: Groups, table: Table, columns: Colum
         show=show_value,
         zoned=times.zoned,
     )
+
+
+def _check_unit(times: TimeColumn, groups: Groups, table: Table, columns: Columns) -> None:
+    """Refuse numbers that turn from seconds since 1970 into milliseconds, which would hide every gap."""
+    ticks = groups.ordered(times.ticks)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = ticks[1:] / ticks[:-1]
+    wrong = np.flatnonzero((ticks[:-1] > _SECONDS_SINCE_1970) & (ratio > 900) & (ratio < 1100))
+    if times.kind == "number" and len(wrong):
+        now = int(wrong[0]) + 1
+        raise DataError(
+            f"Times in column `{columns.time}` must have one unit. Received: {show_tick(ticks[now], 'number')} after "
+            f"{show_tick(ticks[now - 1], 'number')} {table.at(groups.row(now))}. Write both in seconds or in milliseconds."
+        )
 
 
 def _advice(sortable: bool, columns: Columns) -> str:

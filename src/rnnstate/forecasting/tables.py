@@ -16,6 +16,8 @@ from rnnstate.forecasting.times import Ticks, TimeColumn, date_tick, dates_to_ti
 from rnnstate.messages import quoted
 from rnnstate.windows.times import missing_times
 
+_NUMBER, _ISO = "a number", "an ISO date"
+
 
 @dataclass(frozen=True, eq=False)
 class Table:
@@ -55,6 +57,8 @@ class Table:
             return self.columns[name]
         near = get_close_matches(name, self.columns, n=1)
         hint = f" Did you mean `{near[0]}`?" if near else ""
+        if not near and len(self.columns) == 1 and self.unit == "line":
+            hint = " If this is one name, separate the cells by comma, semicolon, tab or |."
         raise DataError(
             f"Column `{name}` must be in {self.source}, which has the columns {quoted(self.columns)}. "
             f"Received: no such column.{hint}"
@@ -71,7 +75,7 @@ class Table:
             values = self._plain_numbers(name, column)
         else:
             fast = fast_numbers(column, self.options)
-            values = self._convert(name, column.to_pylist(), self._number, "a number") if fast is None else fast
+            values = self._convert(name, column.to_pylist(), self._number, _NUMBER) if fast is None else fast
         infinite = np.flatnonzero(np.isinf(values))
         if len(infinite):
             raise DataError(
@@ -106,7 +110,7 @@ class Table:
                 raise ValueError(text)
             return value
 
-        pattern = "an ISO date such as 2010-11-26 21:00" if layout is None else f"a time in the format {layout}"
+        pattern = f"{_ISO} such as 2010-11-26 21:00" if layout is None else f"a time in the format {layout}"
         expected = f"{pattern}, with a time zone in all rows or in none"
         return TimeColumn(self._convert(name, column.to_pylist(), tick, expected), "date", zoned)
 
@@ -152,14 +156,19 @@ class Table:
             return convert(cell.strip())
         except (ValueError, OverflowError):
             raise DataError(
-                f"Column `{name}` must hold {expected}. Received: {cell!r} {self.at(row)}.{self._hint(cell)}"
+                f"Column `{name}` must hold {expected}. Received: {cell!r} {self.at(row)}.{self._hint(cell, expected)}"
             ) from None
 
-    def _hint(self, cell: str) -> str:
+    def _hint(self, cell: str, expected: str) -> str:
+        if not any(character.isdigit() for character in cell) or cell.strip().startswith("#"):
+            # No date and no number: an error value of Excel, or a word for a missing value.
+            return f" Words for a missing value are {self.options.words()} or an empty cell. Add a word with --na."
         if self.options.decimal == "." and re.fullmatch(r"\s*[+-]?\d*,\d+\s*", cell):
             return " A decimal comma? Use --decimal ,"
-        if not any(character.isalnum() for character in cell):
-            return f" Words for a missing value are {self.options.words()} or an empty cell. Add a word with --na."
+        if expected.startswith(_ISO):
+            return ' Are the times written in another way? Give their format, as in --time-format "%d.%m.%Y %H:%M".'
+        if expected == _NUMBER and re.fullmatch(r"\s*[+-]?\d{1,3}([ .,'\xa0\u202f]\d{3})+([.,]\d+)?\s*", cell):
+            return " Marks between thousands cannot be read. Write the number without them."
         return ""
 
     def _number(self, text: str) -> float:

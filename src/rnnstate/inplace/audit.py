@@ -18,7 +18,8 @@ from rnnstate.inplace.discover import (
 )
 from rnnstate.inplace.repair import CarryingLayer
 from rnnstate.network.clone import is_container, walk
-from rnnstate.network.time_mixing import without_steps
+from rnnstate.network.time_mixing import Mixing, mixing_of, without_steps
+from rnnstate.network.time_mixing.walk import is_carried
 from rnnstate.ports.fast_path import slow_because
 from rnnstate.ports.recurrent import runs_backward
 from rnnstate.state.spec import is_at
@@ -64,7 +65,7 @@ def audit(model: Any) -> list[Finding]:
     Returns:
         The findings, errors first. Their codes are `not-carried`, `rebound`, `training-crashes`, `backward-carried`,
         `backward-fresh`, `reference-kernel`, `frozen-batch`, `not-saved`, `shared-with-evaluate`,
-        `time-distributed`, `decoder-carried`, `fresh`.
+        `time-distributed`, `decoder-carried`, `time-mixing`, `fresh`.
 
     Example:
 
@@ -72,12 +73,13 @@ def audit(model: Any) -> list[Finding]:
     >>> [finding.code for finding in audit(net)]
     ['fresh']
     """
-    findings = [*_time_distributed(model)]
+    mixing = _mixing(model)
+    findings = [*_time_distributed(model), *map(_time_mixing, mixing)]
     if isinstance(model, ExplicitState):
         findings += _of_explicit_model(model)
     else:
         layers = list(recurrent_layers(model))
-        findings += [_fresh(path) for path, layer in layers if not keeps_state(layer)]
+        findings += [_fresh(path, mixing) for path, layer in layers if not keeps_state(layer)]
         if any(keeps_state(layer) for _, layer in layers):
             findings += _stateful_decoders(model)
             for layer in stateful_layers(model):
@@ -192,9 +194,25 @@ def _backward_carried(path: str) -> Finding:
     return Finding("backward-carried", "note", path, message, "Leave out `carry_backward` to start it fresh.")
 
 
-def _fresh(path: str) -> Finding:
+def _fresh(path: str, mixing: list[Mixing]) -> Finding:
     message = "Each call starts from the initial state; nothing is carried."
-    return Finding("fresh", "note", path, message, "To carry, wrap the network: `rnnstate.StatefulModel(net)`.")
+    hint = "To carry, wrap the network: `rnnstate.StatefulModel(net)`."
+    if mixing:
+        hint = f"`rnnstate.StatefulModel(net)` carries it, but refuses this network because of `{mixing[0].path}`."
+    return Finding("fresh", "note", path, message, hint)
+
+
+def _mixing(model: Any) -> list[Mixing]:
+    """Return what mixes time in a model whose graph can be followed. That of a subclassed model cannot."""
+    net = getattr(model, "net", model)
+    if not (is_container(net) and net.built):
+        return []
+    return mixing_of(net, lambda layer: isinstance(layer, CarryingLayer) or is_carried(layer))
+
+
+def _time_mixing(found: Mixing) -> Finding:
+    message = f"It {found.what}, and nothing carries them. Windows differ from one pass over the whole sequence."
+    return Finding("time-mixing", "warning", found.path, message, f"{found.way_out}.")
 
 
 def _fresh_by_choice(path: str) -> Finding:

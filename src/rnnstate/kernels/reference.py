@@ -61,9 +61,9 @@ def register_state(state_class: Any) -> None:
     """Let the program transformations of the backend see through a `State`."""
 
 
-def many_steps(model: Any, few_steps: Callable[..., Any]) -> Callable[..., Any]:
+def many_steps(model: Any, keras_steps: Callable[..., Any], is_stacked: Callable[[Any], bool]) -> Callable[..., Any]:
     """Return the training function that runs several steps in a call. Here it is Keras' function."""
-    return few_steps
+    return keras_steps
 
 
 class CompiledStep:

@@ -129,6 +129,12 @@ class States:
             self._last = keys, slots
         return self._last[1].copy()
 
+    def make_room(self, keys: Sequence[Key]) -> None:
+        """Make the bank large enough for keys that come later, so that it need not grow batch by batch."""
+        new = sum(key not in self._slots for key in keys)
+        if self.bank.reserve(len(self) + new):
+            self._replaced()
+
     def _looked_up(self, keys: Sequence[Key]) -> np.ndarray:
         # `map` is faster than a comprehension over a million keys.
         if not all(map(self._slots.__contains__, keys)):

@@ -9,7 +9,8 @@ import keras
 from rnnstate.model.parts import Parts
 from rnnstate.network.served import Served
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def alone(method: Callable[P, R]) -> Callable[P, R]:

@@ -6,6 +6,7 @@ from typing import Any
 from rnnstate.model.bank import Bank
 from rnnstate.model.by_key import States
 from rnnstate.model.loops import Loops
+from rnnstate.model.progress import Progress
 from rnnstate.network.step import Stepper
 from rnnstate.state.spec import StateSpec
 from rnnstate.training.loader import Feeder
@@ -25,6 +26,8 @@ class Parts:
         stepper: The compiled `step`, which the model sets.
         loops: The compiled loops of `trace` and `rollout`.
         feeder: What hands the batches to Keras.
+        trained: Where a loop of `train_on_batch` stands.
+        inferred: Where a loop of `test_on_batch` or `predict_on_batch` stands.
     """
 
     net: Any
@@ -36,3 +39,5 @@ class Parts:
     stepper: Stepper = field(init=False)
     loops: Loops = field(default_factory=Loops)
     feeder: Feeder = field(default_factory=Feeder)
+    trained: Progress = field(default_factory=Progress)
+    inferred: Progress = field(default_factory=Progress)

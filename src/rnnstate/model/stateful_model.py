@@ -13,17 +13,19 @@ import keras
 import numpy as np
 from keras import ops, tree
 
-from rnnstate.errors import UnsupportedModelError
+from rnnstate.errors import ExportError, UnsupportedModelError
 from rnnstate.initial.reading import read_initial
 from rnnstate.kernels import kernels as backend_kernels
+from rnnstate.messages import quoted
 from rnnstate.model.bank import Bank
+from rnnstate.model.by_batch import ByBatch
 from rnnstate.model.by_key import States
 from rnnstate.model.carry import Carried
 from rnnstate.model.compiled import forget_compiled
-from rnnstate.model.fitting import Fitting
 from rnnstate.model.parts import Parts
 from rnnstate.model.rollout import Unrolling
 from rnnstate.model.shown import ShowsNetwork
+from rnnstate.network.attention_window import checked_window
 from rnnstate.network.clone import carrying_clone
 from rnnstate.network.probe import trace
 from rnnstate.network.served import Served
@@ -37,7 +39,7 @@ from rnnstate.windows.batch import Batch, is_batch
 
 
 @keras.saving.register_keras_serializable("rnnstate")
-class StatefulModel(Unrolling, ShowsNetwork, Fitting):
+class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
     """A Keras model with explicit state.
 
     Args:
@@ -52,6 +54,9 @@ class StatefulModel(Unrolling, ShowsNetwork, Fitting):
             outputs differ from a pass over the whole sequence. By default these layers start fresh in each window.
         carry: The names of the layers that carry, such as `["encoder"]`. A nested network stands for its layers. Every
             other layer starts from its initial state in each window and has no leaves. The default is all layers.
+        attention_window: How many earlier steps a causal attention layer remembers and attends to: one number for all such
+            layers, or a mapping from the names of layers to numbers. A sequence of at most `attention_window + 1` steps
+            gives plain causal attention. Layers with a `sliding_window` need no number.
         time_mixing: `"refuse"` refuses a network with a layer whose output at a step depends on other steps, and for which
             no port carries what it needs of earlier windows. `"allow"` lets such layers take each window by itself.
 
@@ -79,13 +84,17 @@ class StatefulModel(Unrolling, ShowsNetwork, Fitting):
         carry_backward: bool = False,
         carry: Sequence[str] | None = None,
         time_mixing: str = "refuse",
+        attention_window: int | Mapping[str, int] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.kernels, self.carry_backward, self.time_mixing = kernels, carry_backward, read_mode(time_mixing)
+        self.attention_window = checked_window(attention_window, net)
         self.start = read_initial(initial_state)
         self.carry = carry
-        self._carrier, ports = carrying_clone(net, carry_backward=carry_backward, carry=carry)
+        self._carrier, ports = carrying_clone(net, carry_backward, carry, self.attention_window)
+        if self.time_mixing == "refuse":
+            refuse_mixing(mixing_of(self._carrier))
         if not any(layer.port.spec(layer.layer) for layer in ports):
             raise UnsupportedModelError(
                 f"The network must have at least one layer with a memory. Received: `{net.name}` without any. "
@@ -95,8 +104,6 @@ class StatefulModel(Unrolling, ShowsNetwork, Fitting):
             choose_kernels(layer.port, kernels)
         backend_kernels().register_state(State)
         scope = trace(self._carrier)
-        if self.time_mixing == "refuse":
-            refuse_mixing(mixing_of(net))
         states = States(scope.spec, self._placeholder_state, self._sync, partial(forget_compiled, self, "train"))
         self._parts = Parts(net, scope.spec, scope.owners, states, Bank(scope.spec, "inference"))
         self.start.attach(scope.spec, self._own_initial_state)
@@ -139,9 +146,8 @@ class StatefulModel(Unrolling, ShowsNetwork, Fitting):
         Raises:
             DataError: If the initial state needs observed values and you give none.
         """
-        served = self._parts.stepper.served
-        with served.scope():
-            return self.start.state(batch_size, observed)
+        result: State = self._parts.stepper.served.run(partial(self.start.state, batch_size, observed))
+        return result
 
     def _own_initial_state(self, batch_size: Any) -> State:
         """Return the initial state that the layers define themselves."""
@@ -215,7 +221,8 @@ class StatefulModel(Unrolling, ShowsNetwork, Fitting):
 
         Returns:
             The outputs, the `State` after the window, and `[(variable, new value)]`: the averages of BatchNormalization and
-            the seeds of Dropout, for example. A training loop assigns them; else each call draws the same dropout.
+            the seeds of Dropout, for example. A training loop assigns them; else each call draws the same dropout. On
+            PyTorch, Keras draws dropout from PyTorch's own generator, which every call moves.
 
         Example:
 
@@ -242,7 +249,10 @@ class StatefulModel(Unrolling, ShowsNetwork, Fitting):
         return x, given, mask, reset
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """Run a batch of windows from the bank, or plain inputs from the initial state."""
+        """Run plain inputs from the initial state, as `model(x)` does, or a bound batch of windows from the bank.
+
+        `model(x)` carries nothing and keeps no state: each call starts anew. `step` takes a state and returns the next one.
+        """
         if is_batch(inputs):
             bank = self._parts.states.bank if training else self._parts.inference
             return Carried(self._carrier, bank, self.start, training)(Batch.from_keras(inputs))
@@ -264,7 +274,8 @@ class StatefulModel(Unrolling, ShowsNetwork, Fitting):
 
         Keras' own `export` would write the network without its state.
 
-        Args and results are those of `rnnstate.export`. Keras names the first argument `filepath`.
+        Args and results are those of `rnnstate.export`. Keras names the first argument `filepath`, and "tf_saved_model" the
+        format "saved_model". Keras' `verbose` has no effect.
 
         Example:
 
@@ -274,6 +285,13 @@ class StatefulModel(Unrolling, ShowsNetwork, Fitting):
         """
         import rnnstate  # `exporting` imports this module, so the name is looked up at the call
 
+        kwargs.pop("verbose", None)
+        if unknown := [name for name in kwargs if name not in ("time", "force", "metadata")]:
+            raise ExportError(
+                "`export` of a `StatefulModel` takes `format`, `time`, `force` and `metadata`, as `rnnstate.export` does: "
+                f"it writes the step model, whose inputs follow from the network. Received: {quoted(unknown)}. Leave it "
+                "out."
+            )
         return rnnstate.export(self, filepath, format, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
@@ -284,6 +302,8 @@ class StatefulModel(Unrolling, ShowsNetwork, Fitting):
             own["time_mixing"] = self.time_mixing
         if self.carry is not None:
             own["carry"] = list(self.carry)
+        if self.attention_window is not None:
+            own["attention_window"] = self.attention_window
         return {**own, **{name: keras.saving.serialize_keras_object(part) for name, part in parts.items()}}
 
     @classmethod
@@ -292,7 +312,12 @@ class StatefulModel(Unrolling, ShowsNetwork, Fitting):
             name: keras.saving.deserialize_keras_object(config[name], custom_objects=custom_objects)
             for name in ("net", "initial_state")
         }
-        mode = config.get("time_mixing") or mode_of_old_file(mixing_of(parts["net"]))
+        mode = config.get("time_mixing")
+        if mode is None:
+            choices: dict[str, Any] = {
+                name: config.get(name) for name in ("carry_backward", "carry", "attention_window")
+            }
+            mode = mode_of_old_file(mixing_of(carrying_clone(parts["net"], **choices)[0]))
         return cls(**{**config, **parts, "time_mixing": mode})
 
     def save_own_variables(self, store: Any) -> None:

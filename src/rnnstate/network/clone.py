@@ -11,7 +11,10 @@ import keras
 
 from rnnstate.errors import UnsupportedModelError
 from rnnstate.messages import quoted
-from rnnstate.network.stand_in import PortLayer
+from rnnstate.network.left_padding import PADDING, left_padded
+from rnnstate.network.stand_in import PortLayer, stand_in_for
+from rnnstate.ports.attention import Window
+from rnnstate.ports.convolution import PaddedConvolutionPort
 from rnnstate.ports.fresh import FreshPort
 from rnnstate.ports.recurrent import BackwardPort, is_recurrent, runs_backward
 from rnnstate.ports.registry import find_port
@@ -29,12 +32,16 @@ class Network(Protocol):
     def __call__(self, inputs: Any, training: bool | None = None) -> Any:
         """Compute the outputs."""
 
+    def add_loss(self, loss: Any) -> None:
+        """Add losses to the losses of the model."""
+
 
 def carrying_clone(
     net: Network,
-    stand_in: Callable[[Any, Any], PortLayer] = PortLayer,
     carry_backward: bool = False,
     carry: Sequence[str] | None = None,
+    attention_window: Window = None,
+    stand_in: Callable[[Any, Any], PortLayer] = stand_in_for,
 ) -> tuple[Network, list[PortLayer]]:
     """Clone a network with a stand-in for every layer with a memory.
 
@@ -44,6 +51,7 @@ def carrying_clone(
         carry_backward: Whether layers that run backward are carried too.
         carry: The paths of the layers, or of the networks nested in the network, that carry. The other layers start
             fresh in each window. `None` means all.
+        attention_window: How many earlier steps attention layers remember: one number, or one by layer name.
 
     Returns:
         The clone, which shares all layers and weights, and the list of its stand-ins.
@@ -53,11 +61,14 @@ def carrying_clone(
             `carry` names a layer that has no memory to carry.
     """
     check_supported(net)
+    padded = {id(layer): role for part in containers(net) for layer, role in left_padded(part)}
 
     def replace(layer: Any) -> Any:
         if isinstance(layer, PortLayer):  # the network is itself such a clone
             layer = layer.layer
-        port = find_port(layer, carry_backward)
+        if id(layer) in padded:
+            return _without_padding(layer, padded[id(layer)], stand_in)
+        port = find_port(layer, carry_backward, attention_window)
         if port is not None:
             return stand_in(layer, port)
         return stand_in(layer, _fresh_backward(layer)) if runs_backward(layer) else layer
@@ -90,6 +101,21 @@ def _carry_only(carry: Sequence[str], stand_ins: list[PortLayer]) -> None:
     for layer in able:
         if not any(is_at(layer.place, name) for name in carry):
             layer.port = FreshPort(layer.layer, layer.port)
+
+
+def _without_padding(layer: Any, role: str, stand_in: Callable[[Any, Any], PortLayer]) -> Any:
+    """Replace a left padding and the convolution after it: the memory of the convolution takes the place of the zeros."""
+    if role == PADDING:
+        return keras.layers.Identity(name=layer.name, dtype=layer.dtype_policy)
+    return stand_in(layer, PaddedConvolutionPort(layer))
+
+
+def containers(net: Network) -> Iterator[Any]:
+    """Yield a network and all networks nested in it."""
+    yield net
+    for layer in net.layers:
+        if is_container(layer):
+            yield from containers(layer)
 
 
 def _fresh_backward(layer: Any) -> FreshPort:

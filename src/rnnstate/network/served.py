@@ -90,10 +90,18 @@ class Served:
         """Return the values of the variables for a step of this thread."""
         return self.elsewhere() or [variable.value for variable in self.variables]
 
-    def scope(self) -> AbstractContextManager[Any]:
-        """Return a context in which variables have the values that a step of this thread uses."""
+    def _scope(self) -> AbstractContextManager[Any]:
         copies = self.elsewhere()
         return nullcontext() if copies is None else keras.StatelessScope(list(zip(self.variables, copies, strict=True)))
+
+    def run(self, call: Callable[[], Any]) -> Any:
+        """Return what a call returns that reads the variables, with the values that a step of this thread uses."""
+
+        def within() -> Any:
+            with self._scope():
+                return call()
+
+        return self.attempt(within)
 
     def attempt(self, call: Callable[[], Any]) -> Any:
         """Return what a call returns. Try again if training has begun or ended while it ran."""

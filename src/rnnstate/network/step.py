@@ -85,6 +85,7 @@ class Stepper:
     def __init__(self, carrier: Network, start: Start, spec: StateSpec, served: Served) -> None:
         self._carrier, self._start, self._spec, self._names = carrier, start, spec, tuple(spec)
         self.served, self._warned, self._ran, self._version = served, False, False, 0
+        self._stand_in = next(layer for _, layer in walk(carrier) if isinstance(layer, PortLayer))
         self._watch = Watch(partial(watched_layers, carrier, start))
         self._compiled = kernels().CompiledStep(self._step, served)
 
@@ -110,7 +111,8 @@ class Stepper:
             self.forget()
         # A reset from observed values runs uncompiled, because it may have to make variables.
         if reset is not None and self._start.needs_observed:
-            y, final = self.served.attempt(partial(self._direct, x, state, mask, reset, observed))
+            self._make_variables(x, observed)
+            y, final = self.served.run(partial(self._step, x, state, mask, reset, False, observed))
         else:
             y, final = self._compiled(x, state, mask, reset)
         if self._ran:
@@ -137,7 +139,7 @@ class Stepper:
             paths = ", ".join(f"`{variable.path}`" for variable, _ in moved[:3])
             warnings.warn(
                 f"`step(training=True)` is pure: it dropped the new values of {len(moved)} variables, such as {paths}. "
-                "So averages stay as they are, and each call with the same arguments draws the same dropout. In a training "
+                "So averages stay as they are, and what layers draw from seeds is the same in each call. In a training "
                 "loop of your own, call `training_step`, which returns the new values, and assign them.",
                 stacklevel=4,
             )
@@ -157,13 +159,9 @@ class Stepper:
         if self._watch.changed():
             self._watch.look()
 
-    def _direct(self, x: Any, state: list[Array], mask: Any, reset: Any, observed: Any) -> Any:
-        self._make_variables(x, reset, observed)
-        with self.served.scope():
-            return self._step(x, state, mask, reset, False, observed)
-
     def _apart(self, x: Any, state: list[Array], mask: Any, reset: Any, observed: Any) -> Any:
-        self._make_variables(x, reset, observed)
+        if reset is not None:
+            self._make_variables(x, observed)
         variables = self.served.variables
         pairs = list(zip(variables, self.served.values(), strict=True))
         with self.served.lock:
@@ -171,14 +169,15 @@ class Stepper:
                 before = [scope.get_current_value(variable) for variable in variables]
                 y, final = self._step(x, state, mask, reset, True, observed)
                 after = [scope.get_current_value(variable) for variable in variables]
-            # The losses that layers add stay with the network. A copy is known to the network alone, so it counts once.
-            self._carrier.add_loss([ops.copy(loss) for loss in scope.losses])
+            # The losses that layers add stay with the network, at one of its layers: a Functional network takes none. A copy
+            # is known to this layer alone, so it counts once.
+            self._stand_in.add_loss([ops.copy(loss) for loss in scope.losses])
         pairs = [(v, new) for v, old, new in zip(variables, before, after, strict=True) if new is not old]
         return y, final, pairs
 
-    def _make_variables(self, x: Any, reset: Any, observed: Any) -> None:
+    def _make_variables(self, x: Any, observed: Any) -> None:
         """Make the variables of an initial state, because they cannot be made inside a scope."""
-        if reset is not None and not self._start.built:
+        if not self._start.built:
             self._start.state(tree.flatten(x)[0].shape[0], observed)
             self.version()
 

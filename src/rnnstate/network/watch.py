@@ -11,6 +11,7 @@ Python compares lists by identity first, so a comparison of five layers takes le
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import zip_longest
 from typing import Any
 
 import keras
@@ -33,8 +34,9 @@ class Watch:
     def look(self) -> None:
         """Take the present attributes as those to compare with."""
         own = set(vars(keras.Layer()))
-        self._watched = [part for layer in self._layers() for part in _parts(layer, own)]
-        self._seen = [[_comparable(value) for value in part] for part in self._watched]
+        parts = [part for layer in self._layers() for part in _parts(layer, own)]
+        self._watched = [values for _, values in parts]
+        self._seen = [[_comparable(*pair) for pair in zip_longest(*part)] for part in parts]
 
     def changed(self) -> bool:
         """Tell whether an attribute is another object than before, or a list has other entries."""
@@ -67,22 +69,33 @@ class _Itself:
     __hash__ = None  # type: ignore[assignment]  # compared, never looked up
 
 
-def _comparable(value: Any) -> Any:
+class _Anything:
+    """Equals every object."""
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]  # compared, never looked up
+
+
+def _comparable(name: str | None, value: Any) -> Any:
+    if name == "training":  # PyTorch's mark on every module, which `fit` and `predict` set to and fro
+        return _Anything()
     shape = getattr(value, "shape", None)
     return value if shape is None or any(size != 1 for size in shape) else _Itself(value)
 
 
-def _parts(layer: Any, own: set[str]) -> Iterator[Any]:
-    """Yield views of the attributes of a layer, and of the lists and mappings among them.
+def _parts(layer: Any, own: set[str]) -> Iterator[tuple[list[str], Any]]:
+    """Yield the names and values of the attributes of a layer, and the lists and mappings among them without names.
 
     Lists that every layer has are left out unless they hold layers: Keras notes calls and losses in them.
     """
     attributes = vars(layer)
-    yield attributes.values()
+    yield list(attributes), attributes.values()
     for name, value in attributes.items():
         for part in _containers(value):
             if name not in own or any(isinstance(one, keras.Layer) for one in part):
-                yield part
+                yield [], part
 
 
 def _containers(value: Any) -> Iterator[Any]:

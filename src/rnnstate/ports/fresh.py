@@ -5,7 +5,7 @@ from typing import Any
 
 from keras import ops, tree
 
-from rnnstate.ports.protocol import LocalState, Port, PortLike, resets_itself
+from rnnstate.ports.protocol import LocalState, Port, PortLike, both, resets_itself, separates_masks
 from rnnstate.ports.scan import step_by_step
 from rnnstate.state.spec import LeafSpec
 from rnnstate.state.state import Array
@@ -39,10 +39,14 @@ class FreshPort(Port):
         training: bool = False,
         reset: Array | None = None,
         initial: LocalState | None = None,
+        *,
+        attached: Array | None = None,
     ) -> tuple[Array, LocalState]:
         fresh = self.inner.initial(ops.shape(tree.flatten(x)[0])[0])
+        inner: Any = self.inner
+        masks = {"mask": mask, "attached": attached} if separates_masks(inner) else {"mask": both(attached, mask)}
         if reset is None:
-            return self.inner.call(x, fresh, mask=mask, training=training)[0], {}
-        if resets_itself(self.inner):
-            return self.inner.call(x, fresh, mask=mask, training=training, reset=reset, initial=fresh)[0], {}
-        return step_by_step(self.inner, x, fresh, mask, training, reset, fresh)[0], {}
+            return inner.call(x, fresh, training=training, **masks)[0], {}
+        if resets_itself(inner):
+            return inner.call(x, fresh, training=training, reset=reset, initial=fresh, **masks)[0], {}
+        return step_by_step(inner, x, fresh, masks["mask"], training, reset, fresh)[0], {}

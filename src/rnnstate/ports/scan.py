@@ -5,8 +5,9 @@ runs where Keras' loop cannot: for resets, and for custom cells with a mask.
 """
 
 import inspect
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Hashable, Iterator
+from functools import cache
+from typing import Any, cast
 
 from keras import layers, ops, tree
 
@@ -76,9 +77,14 @@ def _right_padded(flags: Array, like: Array) -> Array:
 
 
 def _call(cell: Any, x: Array, state: Any, training: bool) -> Any:
-    takes_training = "training" in inspect.signature(cell.call).parameters
+    takes_training = _takes_training(cast(Hashable, type(cell)))
     y, after = cell(x, state, training=training) if takes_training else cell(x, state)
     return y, after if tree.is_nested(after) else [after]
+
+
+@cache
+def _takes_training(cell_class: Any) -> bool:
+    return "training" in inspect.signature(cell_class.call).parameters
 
 
 def _cells(cell: Any) -> Iterator[Any]:

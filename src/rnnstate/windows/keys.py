@@ -12,12 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from rnnstate.errors import KeyWarning
 from rnnstate.messages import counted, listed
 from rnnstate.windows.arrays import Array
-
-
-class KeyWarning(UserWarning):
-    """Keys look as if a writing mistake had split a sequence."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,12 +42,11 @@ class Groups:
         """Group rows by a column of keys `(rows,)`, in which no key is missing."""
         begins = np.flatnonzero(np.r_[True, column[1:] != column[:-1]]) if len(column) else np.zeros(0, np.int64)
         runs = _items(column[begins])
-        codes: dict[Hashable, int] = {}
-        code_of_run = [codes.setdefault(name, len(codes)) for name in runs]
+        codes = {name: code for code, name in enumerate(dict.fromkeys(runs))}
         sizes = np.diff(np.r_[begins, len(column)])
         if len(codes) == len(runs):
             return cls(tuple(codes), np.r_[0, np.cumsum(sizes)].astype(np.int64), None)
-        code = np.repeat(code_of_run, sizes)
+        code = np.repeat(np.fromiter(map(codes.__getitem__, runs), np.int64, len(runs)), sizes)
         return cls(tuple(codes), np.r_[0, np.cumsum(np.bincount(code))], np.argsort(code, kind="stable"))
 
     @classmethod
@@ -120,8 +116,13 @@ def differ_by_white_space(keys: Iterable[Hashable]) -> list[str]:
         return []
     alike: dict[str, list[str]] = {}
     for text in texts:
-        alike.setdefault("".join(text.split()), []).append(text)
+        alike.setdefault(bare_key(text), []).append(text)
     return [text for group in alike.values() if len(group) > 1 for text in group]
+
+
+def bare_key(key: str) -> str:
+    """Return a key without its white space, for hints alone: keys with and without it are different keys."""
+    return "".join(key.split())
 
 
 def _levels_to_the_caller() -> int:

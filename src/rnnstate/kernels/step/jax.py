@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain, islice
 from operator import attrgetter, is_
 from typing import Any
 
@@ -13,18 +14,20 @@ import numpy as np
 _VALUE = attrgetter("value")
 
 
-def many_steps(model: Any, few_steps: Callable[..., Any]) -> Callable[..., Any]:
+def many_steps(model: Any, keras_steps: Callable[..., Any], is_stacked: Callable[[Any], bool]) -> Callable[..., Any]:
     """Return a training function that scans `steps_per_execution` training steps in one compiled call.
 
-    Keras' own dispatches each of the steps from Python. The results are the same, bit for bit.
+    Keras 3.15 hands over one batch at a time and dispatches each step from Python. The scan gives the same result, bit for
+    bit. Keras 3.16 stacks the batches of a call and scans them itself, so its own function runs those.
 
     Args:
         model: A compiled model.
-        few_steps: Keras' training function, for what does not fill a call, such as the remainder of an epoch.
+        keras_steps: Keras' training function.
+        is_stacked: Returns whether Keras put the batches of several steps together.
     """
     count = model.steps_per_execution
     if count == 1 or model.run_eagerly or not model.jit_compile or keras.distribution.distribution() is not None:
-        return few_steps
+        return keras_steps
 
     def one_step(state: Any, batch: Any) -> Any:
         logs, state = model.train_step(state, batch)
@@ -35,13 +38,19 @@ def many_steps(model: Any, few_steps: Callable[..., Any]) -> Callable[..., Any]:
         state, logs = jax.lax.scan(one_step, state, batches)
         return jax.tree.map(lambda log: log[-1], logs), state
 
+    # A call that is not full runs step by step. Keras 3.16 would take the rows of a single batch for steps.
+    single = jax.jit(one_step, donate_argnums=0)
+
     def train(state: Any, iterator: Iterator[Any]) -> Any:
-        batches = [batch for _, batch in zip(range(count), iterator, strict=False)]
-        if not batches:
-            raise StopIteration
-        if len(batches) < count or not _alike(batches):
-            return few_steps(state, iter(batches))
-        return steps(state, jax.device_put(jax.tree.map(_stacked, *batches)))
+        first = next(iterator)
+        if is_stacked(first):
+            return keras_steps(state, chain([first], iterator))
+        batches = [first, *islice(iterator, count - 1)]
+        if len(batches) == count and _alike(batches):
+            return steps(state, jax.device_put(jax.tree.map(_stacked, *batches)))
+        for batch in batches:
+            state, logs = single(state, batch)
+        return logs, state
 
     return train
 

@@ -39,7 +39,7 @@ def known(layer: Any, axes: Sequence[Axis], shapes: Sequence[Shape]) -> Verdict:
 
 
 def known_operation(operation: Any, axes: Sequence[Axis], shapes: Sequence[Shape], constants: Sequence[Any]) -> Verdict:
-    """Return the class of one operation of `keras.ops`. Only operations on single values are known.
+    """Return the class of one operation of `keras.ops`. Operations on single values and slices of features are known.
 
     Args:
         operation: The operation.
@@ -47,10 +47,22 @@ def known_operation(operation: Any, axes: Sequence[Axis], shapes: Sequence[Shape
         shapes: Their shapes.
         constants: The other arguments.
     """
-    own = type(operation).__module__.startswith("keras.") and type(operation).__name__ in _ELEMENTWISE
+    if not type(operation).__module__.startswith("keras."):
+        return UNKNOWN
+    if type(operation).__name__ == "GetItem":
+        return PER_STEP if _keeps_steps(constants, len(shapes[0])) else UNKNOWN
+    own = type(operation).__name__ in _ELEMENTWISE
     aligned = set(axes) == {Axis.STEPS} and len({len(shape) for shape in shapes}) == 1
     plain = all(value is None or isinstance(value, (bool, int, float, str)) for value in constants)
     return PER_STEP if own and aligned and plain and len({shape[1] for shape in shapes}) == 1 else UNKNOWN
+
+
+def _keeps_steps(key: Sequence[Any], rank: int) -> bool:
+    """Whether an index such as `[:, :, 0]` or `[..., :3]` takes all steps."""
+    whole = slice(None)
+    if key and key[0] is Ellipsis:
+        return len(key) <= rank - 1 and all(isinstance(part, (int, slice)) for part in key[1:])
+    return len(key) > 1 and all(part == whole for part in key[:2]) and all(isinstance(p, (int, slice)) for p in key[2:])
 
 
 def _class_of(layer: Any) -> type | None:
@@ -230,8 +242,60 @@ _RULES: dict[Any, Rule] = {
     layers.SpectralNormalization: _inner,
 }
 _ELEMENTWISE = frozenset(
-    "Absolute Add Cast Ceil Clip Cos Cosh Divide Elu Equal Erf Exp Expm1 Floor Gelu Greater GreaterEqual HardSigmoid "
-    "HardTanh Isfinite Isnan LeakyRelu Less LessEqual Log Log1p LogicalAnd LogicalNot LogicalOr Maximum Minimum Multiply "
-    "Negative NotEqual Power Relu Relu6 Round Rsqrt Selu Sigmoid Sign Silu Sin Sinh Softplus Softsign Sqrt Square Subtract "
-    "Tan Tanh TrueDivide Where".split()
+    [
+        "Absolute",
+        "Add",
+        "Cast",
+        "Ceil",
+        "Clip",
+        "Cos",
+        "Cosh",
+        "Divide",
+        "Elu",
+        "Equal",
+        "Erf",
+        "Exp",
+        "Expm1",
+        "Floor",
+        "Gelu",
+        "Greater",
+        "GreaterEqual",
+        "HardSigmoid",
+        "HardTanh",
+        "Isfinite",
+        "Isnan",
+        "LeakyRelu",
+        "Less",
+        "LessEqual",
+        "Log",
+        "Log1p",
+        "LogicalAnd",
+        "LogicalNot",
+        "LogicalOr",
+        "Maximum",
+        "Minimum",
+        "Multiply",
+        "Negative",
+        "NotEqual",
+        "Power",
+        "Relu",
+        "Relu6",
+        "Round",
+        "Rsqrt",
+        "Selu",
+        "Sigmoid",
+        "Sign",
+        "Silu",
+        "Sin",
+        "Sinh",
+        "Softplus",
+        "Softsign",
+        "Sqrt",
+        "Square",
+        "Subtract",
+        "Tan",
+        "Tanh",
+        "TrueDivide",
+        "Where",
+    ]
 )

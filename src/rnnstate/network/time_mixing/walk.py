@@ -18,7 +18,7 @@ from rnnstate.network.time_mixing.probe import Probed, dependence, probe
 from rnnstate.network.time_mixing.table import known, known_operation
 from rnnstate.network.time_mixing.verdict import Mixing
 from rnnstate.ports.recurrent import runs_backward
-from rnnstate.ports.registry import has_port
+from rnnstate.ports.registry import has_port, why_not_carried
 
 
 def mixing_of(net: Any, carried: Callable[[Any], bool] | None = None) -> list[Mixing]:
@@ -115,7 +115,7 @@ class _Walk:
         else:
             specs = [_like(spec) for spec in tree.flatten(call.compute_output_spec(*args, **kwargs))]
             axes = self._classified(node, specs)
-        symbols = tree.flatten(_Recorded(specs)(*node.symbols))
+        symbols: list[Any] = tree.flatten(_Recorded(specs)(*node.symbols))
         self._mark(symbols, axes)
         return symbols
 
@@ -129,12 +129,7 @@ class _Walk:
             return self._without_time(node, specs)
         if any(axis in (Axis.LAST, Axis.SUMMARY) for axis in node.axes):
             return self._of_summary_and_steps(node, specs)
-        verdict = (
-            known_operation(node.call, node.axes, node.shapes, node.constants)
-            if layer is None
-            else known(layer, node.axes, node.shapes)
-        )
-        found = probe(node) if verdict is Verdict.UNKNOWN else Probed(verdict)
+        found = _found(node, layer, specs)
         if found.verdict is Verdict.MIXES:
             self._note(node, found.what or dependence(node))
         classes = found.outputs if len(found.outputs) == len(specs) else [found.verdict] * len(specs)
@@ -144,7 +139,7 @@ class _Walk:
         """A value for each window may become anything, except what looks like the steps of this window."""
         axis = joined(node.axes)
         ranks = [len(shape) for shape in node.shapes]
-        fixed = {size for size in self._fixed_times()}
+        fixed = set(self._fixed_times())
         for spec in specs if axis is Axis.SUMMARY else ():
             if len(spec.shape) > 2 and max(ranks) < len(spec.shape) and spec.shape[1] in fixed:
                 self._note(node, "gives a summary of the window a time axis, so that each step depends on all steps")
@@ -169,9 +164,23 @@ class _Walk:
 
     def _note(self, node: Node, what: str) -> None:
         kind = type(node.call).__name__ if isinstance(node.call, keras.Layer) else ""
-        entry = Mixing(node.path, node.name, kind, what)
+        reason = (kind and why_not_carried(node.call)) or ""
+        entry = Mixing(node.path, node.name, kind, what, reason)
         if entry not in self.found:  # a nested network may be called twice
             self.found.append(entry)
+
+
+def _found(node: Node, layer: Any, specs: list[Any]) -> Probed:
+    """Return the class of a node that takes series."""
+    if layer is None:
+        verdict = known_operation(node.call, node.axes, node.shapes, node.constants)
+    else:
+        verdict = known(layer, node.axes, node.shapes)
+    if verdict is not Verdict.UNKNOWN:
+        return Probed(verdict)
+    if node.times == {None} and all(None not in spec.shape[1:] for spec in specs):
+        return Probed(Verdict.SUMMARISES)  # no axis has as many entries as there are steps
+    return probe(node)
 
 
 def _of_carried(layer: Any, node: Node, specs: list[Any]) -> list[Axis]:

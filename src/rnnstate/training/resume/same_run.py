@@ -51,7 +51,7 @@ def identity_of(
     return {
         "network": {
             "weights": model.count_params(),
-            "digest": _digest([model.state_spec.fingerprint, model.get_config()]),
+            "digest": _digest([model.state_spec.fingerprint, _computing(model.get_config())]),
         },
         "compile": {
             "optimizer": type(model.optimizer).__name__,
@@ -142,6 +142,11 @@ def _leaves(windows: Any) -> Iterator[np.ndarray]:
     for batch in list(dict.fromkeys(chosen))[1:]:
         for leaf in tree.flatten(windows[batch]):
             yield np.asarray(leaf)
+
+
+def _computing(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config of a model without `time_mixing`, which computes nothing: runs of release 0.1.0 had none."""
+    return {name: value for name, value in config.items() if name != "time_mixing"}
 
 
 def _without_rate(config: Any) -> Any:
