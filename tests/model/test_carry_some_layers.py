@@ -136,13 +136,13 @@ def test_unknown_names(carry, text):
 
 @pytest.mark.once
 def test_the_layers_of_the_network_are_shown(capsys):
-    """`layers`, `get_layer` and `summary` are about the network, by name, path and index, with the learned start."""
+    """`get_layer` and `summary` are about the network, by name, path and index, with the learned start."""
     net = nets.nested_model()
     model = rs.StatefulModel(net, initial_state=rs.initial.Learned())
-    assert model.layers[: len(net.layers)] == net.layers
     assert model.get_layer("gru") is net.get_layer("gru")
     assert model.get_layer("encoder/lstm") is net.get_layer("encoder").layers[0]
     assert model.get_layer(index=1) is net.layers[1]
+    assert model.get_layer(model.start.name) is model.start
     model.summary(expand_nested=True)
     shown = capsys.readouterr().out
     assert all(name in shown for name in ("lstm (LSTM)", "gru (GRU)", "(Learned)", f"{model.count_params():,}"))

@@ -166,7 +166,7 @@ class _Graph:
             return self.lay(layer, f"{path}/", *args)
         port = find_port(layer, self._carries(path, layer))
         if port is None or not self._has_leaves(path):
-            # A layer without a port has no memory. A layer that runs backward or does not carry starts fresh in each chunk.
+            # A layer without a port keeps no memory. One that runs backward or does not carry starts fresh in each chunk.
             changes = {"stateful": False} if is_recurrent(layer) else {}
             return self._copy(path, layer, **changes)(*args, **kwargs)
         if isinstance(port, BidirectionalPort):

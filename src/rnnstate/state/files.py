@@ -171,7 +171,8 @@ def parse(path: Path, content: bytes) -> tuple[dict[str, str], State]:
         raise _incomplete(path, error) from error
     check_signature(path, header)
     try:
-        leaves = {name: _array(**tensor) for name, tensor in safetensors.deserialize(content)}  # type: ignore[no-untyped-call]
+        tensors: Any = safetensors.deserialize(content)  # type: ignore[no-untyped-call]
+        leaves = {name: _array(**tensor) for name, tensor in tensors}
     except (safetensors.SafetensorError, KeyError, ValueError) as error:
         raise _incomplete(path, error) from error
     names = json.loads(header["leaves"])
