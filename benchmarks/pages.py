@@ -1,4 +1,4 @@
-"""Writes what was measured into docs/performance.md, between markers, and draws docs/performance.svg."""
+"""Write the measured tables into benchmarks/README.md, between markers, and draw docs/performance.svg."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ from parts import SEQUENCES, SIZES
 from rnnstate.bench.table import UNIT, conditions, figures, markdown, quartiles, title
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGE = DOCS / "performance.md"
+PAGE = Path(__file__).parent / "README.md"
 SCALED = ("batch", "units", "window", "layers")
 
 
@@ -45,7 +45,7 @@ def _put(text, name, block):
     start, end = f"<!-- measured: {name} -->", f"<!-- end of {name} -->"
     pattern = re.compile(f"{re.escape(start)}.*?{re.escape(end)}", re.DOTALL)
     if not pattern.search(text):
-        raise ValueError(f"docs/performance.md must have the markers of `{name}`. Received: {start} is not there.")
+        raise ValueError(f"benchmarks/README.md must have the markers of `{name}`. Received: {start} is not there.")
     return pattern.sub(lambda _: f"{start}\n\n{block}\n\n{end}", text)
 
 

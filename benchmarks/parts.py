@@ -1,4 +1,4 @@
-"""What is measured for docs/performance.md: parts, each a comparison side by side that takes a few minutes at most."""
+"""What is measured for benchmarks/README.md: parts, each a comparison side by side that takes a few minutes at most."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

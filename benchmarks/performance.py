@@ -1,4 +1,4 @@
-"""Measure everything that docs/performance.md shows, and write its tables and its plot.
+"""Measure everything that benchmarks/README.md shows, and write its tables and its plot.
 
 Run: python benchmarks/performance.py             all parts, then the page; more than half an hour
      python benchmarks/performance.py PART ...    these parts alone, then the page; `--list` shows them

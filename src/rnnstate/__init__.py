@@ -18,6 +18,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from rnnstate.backend import choose_backend
+from rnnstate.saved_classes import register_saved_classes
 
 __version__ = "0.1.0"
 
@@ -39,6 +40,7 @@ _HOMES = {
     "LeafSpec": "state.spec",
     "save_state": "state.files",
     "load_state": "state.files",
+    "load_metadata": "state.files",
     "export": "exporting",
     "Export": "exporting",
     "Port": "ports.protocol",
@@ -57,6 +59,7 @@ _HOMES = {
 _MODULES = ("initial", "onnx_step", "testing", "weights")
 
 choose_backend()
+register_saved_classes()
 
 __all__ = ["__version__", *_HOMES, *_MODULES]
 
@@ -102,6 +105,7 @@ if TYPE_CHECKING:
     from rnnstate.model.stateful_model import StatefulModel as StatefulModel
     from rnnstate.ports.protocol import Port as Port
     from rnnstate.ports.registry import register_port as register_port
+    from rnnstate.state.files import load_metadata as load_metadata
     from rnnstate.state.files import load_state as load_state
     from rnnstate.state.files import save_state as save_state
     from rnnstate.state.spec import LeafSpec as LeafSpec

@@ -1,15 +1,15 @@
-"""Every error this library raises on purpose.
+"""Every error that this library raises deliberately.
 
     RnnStateError
     ├── StateStructureError(ValueError)   leaves are missing, extra or ambiguous
     ├── StateShapeError(ValueError)       a leaf has the wrong shape or batch size
     ├── StateValueError(ValueError)       a leaf has the wrong dtype or a value that is not finite
     ├── SpecMismatchError(ValueError)     a state, a file or a model belongs to another model
-    ├── UnknownKeyError(KeyError)         no sequence of that name
-    ├── DataError(ValueError)             the data cannot be cut into windows as asked
+    ├── UnknownKeyError(KeyError)         no sequence or leaf of that name
+    ├── DataError(ValueError)             data that cannot be cut into windows in the requested way
     ├── UnsupportedModelError(ValueError) a network whose state cannot be made explicit
     ├── CarryError(RuntimeError)          a model whose compiled step would ignore its state
-    └── ExportError(RuntimeError)         a file that cannot be written, or would not do what the model does
+    └── ExportError(RuntimeError)         a file that cannot be written, or that computes something else than the model
 
 Each message says what was expected, what was received, where, and what to do, in this order.
 """
@@ -36,7 +36,7 @@ class SpecMismatchError(RnnStateError, ValueError):
 
 
 class UnknownKeyError(RnnStateError, KeyError):
-    """A sequence key that nothing is known about."""
+    """A key of a sequence, or the name of a leaf, that does not exist."""
 
     def __str__(self) -> str:
         # KeyError shows the repr of its argument, which would put the sentence in quotes.
@@ -56,4 +56,8 @@ class CarryError(RnnStateError, RuntimeError):
 
 
 class ExportError(RnnStateError, RuntimeError):
-    """An export that cannot be written, or whose file does not do what the model does."""
+    """An export that cannot be written, or whose file computes something else than the model."""
+
+
+class KeyWarning(UserWarning):
+    """Keys differ only by white space, so one sequence may have been split by a mistake in writing."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 
 # The distributions that can bring a module of another name, in the order in which they are looked up.
-_PACKAGES = {"tensorflow": ("tensorflow", "tensorflow-cpu")}
+_PACKAGES = {"keras": ("keras", "keras-nightly"), "tensorflow": ("tensorflow", "tensorflow-cpu")}
 
 
 def installed_versions(modules: Iterable[str]) -> dict[str, str]:

@@ -256,6 +256,22 @@ def test_options_for_reading_are_kept(tmp_path, monkeypatch, capsys) -> None:
     np.testing.assert_array_equal(values(read_rows("again.csv")), expected)
 
 
+def test_keys_that_differ_by_white_space(trained, capfd) -> None:
+    """One line on standard error names them, they stay as they are, and a key of RUN that is meant is named."""
+    write_rows(
+        trained / "spaces.csv", rows(61, 80, "a") + [f" {line}" for line in rows(61, 80, "a")] + rows(61, 80, "b")
+    )
+    predictions = forecast(trained, "spaces.csv")
+    output = capfd.readouterr()
+    assert re.findall("Warning: .*\n", output.err) == [
+        "Warning: 2 keys differ only by white space: 'a', ' a'. Each is a sequence of its own. "
+        "If they name one sequence, write its key in one way.\n"
+    ]
+    assert "KeyWarning" not in output.err
+    assert "` a` (no state is kept for it, but for 'a', which differs by white space)" in output.out
+    assert [row["house"] for row in predictions[::19]] == ["a", " a", "b"]
+
+
 BAD_DATA = {
     "text.csv": "house,at,load,warmth\na,1,2,3\na,2,much,3\n",
     "double.csv": "house,at,load,warmth\na,1,2,3\na,1,2,3\n",
@@ -279,7 +295,7 @@ BAD_DATA = {
         ("train text.csv TRAIN --out new", "Column `load` must hold a number. Received: 'much' in line 3 of text.csv."),
         (
             "train double.csv TRAIN --out new",
-            "Times must increase strictly within key `a`. Received: 1 after 1 in line 3 of double.csv.",
+            "Times in column `at` of key 'a' must increase. Received: `1` twice in line 3 of double.csv.",
         ),
         (
             "train empty.csv TRAIN --out new",

@@ -272,6 +272,7 @@ def test_wrong_uses_are_refused(monkeypatch, tmp_path):
         rs.export(model, tmp_path / "m.onnx")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("older", ["file", "folder"])
 def test_force_replaces_a_file_and_a_folder(tmp_path, older):
     """With `force=True` a file or a folder at the path gives way to the export, and no temporary file stays."""
@@ -286,6 +287,7 @@ def test_force_replaces_a_file_and_a_folder(tmp_path, older):
     assert sorted(place.name for place in tmp_path.iterdir()) == ["m.keras", "m.keras.json"]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("older", ["file", "folder"])
 def test_a_kept_folder_replaces_a_file_and_a_folder(tmp_path, older):
     """A folder of a SavedModel takes the place of an older file or folder, whole."""

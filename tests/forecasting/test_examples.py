@@ -207,10 +207,16 @@ def test_keys_and_gaps_in_time() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("k,t,v\na,2,1\nb,1,1\nb,1,1\n", "within key `b`. Received: 1 after 1 in line 4 of data.csv. Remove the row"),
-        ("k,t,v\na,2,1\na,1,1\n", "within key `a`. Received: 1 after 2 in line 3 of data.csv. Sort the rows by time"),
+        (
+            "k,t,v\na,2,1\nb,1,1\nb,1,1\n",
+            "Times in column `t` of key 'b' must increase. Received: `1` twice in line 4 of data.csv. Drop or",
+        ),
+        (
+            "k,t,v\na,2,1\na,1,1\n",
+            "of key 'a' must increase. Received: `1` after `2` in line 3 of data.csv. Sort the rows by time. Or use --sort",
+        ),
         ("k,t,v\na,1,\na,2,\n", r"must have rows with a value in `v`, `t`. Received: 2 rows, none of them complete"),
-        ("k,t,v\n", "Received: 0 rows, none of them complete"),
+        ("k,t,v\n", "Received: no rows at all"),
     ],
 )
 def test_refused_tables(text: str, message: str) -> None:
@@ -222,7 +228,8 @@ def test_refused_tables(text: str, message: str) -> None:
 def test_times_without_key() -> None:
     """Where times repeat and no key is named, the hint names --key."""
     with pytest.raises(
-        DataError, match=r"Received: 2010-01-01 00:00:00 after 2010-01-02.*column of sequences with --key"
+        DataError,
+        match=r"Received: `2010-01-01 00:00:00` after `2010-01-02.*column that tells sequences apart with --key",
     ):
         series_of("t,v\n2010-01-02,1\n2010-01-01,2\n", time="t")
 

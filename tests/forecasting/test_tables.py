@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnnstate.errors import DataError
+from rnnstate.errors import DataError, KeyWarning
 from rnnstate.forecasting.read_options import ReadOptions
 from rnnstate.forecasting.series import Columns, read_series
 from rnnstate.forecasting.tablefiles import read_csv, read_table, write_table
-from rnnstate.forecasting.times import parse_date, read_tick, show_tick, usual_step
+from rnnstate.forecasting.times import parse_date, read_tick, show_tick
+from rnnstate.windows.gaps import usual_step
 
 pytestmark = pytest.mark.once
 
@@ -122,12 +123,12 @@ def test_unknown_column() -> None:
 
 def test_times() -> None:
     """Dates become seconds, with time zones in UTC; numbers stay; an empty cell is NaN."""
-    ticks, kind = table_of("t\n1970-01-01\n \n1970-01-01 00:01:00.5\n").ticks("t")
+    ticks, kind, _ = table_of("t\n1970-01-01\n \n1970-01-01 00:01:00.5\n").ticks("t")
     np.testing.assert_array_equal(ticks, [0, np.nan, 60.5])
     assert kind == "date"
-    ticks, _ = table_of("t\n1970-01-01T01:00+01:00\n1970-01-01T00:00:07Z\n").ticks("t")
+    ticks, *_ = table_of("t\n1970-01-01T01:00+01:00\n1970-01-01T00:00:07Z\n").ticks("t")
     np.testing.assert_array_equal(ticks, [0, 7])
-    ticks, kind = table_of("t\n3\n5.5\n").ticks("t")
+    ticks, kind, _ = table_of("t\n3\n5.5\n").ticks("t")
     np.testing.assert_array_equal(ticks, [3, 5.5])
     assert kind == "number"
 
@@ -147,11 +148,11 @@ def test_empty_key() -> None:
 
 def test_usual_step() -> None:
     """Months and jittered clocks are regular, events are not."""
-    months = np.cumsum([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31.0])
+    months = np.array([28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31.0])
     assert usual_step(months) == 31
-    assert usual_step(np.cumsum([0, 1.0, 1.04, 0.97, 7, 1.01])) == pytest.approx(1.01)
-    assert usual_step(np.cumsum(2.0 ** np.arange(11))) is None
-    assert usual_step(np.array([5.0])) is None
+    assert usual_step(np.array([1.0, 1.04, 0.97, 7, 1.01])) == pytest.approx(1.01)
+    assert usual_step(2.0 ** np.arange(10)) is None
+    assert usual_step(np.array([])) is None
 
 
 def test_gzip_and_standard_input(tmp_path, monkeypatch) -> None:
@@ -181,7 +182,7 @@ def test_parquet_round_trip(tmp_path) -> None:
     np.testing.assert_array_equal(table.numbers("load"), [1.5, np.nan, 2])
     np.testing.assert_array_equal(table.numbers("n"), [1, np.nan, 3])
     assert table.keys("k").tolist() == ["a", "b", "c"]
-    ticks, kind = table.ticks("t")
+    ticks, kind, _ = table.ticks("t")
     assert (show_tick(ticks[0], kind), np.isnan(ticks[1])) == ("2010-01-01 00:15:00", True)
     with pytest.raises(DataError, match=r"Column `k` must hold a number. Received: 'a' in row 1"):
         table.numbers("k")
@@ -255,7 +256,7 @@ def test_hints() -> None:
 def test_time_format(layout: str, times: tuple[str, str]) -> None:
     """Times in another format than ISO need it; a time that does not follow it is named."""
     options = ReadOptions(time_format=layout)
-    ticks, kind = read_csv("\n".join(["t,v", *(f"{t},1" for t in times)]).encode(), "data.csv", options).ticks("t")
+    ticks, kind, _ = read_csv("\n".join(["t,v", *(f"{t},1" for t in times)]).encode(), "data.csv", options).ticks("t")
     np.testing.assert_array_equal(ticks, [87300, np.nan])
     assert kind == "date"
     with pytest.raises(DataError, match=r"must hold a time in the format %d.*Received: '1970-01-01' in line 2"):
@@ -273,7 +274,11 @@ def test_encoding() -> None:
 
 def test_keys_as_they_are() -> None:
     """Keys that differ by white space are different sequences."""
-    series = read_series(table_of("k,v\n a,1\na,2\n a,3\n"), Columns(("v",), key="k"))
+    with pytest.warns(KeyWarning, match="2 keys differ only by white space: ' a', 'a'.") as caught:
+        series = read_series(table_of("k,v\n a,1\na,2\n a,3\nb,4\n"), Columns(("v",), key="k"))
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    series = series[:2]
     assert {one.key: one.values[:, 0].tolist() for one in series} == {" a": [1, 3], "a": [2]}
 
 
@@ -283,7 +288,9 @@ def test_sort_and_repeated_times() -> None:
     [one] = read_series(read_csv(data, "data.csv", ReadOptions(sort=True)), Columns(("v",), time="t"))
     assert (one.values[:, 0].tolist(), one.rows.tolist()) == ([10, 20, 30], [1, 2, 0])
     repeated = "t,v\n2020-10-25 02:45,1\n2020-10-25 02:00,2\n"
-    with pytest.raises(DataError, match="If clocks were set back here, add a time zone to the times"):
+    with pytest.raises(
+        DataError, match="If clocks were set back here at the end of daylight saving, add a time zone to the times"
+    ):
         read_series(table_of(repeated), Columns(("v",), time="t"))
 
 
@@ -293,3 +300,60 @@ def test_odd_column_names(name: str) -> None:
     text = io.StringIO(newline="")
     csv.writer(text, quoting=csv.QUOTE_ALL).writerows([(name, "x"), (1, 2)])
     np.testing.assert_array_equal(table_of(text.getvalue()).numbers(name), [1])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '\ufeff"t";"v"\r\n"1";"2,5"\r\n"2";"3,5"\r\n',
+        "sep=;\r\nt;v\r\n1;2,5\r\n2;3,5\r\n",
+        "t|v\n1|2,5\n2|3,5\n",
+        "t;;v;;\n1;x;2,5;;\n2;y;3,5;;\n",
+        'v,t\r"2,5",1\r"3,5",2\r',
+    ],
+    ids=["excel", "sep", "pipe", "trailing", "mac"],
+)
+def test_files_of_other_programs(text: str) -> None:
+    """Byte order marks, quotes, line ends, a `sep=` line, bars, and columns without a name are read."""
+    [one] = read_series(read_csv(text.encode(), "data.csv", ReadOptions(decimal=",")), Columns(("v",), time="t"))
+    assert (one.values.ravel().tolist(), one.last) == ([2.5, 3.5], "2")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("t,v\n1,2,\n", "Received: 3 in line 2. The row ends with a separator, and the header does not"),
+        ("t,v\n1,2,5\n", "Received: 3 in line 2. A cell with a comma in it needs quotes"),
+        ("Station 5\n\nt,v\n1,2\n", "Received: 2 in line 3. If lines of text come before the line of column names"),
+        ("t v\n1 2\n", "has the columns `t v`. .* separate the cells by comma, semicolon, tab or |"),
+        ("t,v\n1,missing\n", "Received: 'missing' in line 2 .*Add a word with --na"),
+        ("t,v\n1,#DIV/0!\n", "Received: '#DIV/0!' in line 2 .*Add a word with --na"),
+        ('t,v\n1,"1,234.5"\n', "Received: '1,234.5' in line 2 .*Marks between thousands"),
+        ("t,v\n31/12/2020 10:00,1\n", "Received: '31/12/2020 10:00' in line 2 .*--time-format"),
+        ("t,v\n1600000000,1\n1600000060000,2\n", "one unit. Received: 1600000060000 after 1600000000 in line 3"),
+        ("t,v\n", "Received: no rows at all"),
+        ("t,v\n2020-10-25 02:00,1\n2020-10-25 02:00,2\n", "`2020-10-25 02:00:00` twice in line 3.* add a time zone"),
+    ],
+)
+def test_one_clear_line(text: str, message: str) -> None:
+    """Files that cannot be read are refused with the line and with advice."""
+    with pytest.raises(DataError, match=message):
+        read_series(table_of(text), Columns(("v",), time="t"))
+
+
+def test_no_advice_where_it_would_be_wrong() -> None:
+    """Times with a zone need none, and a day that comes twice is no change of clocks."""
+    for text in ("2020-10-25 02:45Z,1\n2020-10-25 02:00Z,2\n", "2020-10-25,1\n2020-10-25,2\n"):
+        with pytest.raises(DataError, match="must increase") as caught:
+            read_series(table_of("t,v\n" + text), Columns(("v",), time="t"))
+        assert "time zone" not in str(caught.value)
+
+
+def test_keys_that_are_missing_in_parquet(tmp_path) -> None:
+    """A null among whole numbers is no key, and does not turn the other keys into fractions."""
+    path = tmp_path / "data.parquet"
+    write_table(path, {"k": [7, None, 8], "v": [1.0, 2.0, 3.0]})
+    with pytest.raises(
+        DataError, match=r"Column `k` must name a sequence in each row. Received: an empty cell in row 2"
+    ):
+        read_series(read_table(str(path)), Columns(("v",), key="k"))

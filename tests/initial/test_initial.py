@@ -328,3 +328,58 @@ def test_known_values_of_another_number_of_rows():
         model = model_of(kind)
         with pytest.raises(rs.StateShapeError, match="3"):
             model.initial_state(3, observed=observed_for(model, 1))
+
+
+def some_leaves(kind, leaves, **kwargs):
+    """Return a model of two layers whose initial state computes some leaves alone, with random weights."""
+    start = {"observed": initial.Observed, "bridge": initial.Bridge, "learned": initial.Learned}[kind](
+        leaves=leaves, **kwargs
+    )
+    model = rs.StatefulModel(nets.randomized(nets.two_layers()), initial_state=start)
+    if kind != "learned":
+        start.observe(2)
+    return model, nets.randomized(start, 5)
+
+
+@pytest.mark.parametrize("kind", ["observed", "bridge", "learned"])
+def test_some_leaves(kind, tmp_path):
+    """The named leaves are computed, the others start from the layer's own state, and a `.keras` file keeps the choice."""
+    whole, start = some_leaves(kind, None)
+    assert "leaves" not in start.get_config()
+    for leaves, computed in ((["lstm/c"], {"lstm/c"}), (["gru", "lstm/h"], {"gru/h", "lstm/h"})):
+        model, start = some_leaves(kind, leaves)
+        assert len(start.trainable_variables) == len(computed) * (1 if kind == "learned" else 2)
+        known = observed_for(model, 7)
+        state = model.initial_state(7, observed=known)
+        assert {name for name, leaf in state.items() if np.abs(nets.host(leaf)).max() > 0} == computed
+        model.save(tmp_path / "m.keras")
+        loaded = keras.saving.load_model(tmp_path / "m.keras")
+        assert difference(loaded.initial_state(7, observed=known), state) < TOLERANCE
+    assert all(np.abs(nets.host(leaf)).max() > 0 for leaf in whole.initial_state(7, observed=known).values())
+
+
+@pytest.mark.parametrize("kind", ["observed", "learned"])
+def test_some_leaves_learn(kind):
+    """`fit` trains what computes the named leaves."""
+    model, start = some_leaves(kind, ["lstm"])
+    before = [nets.host(variable).copy() for variable in start.trainable_variables]
+    policies.trained(model, windows_for(model))
+    assert (
+        min(np.abs(nets.host(v) - old).max() for v, old in zip(start.trainable_variables, before, strict=True)) > 1e-6
+    )
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("leaves", "text"),
+    [
+        (["lstm/x"], "name some of the leaves `lstm/h`, `lstm/c`, `gru/h`, or their layers. Received: `lstm/x`"),
+        ([], "Received: an empty list"),
+        ("lstm", "must be a list of names, such as .*Received: leaves='lstm'"),
+    ],
+)
+def test_unknown_leaves(leaves, text):
+    """A name that is no leaf and no layer is refused with those there are."""
+    for kind in ("observed", "learned"):
+        with pytest.raises(rs.StateStructureError, match=text):
+            some_leaves(kind, leaves)

@@ -174,6 +174,37 @@ def test_errors_come_first_and_findings_read_as_lines():
     )
 
 
+def encoder_decoder(nested=False, **kwargs):
+    """Return an encoder, a RepeatVector and a decoder, which may sit in networks of their own."""
+    parts = [
+        [layers.LSTM(5, name="encoder", **kwargs)],
+        [layers.RepeatVector(3), layers.GRU(7, return_sequences=True, name="decoder", **kwargs), layers.Dense(1)],
+    ]
+    shapes = [(2, 11, 2), (2, 5)] if kwargs.get("stateful") else [(None, None, 2), (None, 5)]
+    inner = [keras.Sequential([keras.Input(batch_shape=shapes[1]), *parts[1]], name="tail")] if nested else parts[1]
+    return keras.Sequential([keras.Input(batch_shape=shapes[0]), *parts[0], *inner])
+
+
+@pytest.mark.parametrize(("nested", "path"), [(False, "decoder"), (True, "tail/decoder")])
+def test_a_carried_decoder_is_pointed_out(nested, path):
+    """A decoder runs over steps that are no steps of the sequence. The hint names the layers to carry, and helps."""
+    net = encoder_decoder(nested)
+    finding = one(rs.StatefulModel(net), "decoder-carried")
+    assert (finding.level, finding.layer) == ("warning", path)
+    assert "carry=['encoder']" in finding.hint
+    found = {(f.code, f.layer) for f in rs.audit(rs.StatefulModel(net, carry=["encoder"]))} - {
+        ("reference-kernel", path)
+    }
+    assert found - {("reference-kernel", "encoder")} == {("fresh", path)}
+
+
+def test_a_stateful_decoder_is_pointed_out():
+    """Stock stateful layers fall into the same trap. Two layers on the steps of the sequence do not."""
+    finding = one(encoder_decoder(stateful=True), "decoder-carried")
+    assert (finding.layer, finding.hint) == ("decoder", "Set `stateful=False` for this layer.")
+    assert "decoder-carried" not in codes(models.lstm_gru()) | codes(rs.StatefulModel(nets.nested_model()))
+
+
 def test_every_code_is_documented():
     """The docstring of `audit` lists exactly the codes that this module has."""
     source = Path(auditing.__file__).read_text()

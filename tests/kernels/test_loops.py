@@ -17,6 +17,9 @@ from rnnstate.ports.fast_path import run_fast, slow_because
 
 KINDS = tuple(GATES)
 SIZES = [(3, 7, 5), (1, 7, 1), (1, 1, 5)]
+ON_TENSORFLOW = pytest.mark.skipif(
+    keras.config.backend() != "tensorflow", reason="only on TensorFlow may a loop run without XLA"
+)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -65,27 +68,27 @@ def test_loops_without_bias(kind):
     assert agree(a_loop(kind, 3, 7, 5, bias=False))
 
 
-def test_loops_without_a_compiler(backend, monkeypatch):
-    """On TensorFlow, where XLA is missing, the loops run uncompiled; elsewhere there is nothing to miss."""
-    if backend == "tensorflow":
-        loops = importlib.import_module("rnnstate.kernels.loops.tensorflow")
-        assert loops.has_xla()
-        monkeypatch.setattr(loops, "has_xla", lambda: False)
+@ON_TENSORFLOW
+def test_loops_without_a_compiler(monkeypatch):
+    """Where XLA is missing, the loops run uncompiled."""
+    loops = importlib.import_module("rnnstate.kernels.loops.tensorflow")
+    assert loops.has_xla()
+    monkeypatch.setattr(loops, "has_xla", lambda: False)
     assert agree(a_loop("lstm", 3, 7, 5, mask=True, reset=True))
 
 
+@ON_TENSORFLOW
 @pytest.mark.parametrize("kind", KINDS)
-def test_large_loops_are_not_compiled_by_xla(kind, backend, monkeypatch):
-    """On TensorFlow, size decides whether XLA compiles a loop, and changes no result; elsewhere it decides nothing."""
+def test_large_loops_are_not_compiled_by_xla(kind, monkeypatch):
+    """Size decides whether XLA compiles a loop, and changes no result."""
     asked = []
-    if backend == "tensorflow":
-        loops = importlib.import_module("rnnstate.kernels.loops.tensorflow")
-        made = loops._made
-        monkeypatch.setattr(loops, "_made", lambda *args: asked.append(args[-1]) or made(*args))
-        monkeypatch.setattr(loops, "XLA_UP_TO", 3 * 7 * 5)
+    loops = importlib.import_module("rnnstate.kernels.loops.tensorflow")
+    made = loops._made
+    monkeypatch.setattr(loops, "_made", lambda *args: asked.append(args[-1]) or made(*args))
+    monkeypatch.setattr(loops, "XLA_UP_TO", 3 * 7 * 5)
     assert agree(a_loop(kind, 3, 7, 5, mask=True, reset=True))
     assert agree(a_loop(kind, 3, 7, 6, mask=True, reset=True))
-    assert asked == ([True, True, False, False] if backend == "tensorflow" else [])
+    assert asked == [True, True, False, False]
 
 
 LAYERS = {

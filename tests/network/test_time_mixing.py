@@ -126,9 +126,9 @@ class ChoosyPort(TotalPort):
     """Carries some layers of the class alone."""
 
     @staticmethod
-    def accepts(layer):
+    def refuses(layer):
         """Choose by name."""
-        return layer.name == "carried"
+        return None if layer.name == "carried" else "Its name is wrong."
 
 
 def test_a_port_makes_a_layer_carry(monkeypatch):

@@ -101,8 +101,10 @@ def test_a_layer_of_ones_own_carries(registry):
 
 
 def test_without_a_port_nothing_is_carried():
-    """Negative control: unregistered, the same layer forgets at each window, and its leaf is not there."""
-    model, x = nets.make(averaging), nets.values(3, 14, 2)
+    """Negative control: unregistered, the same layer is refused; allowed, it forgets at each window and has no leaf."""
+    with pytest.raises(rs.UnsupportedModelError, match=r"Layer `average` .* depends on steps t-2 to t"):
+        nets.make(averaging)
+    model, x = nets.make(averaging, time_mixing="allow"), nets.values(3, 14, 2)
     assert list(model.state_spec) == ["lstm/h", "lstm/c"]
     first, state = model.step(x[:, :7], model.initial_state(3))
     second, _ = model.step(x[:, 7:], state)

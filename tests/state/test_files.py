@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save, save_file
 
 import nets
 import rnnstate as rs
-from rnnstate.errors import DataError, SpecMismatchError, StateShapeError
-from rnnstate.state import files
+from rnnstate.errors import DataError, SpecMismatchError, StateShapeError, StateStructureError
+from rnnstate.state import files, signature
 
 pytestmark = pytest.mark.once
 
@@ -50,6 +50,15 @@ def test_round_trip(tmp_path, rows, dtype):
     assert loaded.spec == state.spec
 
 
+def test_round_trip_of_bfloat16(tmp_path):
+    """A dtype that NumPy does not have itself comes back too, bit for bit."""
+    import ml_dtypes
+
+    state = some_state().map(lambda value: value.astype(ml_dtypes.bfloat16))
+    rs.save_state(tmp_path / "state", state)
+    assert rs.load_state(tmp_path / "state") == state
+
+
 def test_round_trip_of_other_mappings(tmp_path):
     """A plain mapping, the state of a model, and leaves that are views of other arrays are saved by value."""
     model = rs.StatefulModel(nets.two_layers())
@@ -74,12 +83,12 @@ def test_round_trip_of_anything(tmp_path_factory, leaves, rows, metadata):
     state = rs.State({name: np.random.default_rng(1).normal(size=(rows, *shape)) for name, shape in leaves.items()})
     rs.save_state(path, state, metadata=metadata)
     assert rs.load_state(path) == state
-    assert files.load_metadata(path) == metadata
+    assert rs.load_metadata(path) == metadata
 
 
 def test_metadata(saved):
-    """What the user adds is kept, beside a signature that safetensors itself can read."""
-    assert files.load_metadata(saved) == {"keys": ["a", "b", "c"], "step": 11}
+    """A user reads back the metadata, and safetensors reads the leaves without knowing the signature."""
+    assert rs.load_metadata(saved) == {"keys": ["a", "b", "c"], "step": 11}
     assert set(load_file(saved)) == set(LEAVES)
 
 
@@ -164,6 +173,88 @@ def test_a_changed_value_is_refused(tmp_path_factory, share, change):
         rs.load_state(path)
 
 
+def small_file(path, version="2"):
+    """Return the bytes of a small state file, written as release 0.1.0 did if `version` is 1."""
+    state = rs.State({"gru/h": nets.values(2, 3), "l\x1f/c": nets.values(2, 1, seed=1)})
+    rs.save_state(path, state, metadata={"sha256": "ü"})
+    if version == "1":
+        header = signature.read_signature(path.read_bytes()) | {"format_version": "1"}
+        header["sha256"] = signature._hash_of_values(header, state)
+        path.write_bytes(save(dict(state), metadata=header))
+    return path.read_bytes()
+
+
+def flipped(content, bits):
+    """Return the content with some bits flipped."""
+    changed = bytearray(content)
+    for bit in bits:
+        changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def check_refused(content, bits):
+    """Assert that a file with flipped bits is refused."""
+    try:
+        files.parse(Path("flipped"), flipped(content, bits))
+    except DataError:
+        return
+    places = [(bit // 8, content[max(bit // 8 - 9, 0) : bit // 8 + 9]) for bit in bits]
+    pytest.fail(f"A flip of {len(bits)} bits was accepted: {places}")
+
+
+def test_every_flipped_bit_is_found(tmp_path):
+    """A file with any one bit flipped is refused: in lengths, names, blanks, values and the checksum itself."""
+    content = small_file(tmp_path / "state")
+    assert files.parse(tmp_path, content)[1].batch_size == 2
+    for bit in range(8 * len(content)):
+        check_refused(content, [bit])
+
+
+def test_a_file_of_format_2_does_not_pass_as_one_of_format_1(tmp_path):
+    """Two flipped bits make format 1 of format 2, and a third one hits any name of the header."""
+    content = small_file(tmp_path / "state")
+    place = 8 * (content.index(b'"format_version":"2"') + len('"format_version":"'))
+    as_format_1 = [place, place + 1]
+    assert b'"format_version":"1"' in flipped(content, as_format_1)
+    check_refused(content, as_format_1)
+    for bit in range(8 * (8 + int.from_bytes(content[:8], "little"))):
+        if bit not in as_format_1:
+            check_refused(content, [*as_format_1, bit])
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_a_checksum_without_its_name_is_missed(tmp_path, version):
+    """One or two bits of the name of the checksum and one bit of a value: release 0.1.0 loaded such files."""
+    content = small_file(tmp_path / "state", version)
+    assert files.parse(tmp_path, content)[1].batch_size == 2
+    begin, value = 8 * content.index(b"sha256"), 8 * len(content) - 2
+    for first in range(begin, begin + 48):
+        check_refused(content, [first, value])
+        for second in range(first + 1, begin + 48, 5):
+            check_refused(content, [first, second, value])
+
+
+@given(st.lists(st.floats(0, 1, exclude_max=True), min_size=2, max_size=3))
+@settings(max_examples=300)
+def test_two_or_three_flipped_bits_are_found(tmp_path_factory, shares):
+    """A file with two or three bits flipped, anywhere, is refused."""
+    path = tmp_path_factory.getbasetemp() / "flipped"
+    content = path.read_bytes() if path.exists() else small_file(path)
+    bits = {int(share * 8 * len(content)) for share in shares}
+    check_refused(content, bits)
+
+
+def test_blanks_that_mean_the_same_are_found(tmp_path):
+    """A blank of the header that becomes a line feed, three bits, means the same to every reader, and is still refused."""
+    content = small_file(tmp_path / "state")
+    size = 8 + int.from_bytes(content[:8], "little")
+    padded = (size - 8 + 8).to_bytes(8, "little") + content[8:size] + b" " * 8 + content[size:]
+    for blank in (b" ", b"\n"):
+        changed = padded[:size] + blank + padded[size + 1 :]
+        with pytest.raises(DataError, match="was changed since"):
+            files.parse(tmp_path, changed)
+
+
 def test_changed_metadata_are_refused(saved):
     """What the user added is part of the hash too."""
     tampered(saved, metadata='{"keys": ["a", "c", "b"], "step": 11}')
@@ -181,7 +272,7 @@ def test_an_oversized_file_is_refused(saved):
 
 
 def test_versions(saved):
-    """A file says with which libraries it was written."""
+    """A file names the libraries that wrote it."""
     versions = files.load_versions(saved)
     assert versions["rnnstate"] == rs.__version__
     assert versions["keras"] == keras.__version__
@@ -190,13 +281,17 @@ def test_versions(saved):
 
 def test_a_newer_format_is_refused(saved):
     """A file of a later release names the release and asks for an upgrade."""
-    tampered(saved, format_version="2", rnnstate_version="9.1.0", leaves=None)
-    with pytest.raises(DataError, match=r"up to format 1. Received: .*format 2, written by rnnstate 9\.1\.0. Upgrade"):
+    tampered(saved, format_version="3", rnnstate_version="9.1.0", leaves=None)
+    with pytest.raises(DataError, match=r"up to format 2. Received: .*format 3, written by rnnstate 9\.1\.0. Upgrade"):
         rs.load_state(saved)
 
 
 UNREADABLE = [{field: value} for field in ("format_version", "leaves", "metadata") for value in (None, "{", "true")]
 UNREADABLE += [{"format_version": "[1]"}, {"leaves": '{"a": 1}'}, {"metadata": "[]"}]
+UNREADABLE += [{"format_version": text} for text in ("0", "-1", " 1", "1.0", "²")] + [
+    {"sha256": None},
+    {"versions": None},
+]
 UNREADABLE += [{"fingerprint": None}, {"fingerprint": "0" * 16}, {"rnnstate_version": None}]
 
 
@@ -247,8 +342,15 @@ def test_what_cannot_be_written_is_refused_before_anything_is(saved):
     before = saved.read_bytes()
     with pytest.raises(StateShapeError, match="same number of rows"):
         rs.save_state(saved, {"h": np.ones((3, 5)), "c": np.ones((2, 5))})
-    with pytest.raises(TypeError, match="not JSON serializable"):
-        rs.save_state(saved, some_state(), metadata={"when": object()})
+    for odd, text in (
+        ({"when": object()}, "not JSON serializable"),
+        ({"of": [{1: 2}]}, r"must be text. Received: 1 \(int\)"),
+        (["a"], "must be a mapping of names to values. Received: list"),
+    ):
+        with pytest.raises(TypeError, match=text):
+            rs.save_state(saved, some_state(), metadata=odd)
+    with pytest.raises(StateStructureError, match="must not be named `__metadata__`"):
+        rs.save_state(saved, {"__metadata__": np.ones((3, 5))})
     assert saved.read_bytes() == before
 
 

@@ -13,6 +13,7 @@ import rnnstate as rs
 from rnnstate.cli.state_commands import convert_state, describe_state, diff_states, read_any
 from rnnstate.errors import DataError
 from rnnstate.state import files
+from rnnstate.state.formats import write_any
 
 pytestmark = pytest.mark.once
 
@@ -22,12 +23,14 @@ FILES = {
     "state_v1_halves": {"gru/h": (2, 3)},
     "state_v1_no_rows": {"gru/h": (0, 3)},
     "state_v1_hashed": {"rnn/0/h": (2, 3), "bidirectional/forward/c": (2, 5)},
+    "state_v2": {"rnn/0/h": (2, 3), "encoder/conv/c": (2, 5, 2)},
 }
 DTYPES = {
     "state_v1": "float32",
     "state_v1_halves": "float16",
     "state_v1_no_rows": "float64",
     "state_v1_hashed": "float32",
+    "state_v2": "float32",
 }
 
 
@@ -55,6 +58,7 @@ def test_golden_metadata():
     """What the user had added is still there."""
     assert files.load_metadata(golden("state_v1")) == {"keys": ["a", "b", "c"], "note": "Grüße", "step": 11}
     assert files.load_metadata(golden("state_v1_hashed")) == {"keys": [7, "b"]}
+    assert files.load_metadata(golden("state_v2")) == {"keys": [7, "b"], "note": "Grüße"}
 
 
 def test_golden_versions():
@@ -168,6 +172,45 @@ def test_files_that_lost_a_leaf_are_refused(tmp_path):
         DataError, match=r"leaves that it was written with, `lstm/h`, `lstm/c`.*Received: `.*state.npz`"
     ):
         read_any(source)
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+def test_a_changed_value_of_another_format_is_refused(tmp_path, suffix):
+    """The checksum of a converted file covers values and metadata; files of release 0.1.0 have none and load."""
+    path = tmp_path / f"state{suffix}"
+    state = rs.State({"gru/h": nets.values(3, 5)})
+    for changes in ({}, {"sha256": None}, {"metadata": {"step": 8}}):
+        write_any(path, state, {"step": 7})
+        assert read_any(path) == (state, {"step": 7})
+        added = float(not changes)
+        resign(path, changes, state.map(lambda value, added=added: value + added))
+        if "sha256" in changes:
+            assert read_any(path)[1] == {"step": 7}
+            continue
+        with pytest.raises(DataError, match=r"must be as it was written.*was changed since"):
+            read_any(path)
+    with pytest.raises(DataError, match=r"array of floats with a row per sample.*`n` is int64"):
+        write_any(path, rs.State({"n": np.zeros((2, 3), "int64")}), {})
+
+
+def resign(path, changes, state):
+    """Change the values and the signature of a `.npz` or `.h5` file; `None` takes a field away."""
+    name = "__rnnstate__"
+    if path.suffix == ".h5":
+        h5py = pytest.importorskip("h5py")
+        with h5py.File(path, "r+") as file:
+            file.attrs[name] = signed(file.attrs[name], changes)
+            for leaf, value in state.items():
+                file[leaf][...] = value
+        return
+    with np.load(path) as file:
+        text = signed(str(file[name]), changes)
+    np.savez(path, **{name: np.array(text)}, **state)
+
+
+def signed(text, changes):
+    """Return a changed signature."""
+    return json.dumps({key: value for key, value in (json.loads(text) | changes).items() if value is not None})
 
 
 def test_an_existing_file_is_not_replaced(tmp_path):

@@ -118,6 +118,52 @@ def test_replace():
         state.replace(**{"lstm/h": h[:, :2]})
 
 
+def test_replace_takes_a_mapping():
+    """Leaves are given by name, for a layer together, or both; other dtypes are converted, and integers are refused."""
+    state = example()
+    h, g = nets.values(3, 5, seed=9), nets.values(3, 7, seed=8)
+    expected = state.replace(**{"lstm/h": h, "gru/h": g})
+    assert state.replace({"lstm/h": h, "gru/h": g.astype("float64")}) == expected
+    assert state.replace({"lstm": rs.State({"h": h})}, **{"gru/h": g.tolist()}) == expected
+    assert state.replace({"lstm/h": ops.convert_to_tensor(h)}) == state.replace({"lstm/h": h}) != state
+    assert state.replace() == state
+    with pytest.raises(
+        rs.StateValueError, match=r"`gru/h` must have a floating dtype \(float32\). Received: dtype=int"
+    ):
+        state.replace({"gru/h": np.ones((3, 7), int)})
+    with pytest.raises(rs.StateStructureError, match=r"leaves `lstm/h`, `gru/h`. Received: `lstm/c`"):
+        state.replace({"lstm": {"h": h, "c": h}})
+    with pytest.raises(rs.StateStructureError, match=r"given once. Received: `lstm/h` twice"):
+        state.replace({"lstm": {"h": h}, "lstm/h": h})
+    with pytest.raises(rs.StateStructureError, match=r"Received: `lstm`"):
+        state.replace({"lstm": h})
+    with pytest.raises(rs.StateStructureError, match=r"mapping of leaf names to arrays. Received: ndarray"):
+        state.replace(h)
+    with pytest.raises(rs.StateShapeError, match=r"`gru/h` must be an array"):
+        state.replace({"gru/h": [[1.0], [1.0, 2.0]]})
+
+
+def test_a_layer_of_a_state_is_a_state():
+    """The name of a layer or a nested network gives its leaves; a leaf of that name goes first; `in` knows leaves alone."""
+    h, c, g = (nets.values(3, size, seed=size) for size in (2, 5, 7))
+    state = rs.State({"encoder/lstm/h": h, "encoder/lstm/c": c, "encoder_1/gru/h": g})
+    assert state["encoder"] == {"lstm/h": h, "lstm/c": c}
+    assert list(state["encoder/lstm"]) == ["h", "c"]
+    assert state["encoder"]["lstm"]["c"] is c
+    assert state["encoder_1"].batch_size == 3
+    assert (list(state), len(state)) == (["encoder/lstm/h", "encoder/lstm/c", "encoder_1/gru/h"], 3)
+    assert "encoder" not in state
+    assert "encoder/lstm/h" in state
+    assert state.replace({"encoder": state["encoder"]}) == state
+    assert rs.State({"rnn": h, "rnn/0": c})["rnn"] is h
+    for name in ("enc", "encoder/lstm/h/", "encoder/", ""):
+        with pytest.raises(rs.UnknownKeyError, match=rf"leaves `encoder/lstm/h`.*Received: `{name}`"):
+            state[name]
+    with pytest.raises(rs.UnknownKeyError, match=r"The leaves are `a`. Received: `b`"):
+        rs.StateSpec({"a": rs.LeafSpec((2,))})["b"]
+    assert state.get("none") is None
+
+
 def test_numpy_is_a_copy():
     """`numpy` gives arrays that nothing else holds."""
     state = example()

@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+from functools import cache, partial
 
 import keras
 import numpy as np
@@ -61,43 +62,58 @@ def rebuilt(loop, arrays):
     return loop._replace(**changed)
 
 
-def with_gradients(run, arrays):
-    """Return the outputs and leaves that `run` gives, and the gradients of a sum that weighs each of them differently."""
+def weighed(run, loop, arrays):
+    """Return a sum that weighs each output and each final leaf of `run` differently, and all of these."""
+    outputs, leaves = run(rebuilt(loop, arrays))
+    parts = [outputs, *leaves]
+    return sum(ops.sum(part * draw(part.shape, 40 + i)) for i, part in enumerate(parts)), parts
 
-    def weighed(arrays):
-        outputs, leaves = run(arrays)
-        parts = [outputs, *leaves]
-        return sum(ops.sum(part * draw(part.shape, 40 + i)) for i, part in enumerate(parts)), parts
 
-    name = keras.config.backend()
+@cache
+def compiled_by_jax(run, kind):
+    """Return a compiled function of a loop without its kind, so that loops of equal shapes share one compilation."""
+    import jax  # noqa: TID251
+
+    def gradients(loop, arrays):
+        return jax.grad(partial(weighed, run, loop._replace(kind=kind)), has_aux=True)(arrays)
+
+    return jax.jit(gradients)
+
+
+def with_gradients(run, loop):
+    """Return the outputs and leaves that `run` gives for a loop, and the gradients of their weighed sum.
+
+    JAX compiles the fast loops, and computes the definition one operation at a time: compiling it takes longer.
+    """
+    name, arrays = keras.config.backend(), differentiable(loop)
     if name == "jax":
         import jax  # noqa: TID251
 
-        gradients, parts = jax.jit(jax.grad(weighed, has_aux=True))(arrays)
+        if run is define_loop:
+            gradients, parts = jax.grad(partial(weighed, run, loop), has_aux=True)(arrays)
+        else:
+            gradients, parts = compiled_by_jax(run, loop.kind)(loop._replace(kind=None), arrays)
         return [*parts, *gradients]
     if name == "torch":
         import torch  # noqa: TID251
 
         leaves = [array.detach().clone().requires_grad_() for array in arrays]
-        value, parts = weighed(leaves)
+        value, parts = weighed(run, loop, leaves)
         gradients = torch.autograd.grad(value, leaves, allow_unused=True, materialize_grads=True)
         return [*(part.detach() for part in parts), *gradients]
     import tensorflow as tf  # noqa: TID251
 
     with tf.GradientTape() as tape:
         tape.watch(arrays)
-        value, parts = weighed(arrays)
+        value, parts = weighed(run, loop, arrays)
     return [*parts, *tape.gradient(value, arrays, unconnected_gradients=tf.UnconnectedGradients.ZERO)]
 
 
 def agree(loop):
     """Check the fast loops against the definition, with their gradients. Fail unless all expected loops ran; return True."""
-    arrays = differentiable(loop)
     runs = fast_loops(loop)
     assert len(runs) == expected_count(loop), f"{loop.kind}: {len(runs)} fast loops ran"
-    slow, *fast = (
-        with_gradients(lambda arrays, run=run: run(rebuilt(loop, arrays)), arrays) for run in (define_loop, *runs)
-    )
+    slow, *fast = (with_gradients(run, loop) for run in (define_loop, *runs))
     for one, other in itertools.chain(*(zip(found, slow, strict=True) for found in fast)):
         assert difference(one, other) < 1e-5 * max(1e-2, float(np.abs(host(other)).max()))
     return bool(fast)

@@ -239,9 +239,9 @@ def randomized(net, seed=0, scale=0.6):
     return net
 
 
-def make(build, seed=0):
+def make(build, seed=0, **kwargs):
     """Return a new model around a network with random weights."""
-    return rs.StatefulModel(randomized(build(), seed))
+    return rs.StatefulModel(randomized(build(), seed), **kwargs)
 
 
 @cache

@@ -234,7 +234,7 @@ def test_a_damaged_checkpoint_is_told_and_the_older_one_used(whole, folder):
 def test_without_a_usable_checkpoint_nothing_starts(whole, folder):
     """A folder whose files are all damaged is an error, never a fresh start."""
     newest(folder).write_bytes(b"")
-    with pytest.raises(rs.DataError, match=r"must hold a usable one. Received: .*must be a complete file.*start anew"):
+    with pytest.raises(rs.DataError, match=r"must hold a usable one. Received: .*must be a complete file.*a new run"):
         train(folder, model=whole[0])
 
 
@@ -359,3 +359,34 @@ def test_a_policy_is_checked_when_it_is_made(value):
         rs.Checkpoint("run", keep=value)
     with pytest.raises(ValueError, match="`every_seconds` must be positive"):
         rs.Checkpoint("run", every_seconds=0)
+
+
+def test_backup_and_restore_works_without_checkpoint(tmp_path):
+    """Keras' own callback goes on with the epoch that was interrupted: weights, states and optimizer as if never stopped."""
+
+    def run(*callbacks):
+        keras.utils.set_random_seed(5)
+        net = keras.Sequential([keras.Input((None, 2)), keras.layers.GRU(3, return_sequences=True, name="gru")])
+        model = rs.StatefulModel(net)
+        model.compile("adam", "mse")
+        x = np.random.default_rng(0).normal(size=(3, 10, 2)).astype("float32")
+        windows = rs.Windows(x, x[..., :1].repeat(3, axis=-1), length=5, batch_size=3)
+        try:
+            history = model.fit(windows, epochs=3, verbose=0, callbacks=callbacks)
+        except KeyboardInterrupt:
+            return model, None
+        return model, history.epoch
+
+    def stop(epoch, logs):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    whole, _ = run()
+    stopped, _ = run(
+        keras.callbacks.BackupAndRestore(tmp_path / "b"), keras.callbacks.LambdaCallback(on_epoch_begin=stop)
+    )
+    resumed, epochs = run(keras.callbacks.BackupAndRestore(tmp_path / "b"))
+    assert epochs == [1, 2]
+    assert all((one == other).all() for one, other in zip(whole.get_weights(), resumed.get_weights(), strict=True))
+    assert whole.states.read() == resumed.states.read()
+    assert any((one != other).any() for one, other in zip(whole.get_weights(), stopped.get_weights(), strict=True))

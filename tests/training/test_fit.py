@@ -8,8 +8,9 @@ from keras import layers
 import by_hand
 import nets
 import rnnstate as rs
-from fitting import LENGTHS, fitted, targets_of, weights_of, windows_of
+from fitting import LENGTHS, fitted, refuses_many_steps, targets_of, weights_of, windows_of
 from nets import difference, host
+from rnnstate.training.fit_checks import check_windows
 from rnnstate.training.fit_hooks import paced
 
 TOLERANCE = 1e-6
@@ -81,9 +82,9 @@ def test_sample_weights_equal_a_loop():
 
 
 def test_steps_per_execution(backend):
-    """Several batches in one compiled call are the same training; on PyTorch Keras refuses them."""
+    """Several batches in one call are the same training; on PyTorch Keras refuses them before release 3.16."""
     windows = windows_of(1)
-    if backend == "torch":
+    if refuses_many_steps(backend):
         with pytest.raises(ValueError, match=r"steps_per_execution"):
             fitted(nets.small, windows, steps_per_execution=3)
         return
@@ -91,6 +92,35 @@ def test_steps_per_execution(backend):
     other, _ = fitted(nets.small, windows, steps_per_execution=3)
     assert difference(weights_of(model), weights_of(other)) < TOLERANCE
     assert difference(model.states.read(), other.states.read()) < TOLERANCE
+
+
+class TwoProcesses(keras.distribution.DataParallel):
+    """What Keras makes in each of two processes of a cluster."""
+
+    num_processes, num_model_replicas = 2, 2
+
+
+class OneReplica(TwoProcesses):
+    """Two processes that share one model, and are given the same data."""
+
+    num_model_replicas = 1
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate", "predict"])
+def test_processes_with_different_data_are_refused(method):
+    """Batches dealt to processes would cut sequences by time, so no method takes them, and no variable changes."""
+    model, windows = nets.make(nets.small), windows_of(1)
+    model.compile("sgd", "mse")
+    before = model.get_weights()
+    with (
+        TwoProcesses(devices=["cpu:0"]).scope(),
+        pytest.raises(rs.UnsupportedModelError, match=r"one process.*2 processes.*auto_shard_dataset"),
+    ):
+        getattr(model, method)(windows, verbose=0)
+    assert all(np.array_equal(*pair) for pair in zip(before, model.get_weights(), strict=True))
+    for harmless in (keras.distribution.DataParallel, OneReplica):
+        with harmless(devices=["cpu:0"]).scope():
+            check_windows(model, windows, argument="x", targets=True)
 
 
 def test_run_eagerly():

@@ -6,6 +6,7 @@ import pytest
 
 import nets
 import rnnstate as rs
+from fitting import refuses_many_steps
 from nets import difference
 
 STEPS = 7  # a prime: some steps are always left over
@@ -51,7 +52,7 @@ def trained(count, *, dropout=0.0, epochs=2):
 @pytest.mark.parametrize("count", [3, STEPS, 20])
 def test_many_steps_in_a_call_change_nothing(count, backend):
     """Weights, states, logs and validation are those of one step per call, with the remainder and dropout."""
-    if backend == "torch":
+    if refuses_many_steps(backend):
         with pytest.raises(ValueError, match="steps_per_execution"):
             trained(count)
         return
@@ -63,6 +64,24 @@ def test_many_steps_in_a_call_change_nothing(count, backend):
     assert logs.keys() == same.keys()
     assert all(np.allclose(logs[name], same[name], rtol=1e-6) for name in logs)
     assert seen.batches == [begin + count - 1 for begin in range(0, STEPS, count)] * 2
+
+
+def test_a_batch_alone_is_one_step(backend):
+    """`train_on_batch` of as many rows as there are steps in a call trains one step, and not one step per row."""
+    if refuses_many_steps(backend):
+        return
+    data = windows(1)
+    found = []
+    for count in (1, 3):
+        keras.utils.set_random_seed(5)
+        model = nets.make(nets.small)
+        model.compile("adam", "mse", steps_per_execution=count)
+        before = model.get_weights()
+        model.states.reserve(data.keys)
+        model.train_on_batch(*data[0])
+        assert max(difference(*pair) for pair in zip(before, model.get_weights(), strict=True)) > 1e-4
+        found.append(model.get_weights())
+    assert max(difference(*pair) for pair in zip(*found, strict=True)) < 1e-6
 
 
 def test_a_longer_call_would_be_noticed(backend):

@@ -350,7 +350,7 @@ REFUSED = [
     ({"times": np.array([0, 1, np.nan, 3, 4, 5, 6])}, r"a time at each step. Received: none in sequence 0, step 2"),
     ({"times": [*DATES, None, DATES[-1]]}, r"`times` must have a time at each step.*sequence 0, step 5"),
     ({"times": np.array([*DATES, "NaT", "NaT"], "datetime64[h]")}, r"a time at each step.*sequence 0, step 5"),
-    ({"times": list("abcdefg")}, r"`times` must be dates or numbers. Received: dtype=<U1 in sequence 0"),
+    ({"times": list("abcdefg")}, r"`times` of sequence 0 must hold dates or numbers. Received: text such as 'a'"),
     ({"times": np.arange(7), "step": 0}, r"`step` must be a number, as times are, above 0. Received: step=0"),
     ({"times": np.arange(7), "step": np.timedelta64(1, "h")}, r"`step` must be a number.*Received: step=.*timedelta64"),
     ({"times": DATES[0] + np.arange(7), "step": 1}, r"`step` must be a `datetime.timedelta` or.*Received: step=1"),

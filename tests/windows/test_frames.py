@@ -3,6 +3,7 @@
 import datetime
 import subprocess
 import sys
+import warnings
 
 import duckdb
 import keras
@@ -12,7 +13,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from rnnstate.errors import DataError
+from rnnstate.errors import DataError, KeyWarning
+from rnnstate.forecasting.series import Columns, read_series
+from rnnstate.forecasting.tablefiles import read_frame, read_table
 from rnnstate.windows.windows import Windows
 
 RNG = np.random.default_rng(17)
@@ -181,7 +184,7 @@ REFUSED = [
     (
         changed(hour=put("hour", 6, 4)),
         {},
-        r"Received: `4(\.0)?` twice in sequence 'k', step 3. Drop or merge duplicates",
+        r"Received: `4(\.0)?` twice in sequence 'k', step 3. Drop or merge the rows",
     ),
     (changed(hour=[str(hour) for hour in DATA["hour"]]), {}, r"`hour` must hold dates or numbers. Received: text such"),
     ({name: values[:0] for name, values in DATA.items()}, {}, r"A frame must have at least one row. Received: none"),
@@ -280,3 +283,50 @@ def test_wrong_columns_of_facts_are_refused(make):
     ):
         with pytest.raises(DataError, match=message):
             Windows.from_frame(frame, key="site", features=["load"], **arguments, **SIZES)
+
+
+KEYED_TIMES = {
+    "site": ["b", "a", "b", "a", "b", " a", "b"],
+    "at": [datetime.datetime(2020, 1, 1, hour) for hour in (0, 0, 1, 1, 5, 2, 6)],
+    "load": [1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5],
+    "count": [3, 1, 4, 1, 5, 9, 2],
+}
+
+
+@MAKERS
+def test_frames_and_the_command_line_read_the_same_sequences(make, tmp_path):
+    """Keys, order and gaps of a frame are those of the same rows as CSV and as a series of the command line."""
+    columns = Columns(("load",), ("count",), key="site", time="at")
+    path = tmp_path / "data.csv"
+    pd.DataFrame(KEYED_TIMES).to_csv(path, index=False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", KeyWarning)
+        expected = read_series(read_table(str(path)), columns)
+        actual = read_series(read_frame(make(KEYED_TIMES), "frame"), columns)
+        windows = Windows.from_frame(make(KEYED_TIMES), key="site", time="at", gap="reset", **SIZES)
+    assert [warning.category for warning in caught] == [KeyWarning] * 3
+    assert {warning.filename for warning in caught} == {__file__}
+    assert all("2 keys differ only by white space: 'a', ' a'" in str(warning.message) for warning in caught)
+    assert [one.key for one in actual] == [one.key for one in expected] == list(windows.keys) == ["b", "a", " a"]
+    for one, other in zip(actual, expected, strict=True):
+        assert (one.kind, one.step, one.last) == (other.kind, other.step, other.last)
+        for name in ("rows", "values", "ticks", "spans"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+    assert expected[0].spans.tolist() == [[0, 2], [2, 4]]
+    # The same rows of the first sequence, in windows that the gap cuts in the same place.
+    first = [(inputs["x"][0], inputs["mask"][0], inputs["keep"][0]) for (inputs,) in windows]
+    assert [int(mask.sum()) for _, mask, _ in first[:2]] == [2, 2]
+    assert [float(keep) for *_, keep in first[:2]] == [1.0, 0.0]
+    np.testing.assert_array_equal(np.concatenate([x[mask] for x, mask, _ in first[:2]]), expected[0].values)
+
+
+@pytest.mark.once
+def test_keys_of_a_mapping_get_the_same_warning():
+    """The warning comes once for a mapping too, names the keys, and stays away where keys differ by more."""
+    with pytest.warns(KeyWarning, match=r"3 keys differ only by white space: 'a b', 'ab', 'a\\tb'") as caught:
+        windows = Windows({key: np.ones((3, 1)) for key in ("a b", "ab", "c", "a\tb")}, **SIZES)
+    assert len(caught) == 1
+    assert windows.keys == ("a b", "ab", "c", "a\tb")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Windows({"a b": np.ones((3, 1)), "a c": np.ones((3, 1)), 7: np.ones((3, 1))}, **SIZES)

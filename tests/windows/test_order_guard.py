@@ -28,14 +28,20 @@ def batch(slot, first, start=None):
 )
 @settings(deadline=None, max_examples=40)
 def test_windows_pass(lengths, length, batch_size, order):
-    """Every order of `Windows` passes, with and without the steps, for one epoch after the other."""
+    """Every order of `Windows` passes, for one epoch after the other; without the steps, windows that continue do not."""
     windows = Windows([np.ones((n, 1)) for n in lengths], length=length, batch_size=batch_size, order=order)
     guard = OrderGuard(windows.keys)
     for epoch in range(2):
         windows.epoch = epoch
         for (inputs,), start in zip(windows, windows.plan.start, strict=True):
             guard.check(inputs["slot"], inputs["first"], start)
-        check_order((inputs for (inputs,) in windows), windows.keys)
+        facts = [{**inputs, "start": start} for (inputs,), start in zip(windows, windows.plan.start, strict=True)]
+        check_order(facts, windows.keys)
+        if all(inputs["first"][inputs["slot"] >= 0].all() for (inputs,) in windows):
+            check_order((inputs for (inputs,) in windows), windows.keys)
+        else:
+            with pytest.raises(DataError, match="Received: no `start`, sequence"):
+                check_order((inputs for (inputs,) in windows), windows.keys)
 
 
 GOOD = batch([0, 2, -1], [True, True, True], [0, 0, 0])
@@ -52,9 +58,12 @@ WRONG = [
     ([batch([1], [False])], r"Received: a window without it, sequence 'south', batch 0, row 0"),
     (
         [GOOD, batch([0], [False], [7]), batch([2, 0], [False, False], [3, 5])],
-        r"time order. Received: the window from step 5 after that from step 7, sequence 'north', batch 2, row 1",
+        r"time order. Received: the window from step 5 after the window from step 7, sequence 'north', batch 2, row 1",
     ),
-    ([GOOD, batch([2], [False], [0])], r"the window from step 0 after that from step 0, sequence 'east', batch 1"),
+    (
+        [GOOD, batch([2], [False], [0])],
+        r"the window from step 0 after the window from step 0, sequence 'east', batch 1",
+    ),
     (
         [batch([3], [True])],
         r"`slot` must be at least 0 and below 3.* or -1 in empty rows. Received: 3 in batch 0, row 0",
@@ -64,6 +73,19 @@ WRONG = [
     ([batch([0, 1], [True])], r"`first` must have the shape of `slot`, \(2,\). Received: shape \(1,\)"),
     ([batch([0], [True], [0, 1])], r"`start` must have the shape of `slot`, \(1,\). Received: shape \(2,\)"),
     ([batch([0], [True], [0.5])], r"`start` must be whole numbers \(batch,\). Received: dtype=float64"),
+    (
+        [batch([1], [True]), batch([1], [False])],
+        r"must have `start`, their first step.*Received: no `start`, sequence 'south', batch 1, row 0",
+    ),
+    (
+        [batch([1], [True]), batch([1], [False], [7])],
+        r"Received: no `start`, sequence 'south', batch 1, row 0. Add `\"start\"`",
+    ),
+    (
+        [{**batch([1], [True], [0]), "x": np.ones((1, 4, 1))}, batch([1], [False], [3])],
+        r"must not overlap.*the window from step 3 after the window of steps 0 to 3, sequence 'south', batch 1, row 0",
+    ),
+    ([[0, 1]], r"must be a dict with `x`, `slot`, `first` and `start`. Received: list in batch 0"),
     ([{"slot": [0]}], r"must tell `slot` and `first`. Received: no `first` in batch 0"),
 ]
 
@@ -73,6 +95,14 @@ def test_wrong_order_is_refused(batches, text):
     """Each way to get it wrong is refused with key, step, batch and row."""
     with pytest.raises(DataError, match=text):
         check_order(batches, KEYS)
+
+
+def test_steps_of_padding_do_not_overlap():
+    """A window may begin where the data of the window before it end, even if that window is padded beyond this step."""
+    short = {**batch([0], [True], [0]), "x": np.ones((1, 4, 1)), "mask": np.array([[1, 1, 0, 0]])}
+    check_order([short, batch([0], [False], [2])])
+    with pytest.raises(DataError, match=r"must not overlap.*step 1 after the window of steps 0 to 1"):
+        check_order([short, batch([0], [False], [1])])
 
 
 def test_shuffled_batches_are_refused():

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import rnnstate as rs
+from rnnstate.windows.own_dataset import as_windows
 
 
 class Reordered(keras.utils.PyDataset):
@@ -12,6 +13,7 @@ class Reordered(keras.utils.PyDataset):
 
     def __init__(self, windows, order):
         super().__init__()
+        self.built = []
         self.windows, self.order, self.keys = windows, order, windows.keys
 
     def __len__(self):
@@ -19,6 +21,7 @@ class Reordered(keras.utils.PyDataset):
 
     def __getitem__(self, index):
         batch = self.order[index]
+        self.built = [*self.built, index]
         inputs, *rest = self.windows[batch]
         return ({**inputs, "start": self.windows.plan.start[batch].astype("int32")}, *rest)
 
@@ -56,12 +59,64 @@ def test_a_dataset_out_of_time_order_is_refused_before_anything_is_trained():
     """Key and step are named, and no weight has moved."""
     model = make()
     before = model.get_weights()
-    with pytest.raises(rs.DataError, match=r"time order.*step 4 after that from step 8, sequence 'a', batch 2"):
+    with pytest.raises(rs.DataError, match=r"time order.*step 4 after the window from step 8, sequence 'a', batch 2"):
         model.fit(Reordered(make_windows(), [0, 2, 1]), verbose=0)
     with pytest.raises(rs.DataError, match=r"must have `first` set.*sequence 'a', batch 0"):
         model.fit(Reordered(make_windows(), [1, 2]), verbose=0)
     for expected, actual in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(actual, expected)
+
+
+@pytest.mark.once
+def test_each_batch_is_built_once_for_the_check():
+    """The check reads each batch once, and hands on the first one, at which a model looks before it trains."""
+    dataset = Reordered(make_windows(), [0, 1, 2])
+    windows = as_windows(dataset, "x")
+    assert dataset.built == [0, 1, 2]
+    inputs, targets = windows[0]
+    assert dataset.built == [0, 1, 2]
+    np.testing.assert_array_equal(targets, dataset.windows[0][1])
+    assert "start" not in inputs
+    windows[0]  # a second pass makes it again
+    assert dataset.built == [0, 1, 2, 0]
+
+
+class Turning(Reordered):
+    """Comes in another order in each epoch but the first."""
+
+    def on_epoch_end(self):
+        """Swap two batches."""
+        self.order = [0, 2, 1]
+
+
+class WithoutStart(Reordered):
+    """Does not tell at which step its windows begin."""
+
+    def __getitem__(self, index):
+        inputs, *rest = super().__getitem__(index)
+        return ({name: part for name, part in inputs.items() if name != "start"}, *rest)
+
+
+@pytest.mark.once
+def test_an_order_that_cannot_be_checked_is_refused():
+    """Without `start`, and in an epoch that the dataset orders anew, a wrong order is not trained on silently."""
+    with pytest.raises(rs.DataError, match=r"must have `start`.*Received: no `start`, sequence 'a', batch 1, row 0"):
+        as_windows(WithoutStart(make_windows(), [0, 1, 2]), "x")
+    windows = as_windows(Turning(make_windows(), [0, 1, 2]), "x")
+    with pytest.raises(rs.DataError, match=r"time order.*sequence 'a', batch 2"):
+        windows.on_epoch_end()
+
+
+@pytest.mark.once
+def test_a_dataset_with_static_inputs_and_steps_before_its_windows():
+    """The steps of a window are counted without the steps before it, and not in a static input."""
+    rng = np.random.default_rng(0)
+    x = {"a": rng.normal(size=(2, 3)), "b": rng.normal(size=(2, 11, 2))}
+    windows = rs.Windows(x, length=4, batch_size=2, burn_in=5)
+    own = as_windows(Reordered(windows, [0, 1, 2]), "x")
+    assert (own.length, own.prefix, own.batch_size) == (4, 5, 2)
+    plain = as_windows(Reordered(rs.Windows(x, length=11, batch_size=2), [0]), "x")
+    assert (plain.length, plain.prefix) == (11, 0)
 
 
 def test_predict_needs_windows_to_put_outputs_in_order():

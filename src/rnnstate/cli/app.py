@@ -6,12 +6,13 @@ Exit status: 0 done; 1 an error, in one line on standard error; 2 wrong usage; 1
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from rnnstate.cli.arguments import parse
-from rnnstate.errors import RnnStateError
+from rnnstate.errors import KeyWarning, RnnStateError
 
 say = partial(print, flush=True)
 
@@ -24,7 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # TensorFlow and JAX's absl read this variable: 2 hides their start-up messages and keeps their errors.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
-        return COMMANDS[options.command](options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", KeyWarning)
+            warnings.showwarning = partial(_show_warning, warnings.showwarning)
+            return COMMANDS[options.command](options)
     except KeyboardInterrupt:
         resumable = getattr(options, "resume", False) or getattr(options, "checkpoint", None)
         left = "the same command goes on from the last checkpoint" if resumable else "nothing was kept"
@@ -162,6 +166,14 @@ def _reading(options: argparse.Namespace) -> dict[str, Any]:
 def _note(quiet: bool, text: str) -> None:
     if not quiet:
         print(text, file=sys.stderr, flush=True)
+
+
+def _show_warning(otherwise: Callable[..., None], message: Warning | str, category: type[Warning], *place: Any) -> None:
+    """Print a warning about DATA in one line, and any other warning as Python does."""
+    if issubclass(category, KeyWarning):
+        _fail(f"Warning: {message}")
+    else:
+        otherwise(message, category, *place)
 
 
 def _output(options: argparse.Namespace) -> dict[str, Any]:

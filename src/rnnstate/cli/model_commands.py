@@ -74,7 +74,9 @@ def _leaf_table(model: Any) -> list[str]:
 
 def _leaves(model: Any) -> Iterator[tuple[Mapping[str, LeafSpec], str]]:
     """Yield leaves by full name, and whether they are carried."""
-    if hasattr(model, "state_spec"):
+    from rnnstate.model.stateful_model import StatefulModel
+
+    if isinstance(model, StatefulModel):
         yield model.state_spec, "yes"
         return
     from rnnstate.inplace.audit import audit

@@ -9,11 +9,15 @@ import numpy as np
 from rnnstate.model.stateful_model import StatefulModel
 from rnnstate.network.clone import walk
 
+# The arguments of `StatefulModel` that change its results.
+_CHOICES = ("carry_backward", "carry", "time_mixing", "attention_window")
+
 
 def settings_of(model: StatefulModel) -> dict[str, Any]:
     """Return the settings that turn a network into this model, of types that JSON can hold."""
-    start = keras.saving.serialize_keras_object(model.start)
-    return {"start": start, "carry_backward": model.carry_backward, "time_mixing": model.time_mixing}
+    config = model.get_config()
+    kept = {name: config[name] for name in _CHOICES if name in config}
+    return {"start": config["initial_state"], "model": kept}
 
 
 def rebuilt(
@@ -29,8 +33,7 @@ def rebuilt(
     """
     layer = keras.saving.deserialize_keras_object(settings["start"], custom_objects=custom_objects)
     # The file should hold operations that every runtime knows, not the loops that are fastest on one backend.
-    same = {name: settings[name] for name in ("carry_backward", "time_mixing")}
-    model = StatefulModel(net, initial_state=layer, kernels="reference", **same)
+    model = StatefulModel(net, initial_state=layer, kernels="reference", **settings["model"])
     layer.set_weights(start_weights)
     return model
 

@@ -29,6 +29,9 @@ class Format:
     dynamic_time: bool = True
 
 
+# The names of Keras' own `model.export`.
+_NAMES_OF_KERAS = {"tf_saved_model": "saved_model"}
+
 FORMATS = {
     form.name: form
     for form in (
@@ -52,6 +55,7 @@ def find_format(path: Path, name: str | None) -> Format:
     Raises:
         ExportError: If the format is unknown, the suffix belongs to another format, or packages are missing.
     """
+    name = _NAMES_OF_KERAS.get(name or "", name)
     by_suffix = next((form for form in FORMATS.values() if form.suffix == path.suffix), None)
     form = by_suffix if name is None else FORMATS.get(name)
     if form is None:

@@ -8,6 +8,7 @@ of the new network, and its final state is an output:
     state.lstm.c ->                --> next_state.lstm.c
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -20,8 +21,9 @@ from rnnstate.initial.bridge import Bridge
 from rnnstate.initial.observed import Observed
 from rnnstate.network.clone import inputs_of, is_container
 from rnnstate.ports.bidirectional import BidirectionalPort
-from rnnstate.ports.recurrent import BackwardPort, RecurrentPort, leaf_names, runs_backward
+from rnnstate.ports.recurrent import BackwardPort, RecurrentPort, is_recurrent, leaf_names, runs_backward
 from rnnstate.ports.registry import find_port
+from rnnstate.state.spec import LeafSpec, is_at
 
 _MERGES: dict[str, Callable[..., Any]] = {
     "concat": layers.Concatenate,
@@ -44,6 +46,11 @@ def plain_step_model(net: Any, signature: Signature) -> Any:
     graph = _Graph(signature)
     named = {tensor.name: graph.input(tensor) for tensor in signature.inputs}
     outputs = graph.lay(net, "", tree.pack_sequence_as(inputs_of(net), list(named.values())))
+    if missing := [name for name in signature.leaves if name not in graph.finals]:
+        raise ExportError(
+            f'format="keras" holds stock layers alone. Received: the leaf `{missing[0]}`, which no stock layer takes and '
+            "returns. Use another format."
+        )
     results = dict(zip((tensor.name for tensor in signature.outputs), tree.flatten(outputs), strict=True))
     going_in = {tensor.name: graph.leaves[name] for name, tensor in signature.state_inputs.items()}
     coming_out = {tensor.name: graph.finals[name] for name, tensor in signature.state_outputs.items()}
@@ -74,16 +81,21 @@ def plain_initial_model(start: Any, signature: Signature) -> Any:
     # One dense layer per leaf, after an optional hidden layer that all of them share.
     hidden, maps = start.maps
     value = x if hidden is None else _twin(hidden)(x)
-    outputs = {
-        tensor.name: layers.Reshape(leaf.shape, name=f"{dense.name}_leaf")(_twin(dense)(value))
-        for dense, (tensor, leaf) in zip(
-            maps, zip(signature.state_inputs.values(), signature.leaves.values(), strict=True), strict=True
-        )
-    }
+    outputs = {}
+    for dense, (name, leaf) in zip(maps, signature.leaves.items(), strict=True):
+        flat = _zeros(name, leaf)(x) if dense is None else _twin(dense)(value)
+        tensor = signature.state_inputs[name]
+        outputs[tensor.name] = layers.Reshape(leaf.shape, name=f"{name.replace('/', '_')}_leaf")(flat)
     model = keras.Model({observed.name: x}, outputs, name="initial_state")
     for layer in filter(None, (hidden, *maps)):
         model.get_layer(layer.name).set_weights(layer.get_weights())
     return model
+
+
+def _zeros(name: str, leaf: LeafSpec) -> Any:
+    """Return a stock layer that gives the leaves that no map computes: their layers start from zeros."""
+    size = math.prod(leaf.shape)
+    return layers.Dense(size, use_bias=False, kernel_initializer="zeros", name=name.replace("/", "_"), dtype=leaf.dtype)
 
 
 def _twin(layer: Any) -> Any:
@@ -153,9 +165,9 @@ class _Graph:
         if is_container(layer):
             return self.lay(layer, f"{path}/", *args)
         port = find_port(layer, self._carries(path, layer))
-        if port is None:
-            # A layer without a port keeps no memory here; one that runs backward starts fresh in each chunk.
-            changes = {"stateful": False} if runs_backward(layer) else {}
+        if port is None or not self._has_leaves(path):
+            # A layer without a port keeps no memory. One that runs backward or does not carry starts fresh in each chunk.
+            changes = {"stateful": False} if is_recurrent(layer) else {}
             return self._copy(path, layer, **changes)(*args, **kwargs)
         if isinstance(port, BidirectionalPort):
             return self._call_bidirectional(path, layer, *args)
@@ -169,7 +181,10 @@ class _Graph:
 
     def _carries(self, path: str, layer: Any) -> bool:
         """Whether a layer that runs backward is carried. If it is, the model has leaves for it."""
-        return runs_backward(layer) and any(name.startswith(f"{path}/") for name in self.signature.leaves)
+        return runs_backward(layer) and self._has_leaves(path)
+
+    def _has_leaves(self, path: str) -> bool:
+        return any(is_at(name, path) for name in self.signature.leaves)
 
     def _copy(self, path: str, layer: Any, **changes: Any) -> Any:
         """Return the copy of a layer. All uses of a layer share one copy."""

@@ -5,7 +5,7 @@
 | `read_options` | how a data file is written: decimal mark, words for missing values, encoding |
 | `tablefiles` | CSV and Parquet files, read and written |
 | `tables` | named columns, read as numbers, times or keys |
-| `times` | times as numbers, the usual step, and jumps |
+| `times` | times as text and as numbers |
 | `series` | one series for each key, and its spans without a gap |
 | `examples` | split, scaling, horizon and pieces: the data that a network trains on |
 | `settings` | the arguments of a training, checked |

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnstate.forecasting.series import Series
-from rnnstate.forecasting.times import follows, read_tick, show_step, show_tick
+from rnnstate.forecasting.times import read_tick, show_step, show_tick
 from rnnstate.state.state import State
+from rnnstate.windows.gaps import follows
+from rnnstate.windows.keys import bare_key
 
 
 @dataclass(frozen=True)
@@ -81,14 +83,21 @@ def find_starts(series: Sequence[Series], standing: Standing, always: bool = Fal
         always: Whether data without times continue from the kept states.
     """
     index = standing.index
+    kept = {bare_key(key): key for key in index}
     rows, reasons = [], {}
     for one in series:
         row = index.get(one.key, -1)
-        reason = "no state is kept for it" if row < 0 else _why_fresh(one, standing.places[row], always)
+        reason = _why_unknown(kept.get(bare_key(one.key))) if row < 0 else _why_fresh(one, standing.places[row], always)
         rows.append(-1 if reason else row)
         if reason:
             reasons[one.key] = reason
     return Starts(np.array(rows, dtype=np.int64), standing.state, reasons)
+
+
+def _why_unknown(similar: str | None) -> str:
+    if similar is None:
+        return "no state is kept for it"
+    return f"no state is kept for it, but for {similar!r}, which differs by white space"
 
 
 def _why_fresh(series: Series, place: Place, always: bool) -> str | None:

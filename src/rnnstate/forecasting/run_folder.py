@@ -197,8 +197,6 @@ def load_model(path: Path) -> Any:
         raise DataError(f"MODEL must be a .keras file. Received: {path}, which is no file.")
     import keras
 
-    import rnnstate.model.stateful_model  # noqa: F401  (registers the classes of a saved model with Keras)
-
     try:
         return keras.saving.load_model(path)
     except Exception as error:

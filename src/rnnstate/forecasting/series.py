@@ -1,22 +1,28 @@
 """One series for each key of a table, with its spans: the stretches without a gap. Pure NumPy.
 
-A gap is a row in which a column that is used is empty, or a jump in a regular time column. It ends a sequence, and the
-row after it starts another.
+Keys, the order of times and gaps are defined in `windows/` (`keys`, `times`, `gaps`), for `Windows.from_frame` too.
+A gap here is a jump in a regular time column, or a row in which a column that is used is empty. A gap ends a span, and
+the next complete row starts another span.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rnnstate.errors import DataError
 from rnnstate.forecasting.tables import Table
-from rnnstate.forecasting.times import Kind, Ticks, is_jump, show_tick, usual_step
+from rnnstate.forecasting.times import Kind, Ticks, TimeColumn, show_tick, show_value, tick_value
 from rnnstate.messages import counted, quoted
+from rnnstate.windows.gaps import skipped_steps, usual_step
+from rnnstate.windows.keys import Groups, warn_of_white_space
+from rnnstate.windows.times import find_step_back, order_error
 
 Spans = NDArray[np.int64]
+
+# Seconds since 1970 have been above this number since 1973.
+_SECONDS_SINCE_1970 = 1e8
 
 
 @dataclass(frozen=True)
@@ -98,25 +104,21 @@ def read_series(table: Table, columns: Columns, steps: Mapping[str, float | None
             value in every column that is used.
     """
     values = np.stack([table.numbers(name) for name in columns.inputs], axis=1)
-    ticks: Ticks | None = None
-    kind: Kind = "number"
-    if columns.time is not None:
-        ticks, kind = table.ticks(columns.time)
-    keys = None if columns.key is None else table.keys(columns.key)
-    series = []
-    for key, rows in _rows_by_key(keys, len(table)):
-        if ticks is not None and table.options.sort:
-            rows = rows[np.argsort(ticks[rows], kind="stable")]
-        own = None if ticks is None else ticks[rows]
-        if own is not None:
-            _check_increasing(own, rows, key, kind, table)
-        step = None if own is None else (steps or {}).get(key, usual_step(own))
-        spans = find_spans(observed_rows(values[rows], own), jumps(own, step))
-        series.append(Series(key, rows, values[rows], own, step, spans, kind))
+    times = None if columns.time is None else table.ticks(columns.time)
+    groups = Groups.single(len(table), "") if columns.key is None else Groups.of(table.keys(columns.key))
+    warn_of_white_space(groups.keys)
+    if times is not None:
+        groups = groups.sorted_by(times.ticks) if table.options.sort else groups
+        _check_order(times, groups, table, columns)
+        _check_unit(times, groups, table, columns)
+    series = [
+        _one_series(str(key), rows, values[rows], times, steps or {})
+        for key, rows in zip(groups.keys, groups.rows(), strict=True)
+    ]
     if not any(len(one.spans) for one in series):
+        received = f"{counted(len(table), 'row')}, none of them complete" if len(table) else "no rows at all"
         raise DataError(
-            f"{table.source} must have rows with a value in {quoted(_used(columns))}. "
-            f"Received: {counted(len(table), 'row')}, none of them complete."
+            f"{table.source} must have rows with a value in {quoted(_used(columns))}. Received: {received}."
         )
     return series
 
@@ -128,8 +130,12 @@ def observed_rows(values: NDArray[np.float64], ticks: Ticks | None) -> NDArray[n
 
 
 def jumps(ticks: Ticks | None, step: float | None) -> NDArray[np.bool_] | None:
-    """Return before which rows more than the usual step is missing."""
-    return None if ticks is None else is_jump(np.diff(ticks, prepend=np.nan), step)
+    """Return before which rows more than the usual step is missing; before no row if the times are not regular."""
+    if ticks is None or step is None:
+        return None
+    # A difference to a row without a time is NaN, and no jump.
+    apart = np.nan_to_num(np.diff(ticks, prepend=np.nan))
+    return np.asarray(skipped_steps(apart, step) > 0)
 
 
 def find_spans(observed: NDArray[np.bool_], jump: NDArray[np.bool_] | None = None) -> Spans:
@@ -171,33 +177,55 @@ def _used(columns: Columns) -> list[str]:
     return [*columns.inputs, *([] if columns.time is None else [columns.time])]
 
 
-def _rows_by_key(keys: NDArray[Any] | None, count: int) -> list[tuple[str, NDArray[np.int64]]]:
-    if keys is None:
-        return [("", np.arange(count))]
-    if not count:
-        return []
-    import pyarrow
+def _one_series(
+    key: str,
+    rows: NDArray[np.int64],
+    values: NDArray[np.float64],
+    times: TimeColumn | None,
+    steps: Mapping[str, float | None],
+) -> Series:
+    if times is None:
+        return Series(key, rows, values, None, None, find_spans(observed_rows(values, None)))
+    ticks = times.ticks[rows]
+    step = steps[key] if key in steps else usual_step(np.diff(ticks[~np.isnan(ticks)]))
+    spans = find_spans(observed_rows(values, ticks), jumps(ticks, step))
+    return Series(key, rows, values, ticks, step, spans, times.kind)
 
-    # Arrow numbers the keys in order of appearance.
-    coded = pyarrow.array(keys, pyarrow.string()).dictionary_encode()
-    code = coded.indices.to_numpy()
-    order = np.argsort(code, kind="stable")
-    groups = np.split(order, np.cumsum(np.bincount(code))[:-1])
-    return list(zip(coded.dictionary.to_pylist(), groups, strict=True))
 
-
-def _check_increasing(ticks: Ticks, rows: NDArray[np.int64], key: str, kind: Kind, table: Table) -> None:
-    present = np.flatnonzero(~np.isnan(ticks))
-    wrong = np.flatnonzero(np.diff(ticks[present]) <= 0)
-    if not len(wrong):
+def _check_order(times: TimeColumn, groups: Groups, table: Table, columns: Columns) -> None:
+    ticks = groups.ordered(times.ticks)
+    back = find_step_back(ticks, groups.bounds)
+    if back is None:
         return
-    before, after = ticks[present[wrong[0]]], ticks[present[wrong[0] + 1]]
-    place = table.at(int(rows[present[wrong[0] + 1]]))
-    hint = "Remove the row that is double" if before == after else "Sort the rows by time"
-    hint += "." if key else ", or name the column of sequences with --key."
-    if kind == "date" and -3600 <= after - before <= 0:
-        hint += " If clocks were set back here, add a time zone to the times."
-    raise DataError(
-        f"Times must increase strictly{f' within key `{key}`' if key else ''}. "
-        f"Received: {show_tick(after, kind)} after {show_tick(before, kind)} {place}. {hint}"
+    before, now = (tick_value(tick, times.kind) for tick in (ticks[back.before], ticks[back.now]))
+    key, _ = groups.place(back.now)
+    raise order_error(
+        f"Times in column `{columns.time}`" + (f" of key {key!r}" if columns.key else ""),
+        before,
+        now,
+        table.at(groups.row(back.now)),
+        _advice(now < before, columns),
+        show=show_value,
+        zoned=times.zoned,
     )
+
+
+def _check_unit(times: TimeColumn, groups: Groups, table: Table, columns: Columns) -> None:
+    """Refuse numbers that turn from seconds since 1970 into milliseconds, which would hide every gap."""
+    ticks = groups.ordered(times.ticks)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = ticks[1:] / ticks[:-1]
+    wrong = np.flatnonzero((ticks[:-1] > _SECONDS_SINCE_1970) & (ratio > 900) & (ratio < 1100))
+    if times.kind == "number" and len(wrong):
+        now = int(wrong[0]) + 1
+        raise DataError(
+            f"Times in column `{columns.time}` must have one unit. Received: {show_tick(ticks[now], 'number')} after "
+            f"{show_tick(ticks[now - 1], 'number')} {table.at(groups.row(now))}. Write both in seconds or in milliseconds."
+        )
+
+
+def _advice(sortable: bool, columns: Columns) -> str:
+    sort = "use --sort" if sortable else ""
+    key = "" if columns.key else "name the column that tells sequences apart with --key"
+    ways = ", or ".join(filter(None, (sort, key)))
+    return f"Or {ways}." if ways else ""

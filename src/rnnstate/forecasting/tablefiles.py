@@ -6,6 +6,7 @@ The content of a file says what it is, not its name, so standard input and compr
 import csv
 import gzip
 import io
+import re
 import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,8 +20,10 @@ from rnnstate.durable import replacing
 from rnnstate.errors import DataError
 from rnnstate.forecasting.read_options import ReadOptions
 from rnnstate.forecasting.tables import Table
+from rnnstate.windows.frames import wrap_frame
 
 DEFAULT = ReadOptions()
+_SEPARATOR_LINE = re.compile(r"sep=(?P<mark>[,;|\t])(\r\n|\r|\n)", re.IGNORECASE)
 _GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
 
 
@@ -46,15 +49,19 @@ def read_table(path: str, options: ReadOptions = DEFAULT) -> Table:
 def read_csv(content: bytes, source: str, options: ReadOptions = DEFAULT) -> Table:
     """Read the bytes of a CSV file: one header line, then a cell for each column in each row; blank lines are skipped.
 
-    The separator is the one of comma, semicolon and tab that is most frequent in the header.
+    The separator is the one of comma, semicolon, tab and | that is most frequent in the header, or the one that a line
+    such as `sep=;` before the header names, as Excel writes it. Columns without a name are left out.
     """
     text = _decode(content, source, options).rstrip("\r\n")
     stripped = text.lstrip("\r\n")
     blank = _line_ends(text[: len(text) - len(stripped)])
     if not stripped:
         raise DataError(f"{source} must begin with a line of column names. Received: an empty file.")
+    named = _SEPARATOR_LINE.match(stripped)
+    if named is not None:
+        stripped, blank = stripped[named.end() :], blank + 1
     first = stripped.replace("\r", "\n").split("\n", 1)[0]
-    separator = max(",;\t", key=first.count)
+    separator = named["mark"] if named is not None else max(",;\t|", key=first.count)
     stream = io.StringIO(stripped, newline="")
     reader = csv.reader(stream, delimiter=separator)
     try:
@@ -62,13 +69,14 @@ def read_csv(content: bytes, source: str, options: ReadOptions = DEFAULT) -> Tab
     except csv.Error as error:
         raise DataError(f"{source} must be a CSV file. Received: {error} in line {blank + 1}.") from error
     header = blank + reader.line_num
-    double = next((name for index, name in enumerate(names) if name in names[:index]), None)
+    double = next((name for index, name in enumerate(names) if name and name in names[:index]), None)
     if double is not None:
         raise DataError(f"{source} must name each column once. Received: `{double}` twice in line {header}.")
     body = stripped[stream.tell() :]
     columns = _parse(body, names, separator, source, header)
     lines = _Lines(body, separator, len(names), header, len(columns[0]))
-    return Table(source, dict(zip(names, columns, strict=True)), lines, options=options)
+    cells = {name: column for name, column in zip(names, columns, strict=True) if name}
+    return Table(source, cells, lines, options=options)
 
 
 def read_parquet(content: bytes, source: str, options: ReadOptions = DEFAULT) -> Table:
@@ -80,8 +88,20 @@ def read_parquet(content: bytes, source: str, options: ReadOptions = DEFAULT) ->
         table = pyarrow.parquet.read_table(pyarrow.BufferReader(content))
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(f"{source} must be a whole Parquet file. Received: {error}") from error
-    columns = {name: _arrow_cells(column) for name, column in zip(table.column_names, table.columns, strict=True)}
-    return Table(source, columns, range(1, table.num_rows + 1), unit="row", options=options)
+    return read_frame(table, source, options)
+
+
+def read_frame(frame: Any, source: str, options: ReadOptions = DEFAULT) -> Table:
+    """Read a frame of pandas or polars, a table of pyarrow or a relation of duckdb.
+
+    Raises:
+        DataError: If two columns have one name.
+    """
+    table = wrap_frame(frame).to_arrow()
+    fields = {field.name: field.type for field in table.schema}
+    columns = {name: _arrow_cells(table[name]) for name in fields}
+    zoned = frozenset(name for name, kind in fields.items() if getattr(kind, "tz", None) is not None)
+    return Table(source, columns, range(1, table.num_rows + 1), unit="row", options=options, zoned=zoned)
 
 
 def write_table(path: Path, columns: Mapping[str, Sequence[Any]], *, force: bool = False) -> None:
@@ -165,10 +185,18 @@ def _parse(body: str, names: Sequence[str], separator: str, source: str, header:
             if len(row) != len(names):
                 raise DataError(
                     f"Each row of {source} must have {len(names)} cells, as its header. "
-                    f"Received: {len(row)} in line {line + header}."
+                    f"Received: {len(row)} in line {line + header}.{_width_hint(row, len(names), separator)}"
                 ) from None
         raise DataError(f"{source} must be a CSV file. Received: {error}.") from error
     return list(table.columns)
+
+
+def _width_hint(row: Sequence[str], width: int, separator: str) -> str:
+    if len(row) == width + 1 and not row[-1].strip():
+        return " The row ends with a separator, and the header does not. Add one to the header, or remove it."
+    if width == 1 and len(row) > 1:
+        return " If lines of text come before the line of column names, remove them."
+    return " A cell with a comma in it needs quotes." if len(row) > width and separator == "," else ""
 
 
 def _decode(content: bytes, source: str, options: ReadOptions) -> str:

@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 
 from rnnstate.errors import DataError
 from rnnstate.forecasting.read_options import ReadOptions
-from rnnstate.forecasting.times import Kind, Ticks, date_tick, dates_to_ticks, parse_date
+from rnnstate.forecasting.times import Ticks, TimeColumn, date_tick, dates_to_ticks, parse_date
 from rnnstate.messages import quoted
+from rnnstate.windows.times import missing_times
+
+_NUMBER, _ISO = "a number", "an ISO date"
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +30,7 @@ class Table:
         lines: For each row, where it stands in the file.
         unit: What `lines` counts: `"line"` of a text file, `"row"` of any other.
         options: How the file is written.
+        zoned: Names of the date columns whose dates name their time zone; the dates are in UTC.
     """
 
     source: str
@@ -34,6 +38,7 @@ class Table:
     lines: Sequence[int]
     unit: str = "line"
     options: ReadOptions = field(default_factory=ReadOptions)
+    zoned: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -52,6 +57,8 @@ class Table:
             return self.columns[name]
         near = get_close_matches(name, self.columns, n=1)
         hint = f" Did you mean `{near[0]}`?" if near else ""
+        if not near and len(self.columns) == 1 and self.unit == "line":
+            hint = " If this is one name, separate the cells by comma, semicolon, tab or |."
         raise DataError(
             f"Column `{name}` must be in {self.source}, which has the columns {quoted(self.columns)}. "
             f"Received: no such column.{hint}"
@@ -68,7 +75,7 @@ class Table:
             values = self._plain_numbers(name, column)
         else:
             fast = fast_numbers(column, self.options)
-            values = self._convert(name, column.to_pylist(), self._number, "a number") if fast is None else fast
+            values = self._convert(name, column.to_pylist(), self._number, _NUMBER) if fast is None else fast
         infinite = np.flatnonzero(np.isinf(values))
         if len(infinite):
             raise DataError(
@@ -77,23 +84,25 @@ class Table:
             )
         return values
 
-    def ticks(self, name: str) -> tuple[Ticks, Kind]:
-        """Return a time column as ticks, NaN where a cell is empty, and whether it holds dates or numbers.
+    def ticks(self, name: str) -> TimeColumn:
+        """Return a time column as ticks, NaN where a cell is empty.
 
         Raises:
-            DataError: If a cell is neither, or they are mixed; names line and column.
+            DataError: If a cell is neither a date nor a number, or they are mixed; names line and column.
         """
         column = self._column(name)
         if isinstance(column, np.ndarray):
-            return (dates_to_ticks(column), "date") if column.dtype.kind == "M" else (self.numbers(name), "number")
+            if column.dtype.kind == "M":
+                return TimeColumn(dates_to_ticks(column), "date", name in self.zoned)
+            return TimeColumn(self.numbers(name), "number")
         layout = self.options.time_format
         first = next((cell.as_py() for cell in column if not self.options.is_empty(cell.as_py())), "")
         if layout is None and self._is_number(first):
-            return self.numbers(name), "number"
+            return TimeColumn(self.numbers(name), "number")
         zoned = _zone_of(first, layout)
         fast = fast_ticks(column, self.options, zoned)
         if fast is not None:
-            return fast, "date"
+            return TimeColumn(fast, "date", zoned)
 
         def tick(text: str) -> float:
             value, has_zone = _parse(text, layout)
@@ -101,9 +110,9 @@ class Table:
                 raise ValueError(text)
             return value
 
-        pattern = "an ISO date such as 2010-11-26 21:00" if layout is None else f"a time in the format {layout}"
+        pattern = f"{_ISO} such as 2010-11-26 21:00" if layout is None else f"a time in the format {layout}"
         expected = f"{pattern}, with a time zone in all rows or in none"
-        return self._convert(name, column.to_pylist(), tick, expected), "date"
+        return TimeColumn(self._convert(name, column.to_pylist(), tick, expected), "date", zoned)
 
     def keys(self, name: str) -> NDArray[np.object_]:
         """Return a column as text, with its white space.
@@ -111,9 +120,15 @@ class Table:
         Raises:
             DataError: If a cell is empty.
         """
-        keys = np.array([str(cell) for cell in self.cells(name)], dtype=np.object_)
-        empty = next((row for row, key in enumerate(keys) if not key.strip()), None)
-        if empty is not None:
+        column = self._column(name)
+        if isinstance(column, np.ndarray):
+            missing = missing_times(column)
+            keys = np.array([str(cell) for cell in column.tolist()], dtype=np.object_)
+            keys[missing] = ""
+        else:
+            keys = np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.object_)
+        if any(not key.strip() for key in set(keys)):
+            empty = next(row for row, key in enumerate(keys) if not key.strip())
             raise DataError(
                 f"Column `{name}` must name a sequence in each row. Received: an empty cell {self.at(empty)}."
             )
@@ -141,14 +156,19 @@ class Table:
             return convert(cell.strip())
         except (ValueError, OverflowError):
             raise DataError(
-                f"Column `{name}` must hold {expected}. Received: {cell!r} {self.at(row)}.{self._hint(cell)}"
+                f"Column `{name}` must hold {expected}. Received: {cell!r} {self.at(row)}.{self._hint(cell, expected)}"
             ) from None
 
-    def _hint(self, cell: str) -> str:
+    def _hint(self, cell: str, expected: str) -> str:
+        if not any(character.isdigit() for character in cell) or cell.strip().startswith("#"):
+            # No date and no number: an error value of Excel, or a word for a missing value.
+            return f" Words for a missing value are {self.options.words()} or an empty cell. Add a word with --na."
         if self.options.decimal == "." and re.fullmatch(r"\s*[+-]?\d*,\d+\s*", cell):
             return " A decimal comma? Use --decimal ,"
-        if not any(character.isalnum() for character in cell):
-            return f" Words for a missing value are {self.options.words()} or an empty cell. Add a word with --na."
+        if expected.startswith(_ISO):
+            return ' Are the times written in another way? Give their format, as in --time-format "%d.%m.%Y %H:%M".'
+        if expected == _NUMBER and re.fullmatch(r"\s*[+-]?\d{1,3}([ .,'\xa0\u202f]\d{3})+([.,]\d+)?\s*", cell):
+            return " Marks between thousands cannot be read. Write the number without them."
         return ""
 
     def _number(self, text: str) -> float:

@@ -1,20 +1,33 @@
-"""Times as ticks: float64 seconds since 1970 for dates, the numbers themselves for numbers, NaN where there is none."""
+"""Times as text and as ticks: float64 seconds since 1970 for dates, numbers as they are, NaN where there is no time.
+
+The order of times is defined in `windows/times.py`, and gaps between them in `windows/gaps.py`.
+"""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-from rnnstate.windows.gaps import JUMP, lower_median, skipped_steps
 
 Kind = Literal["date", "number"]
 Ticks = NDArray[np.float64]
 
 _EPOCH = datetime(1970, 1, 1)
-# Months differ by a tenth of their length, and clocks jitter.
-_JITTER = 0.1
+
+
+class TimeColumn(NamedTuple):
+    """A column of times.
+
+    Args:
+        ticks: The times, `(rows,)`.
+        kind: Whether they are dates or numbers.
+        zoned: Whether dates name their time zone.
+    """
+
+    ticks: Ticks
+    kind: Kind
+    zoned: bool = False
 
 
 def parse_date(text: str) -> tuple[float, bool]:
@@ -56,6 +69,18 @@ def read_tick(text: str, kind: Kind) -> float:
     return parse_date(text)[0] if kind == "date" else float(text)
 
 
+def tick_value(tick: float, kind: Kind) -> Any:
+    """Return a tick as what it stands for: a NumPy date, or a number."""
+    return np.datetime64(round(tick * 1e6), "us") if kind == "date" else tick
+
+
+def show_value(value: Any) -> str:
+    """Return a date or a number of `tick_value` as a user writes it."""
+    if isinstance(value, np.datetime64):
+        return show_tick(float(value.astype(np.int64)) / 1e6, "date")
+    return show_tick(value, "number")
+
+
 def show_step(step: float, kind: Kind) -> str:
     """Return a difference of ticks as a user writes it."""
     return str(timedelta(seconds=step)) if kind == "date" else f"{step:.15g}"
@@ -65,35 +90,3 @@ def dates_to_ticks(dates: Sequence[Any] | NDArray[Any]) -> Ticks:
     """Return NumPy dates as ticks; not-a-time becomes NaN."""
     array = np.asarray(dates, dtype="datetime64[us]")
     return np.where(np.isnat(array), np.nan, array.astype(np.int64) / 1e6)
-
-
-def usual_step(ticks: Ticks) -> float | None:
-    """Return the median step of a regular time column; `None` when fewer than half of the steps are like it.
-
-    Example:
-
-    >>> usual_step(np.array([0.0, 15.0, 30.0, 90.0, 105.0]))
-    15.0
-    >>> usual_step(np.array([0.0, 1.0, 5.0, 5.5, 90.0])) is None
-    True
-    """
-    steps = np.diff(ticks[~np.isnan(ticks)])
-    if len(steps) < 1:
-        return None
-    median = lower_median(steps)
-    alike = np.abs(steps - median) <= _JITTER * median
-    return median if np.mean(alike) >= 0.5 else None
-
-
-def is_jump(difference: Ticks, step: float | None) -> NDArray[np.bool_]:
-    """Return where more than the usual step lies between two rows; nowhere in a column that is not regular."""
-    if step is None:
-        return np.zeros(len(difference), dtype=bool)
-    # A difference to a row without a time is NaN, and no jump.
-    return np.asarray(skipped_steps(np.nan_to_num(difference), step) > 0)
-
-
-def follows(difference: float, step: float | None) -> bool:
-    """True if a row that comes `difference` after another is the next one."""
-    least = 0.0 if step is None else (2 - JUMP) * step
-    return difference > least and not is_jump(np.array([difference]), step)[0]

@@ -1,6 +1,6 @@
 """An initial state that is computed from known values of any size."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -9,13 +9,14 @@ from keras import ops
 
 from rnnstate.errors import DataError, StateShapeError
 from rnnstate.initial.base import InitialState
+from rnnstate.initial.choosing import chosen
 from rnnstate.state.spec import StateSpec
 from rnnstate.state.state import Array, State
 
 
 @keras.saving.register_keras_serializable("rnnstate")
 class Observed(InitialState):
-    """A trainable map from known values, of any size, to every leaf of every layer.
+    """A trainable map from known values, of any size, to every leaf of every layer, or to some leaves.
 
     The known values may be a measured temperature and the water level, or the output of the step before. The map is
     linear by default, one `Dense` per leaf, and a small network with `units`.
@@ -25,6 +26,8 @@ class Observed(InitialState):
         activation: Activation of the hidden layer, `"tanh"` unless given.
         size: How many values are observed; found at the first use if left out.
         at: When it acts: `"start"` or `"window"`.
+        leaves: The leaves to compute, by the names of leaves, layers or nested networks, such as `["lstm/h", "gru"]`. The
+            other leaves are those of the layers' own initial state. The default is all leaves.
 
     Example:
 
@@ -47,14 +50,18 @@ class Observed(InitialState):
         activation: Any = None,
         size: int | None = None,
         at: str = "start",
+        leaves: Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(at=at, **kwargs)
+        self.leaves = leaves
         self.units, self.activation, self.size = units, keras.activations.get(activation or "tanh"), size
         self._hidden: Any = None
         self._maps: list[Any] = []
+        self._mapped: tuple[str, ...] = ()
 
     def attach(self, spec: StateSpec, own: Callable[[Any], State]) -> None:
+        self._mapped = tuple(chosen(spec, self.leaves))
         super().attach(spec, own)
         self.built = False
         if self.size is not None:
@@ -73,7 +80,8 @@ class Observed(InitialState):
         if self.units is not None:
             self._hidden = keras.layers.Dense(self.units, activation=self.activation, dtype=dtype, name="hidden")
             self._hidden.build((None, size))
-        for name, leaf in self._model.spec.items():
+        for name in self._mapped:
+            leaf = self._model.spec[name]
             dense = keras.layers.Dense(int(np.prod(leaf.shape)), dtype=dtype, name=name.replace("/", "_"))
             dense.build((None, width))
             self._maps.append(dense)
@@ -94,20 +102,25 @@ class Observed(InitialState):
         _check_rows(values, batch_size)
         self.observe(values.shape[1])
         values = values if self._hidden is None else self._hidden(values)
-        leaves = zip(own.values(), self._maps, self._model.spec.values(), strict=True)
-        return State.unchecked(own, [o + ops.reshape(dense(values), (-1, *leaf.shape)) for o, dense, leaf in leaves])
+        leaves = dict(own)
+        for name, dense in zip(self._mapped, self._maps, strict=True):
+            leaves[name] = leaves[name] + ops.reshape(dense(values), (-1, *self._model.spec[name].shape))
+        return State.unchecked(leaves, leaves.values())
 
     @property
     def maps(self) -> tuple[Any, list[Any]]:
-        """The hidden layer, or `None`, and one layer for each leaf."""
-        return self._hidden, self._maps
+        """The hidden layer, or `None`, and for each leaf the layer that computes it, or `None`."""
+        by_leaf = dict(zip(self._mapped, self._maps, strict=True))
+        return self._hidden, [by_leaf.get(name) for name in self._model.spec]
 
     def _values_of(self, observed: Any) -> Any:
         return observed
 
     def get_config(self) -> dict[str, Any]:
         activation = keras.activations.serialize(self.activation)
-        return {**super().get_config(), "units": self.units, "activation": activation, "size": self.size}
+        config = {**super().get_config(), "units": self.units, "activation": activation, "size": self.size}
+        # Files of release 0.1.0 have no `leaves`, and neither do layers that compute all of them.
+        return config if self.leaves is None else {**config, "leaves": list(self.leaves)}
 
 
 def _check_rows(values: Array, batch_size: Any) -> None:

@@ -18,10 +18,11 @@ from rnnstate.inplace.discover import (
 )
 from rnnstate.inplace.repair import CarryingLayer
 from rnnstate.network.clone import is_container, walk
-from rnnstate.network.time_mixing import Mixing, mixing_of
+from rnnstate.network.time_mixing import Mixing, mixing_of, without_steps
 from rnnstate.network.time_mixing.walk import is_carried
 from rnnstate.ports.fast_path import slow_because
 from rnnstate.ports.recurrent import runs_backward
+from rnnstate.state.spec import is_at
 
 LEVELS = ("error", "warning", "note")
 
@@ -64,7 +65,7 @@ def audit(model: Any) -> list[Finding]:
     Returns:
         The findings, errors first. Their codes are `not-carried`, `rebound`, `training-crashes`, `backward-carried`,
         `backward-fresh`, `reference-kernel`, `frozen-batch`, `not-saved`, `shared-with-evaluate`,
-        `time-distributed`, `time-mixing`, `fresh`.
+        `time-distributed`, `decoder-carried`, `time-mixing`, `fresh`.
 
     Example:
 
@@ -80,19 +81,31 @@ def audit(model: Any) -> list[Finding]:
         layers = list(recurrent_layers(model))
         findings += [_fresh(path, mixing) for path, layer in layers if not keeps_state(layer)]
         if any(keeps_state(layer) for _, layer in layers):
+            findings += _stateful_decoders(model)
             for layer in stateful_layers(model):
                 findings += _of_stateful_layer(model, layer)
     return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
 
 
 def _of_explicit_model(model: ExplicitState) -> Iterator[Finding]:
+    decoders = without_steps(model.net)
+    others = [path for path, _ in recurrent_layers(model.net) if path not in decoders]
     for path, layer in recurrent_layers(model.net):
-        if runs_backward(layer) or isinstance(layer, keras.layers.Bidirectional):
+        if not _carries(model, path):
+            yield _fresh_by_choice(path)
+        elif path in decoders and (model.carry_backward or not runs_backward(layer)):
+            hint = f"Name the layers that carry: `rnnstate.StatefulModel(net, carry={others})`."
+            yield _decoder_carried(path, hint if others else "")
+        if _carries(model, path) and (runs_backward(layer) or isinstance(layer, keras.layers.Bidirectional)):
             yield _backward_carried(path) if model.carry_backward else _backward_fresh(path)
         reason = _reference_because(model, layer)
         if reason is not None:
             message = f"It runs in Keras' own loop, which is slower than a fast one: {reason}."
             yield Finding("reference-kernel", "note", path, message)
+
+
+def _carries(model: ExplicitState, path: str) -> bool:
+    return model.carry is None or any(is_at(path, name) for name in model.carry)
 
 
 def _reference_because(model: ExplicitState, layer: Any) -> str | None:
@@ -102,6 +115,14 @@ def _reference_because(model: ExplicitState, layer: Any) -> str | None:
     if isinstance(layer, keras.layers.Bidirectional):
         return slow_because(layer.forward_layer)
     return slow_because(layer)
+
+
+def _stateful_decoders(model: Any) -> Iterator[Finding]:
+    """Report stateful layers that run over steps made from one value of the window."""
+    decoders = without_steps(model) if is_container(model) and model.built else []
+    for path, layer in recurrent_layers(model):
+        if path in decoders and keeps_state(layer):
+            yield _decoder_carried(path, "Set `stateful=False` for this layer.")
 
 
 def _of_stateful_layer(model: Any, found: StatefulLayer) -> Iterator[Finding]:
@@ -192,6 +213,19 @@ def _mixing(model: Any) -> list[Mixing]:
 def _time_mixing(found: Mixing) -> Finding:
     message = f"It {found.what}, and nothing carries them. Windows differ from one pass over the whole sequence."
     return Finding("time-mixing", "warning", found.path, message, f"{found.way_out}.")
+
+
+def _fresh_by_choice(path: str) -> Finding:
+    message = "Each window starts from the layer's initial state, because `carry` does not name the layer."
+    return Finding("fresh", "note", path, message)
+
+
+def _decoder_carried(path: str, hint: str) -> Finding:
+    message = (
+        "Its steps are no steps of the sequence: they are made from one value per window, for example by `RepeatVector`. "
+        "Its state is carried from window to window all the same, which is rarely meant."
+    )
+    return Finding("decoder-carried", "warning", path, message, hint)
 
 
 def _time_distributed(model: Any) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ Keras gives the variables of h and c the same name in every layer, and keeps the
 overwrite. This module names each variable by its leaf, and reports a list whose entries were replaced (*rebound*).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -25,6 +25,7 @@ class ExplicitState(Protocol):
 
     kernels: str
     carry_backward: bool
+    carry: Sequence[str] | None
 
     @property
     def net(self) -> Any:

@@ -7,6 +7,7 @@ import jax
 from rnnstate.kernels.loops.jax import has_loop, no_loop_because, recurrent_loop
 from rnnstate.kernels.reference import (
     FEED_ERRORS,
+    LOOPS_IN_PYTHON,
     feed,
     has_replicas,
     put_rows,
@@ -18,6 +19,7 @@ from rnnstate.kernels.step.jax import CompiledStep, many_steps
 
 __all__ = [
     "FEED_ERRORS",
+    "LOOPS_IN_PYTHON",
     "CompiledStep",
     "feed",
     "has_loop",

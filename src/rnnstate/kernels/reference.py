@@ -1,4 +1,4 @@
-"""Rows of a bank with `keras.ops` alone: the definition that the backends' own versions must agree with."""
+"""The functions of `kernels` in `keras.ops` alone. They define what the version of each backend must compute."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +9,7 @@ from rnnstate.kernels.loops.definition import has_loop, no_loop_because, recurre
 
 __all__ = [
     "FEED_ERRORS",
+    "LOOPS_IN_PYTHON",
     "CompiledStep",
     "feed",
     "has_loop",
@@ -23,8 +24,11 @@ __all__ = [
     "take_rows",
 ]
 
-# What Keras may raise in place of an error of the data that it was fed.
+# The errors that Keras may raise in place of an error of the data.
 FEED_ERRORS: tuple[type[Exception], ...] = ()
+
+# Whether a loop over steps runs in Python, one compiled step after the other. Else the whole loop is compiled.
+LOOPS_IN_PYTHON = False
 
 
 def take_rows(variable: Any, slots: Any) -> Any:
@@ -33,18 +37,18 @@ def take_rows(variable: Any, slots: Any) -> Any:
 
 
 def put_rows(variable: Any, slots: Any, rows: Any) -> None:
-    """Write `rows` to the rows `slots` of a variable. This copies the variable; the backends' versions do not."""
+    """Write `rows` to the rows `slots` of a variable. This version copies the variable; those of the backends do not."""
     rows = ops.cast(ops.stop_gradient(rows), variable.dtype)
     variable.assign(ops.scatter_update(variable, slots[:, None], rows))
 
 
 def has_replicas() -> bool:
-    """True inside a distribution strategy whose replicas would keep banks of their own."""
+    """True inside a distribution strategy whose replicas would keep separate banks."""
     return False
 
 
 def feed(batches: Any, count: int) -> Any:
-    """Return what Keras is to read batches from: the dataset itself.
+    """Return the object from which Keras reads batches. Here it is the dataset itself.
 
     Args:
         batches: A `keras.utils.PyDataset`.
@@ -57,20 +61,20 @@ def register_state(state_class: Any) -> None:
     """Let the program transformations of the backend see through a `State`."""
 
 
-def many_steps(model: Any, few_steps: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the training function that runs several steps in a call: Keras' own."""
-    return few_steps
+def many_steps(model: Any, keras_steps: Callable[..., Any], is_stacked: Callable[[Any], bool]) -> Callable[..., Any]:
+    """Return the training function that runs several steps in a call. Here it is Keras' function."""
+    return keras_steps
 
 
 class CompiledStep:
-    """A function of arrays and of a model's variables, compiled where the backend can: here, run as it is.
+    """A function of arrays and of a model's variables. Each backend compiles it; this version runs it uncompiled.
 
     Args:
-        function: What to run. It may read and assign the variables.
-        variables: All variables that it uses.
+        function: The function. It may read and assign the variables.
+        served: The variables that it uses.
     """
 
-    def __init__(self, function: Callable[..., Any], variables: list[Any]) -> None:
+    def __init__(self, function: Callable[..., Any], served: Any) -> None:
         self._function = function
 
     def __call__(self, *args: Any) -> Any:
@@ -83,4 +87,4 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: dict[str, Any]) -> None:
-    """Put the backend's global random generator back to what `random_state` returned."""
+    """Set the backend's global random generator to a state that `random_state` returned."""

@@ -9,10 +9,11 @@ import tensorflow as tf
 from keras import tree
 
 from rnnstate.kernels.loops.tensorflow import has_loop, no_loop_because, recurrent_loop
-from rnnstate.kernels.reference import many_steps, random_state, register_state, set_random_state
+from rnnstate.kernels.reference import LOOPS_IN_PYTHON, many_steps, random_state, register_state, set_random_state
 
 __all__ = [
     "FEED_ERRORS",
+    "LOOPS_IN_PYTHON",
     "CompiledStep",
     "feed",
     "has_loop",
@@ -81,10 +82,10 @@ class CompiledStep:
 
     Args:
         function: What to run. It may read and assign the variables.
-        variables: All variables that it uses; the compiled function finds them itself.
+        served: The variables that it uses; the compiled function finds them itself.
     """
 
-    def __init__(self, function: Callable[..., Any], variables: list[Any]) -> None:
+    def __init__(self, function: Callable[..., Any], served: Any) -> None:
         self._function = function
         self._made: dict[Any, Any] = {}
 

@@ -11,6 +11,7 @@ from rnnstate.kernels.step.torch import CompiledStep
 
 __all__ = [
     "FEED_ERRORS",
+    "LOOPS_IN_PYTHON",
     "CompiledStep",
     "feed",
     "has_loop",
@@ -25,20 +26,22 @@ __all__ = [
     "take_rows",
 ]
 
+# A compiled loop would be a graph of all its steps.
+LOOPS_IN_PYTHON = True
 
 # The largest block that lets glibc raise its limits: above, it gives memory back as soon as it is freed.
 _BLOCK = 31 * 2**20
 
 
-def many_steps(model: Any, few_steps: Callable[..., Any]) -> Callable[..., Any]:
+def many_steps(model: Any, keras_steps: Callable[..., Any], is_stacked: Callable[[Any], bool]) -> Callable[..., Any]:
     """Return the training function: Keras' own, on memory that is kept from step to step.
 
     A step frees megabytes at its end. Given back to the system, they come back page by page in the next step, which takes
     as long as the step itself. Freeing one large block lets glibc keep up to twice as much; elsewhere it changes nothing.
     """
-    del model
+    del model, is_stacked
     torch.empty(_BLOCK, dtype=torch.uint8, device="cpu")
-    return few_steps
+    return keras_steps
 
 
 def take_rows(variable: Any, slots: Any) -> Any:

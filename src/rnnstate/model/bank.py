@@ -28,7 +28,7 @@ _FLAG = LeafSpec((), "float32")
 # Where the next window of a row starts:
 #   GIVEN    from the row, even if the window is the first of its sequence
 #   CARRIED  from the row, or from the initial state if the window is the first
-#   FRESH    from the initial state, which is computed anew so that gradient flows into it
+#   FRESH    from the initial state, which is computed again so that the gradient flows into it
 GIVEN, CARRIED, FRESH = 1.0, 0.0, -1.0
 
 

@@ -4,6 +4,7 @@ The bank knows rows by slot. `States` gives each new key the next slot, starting
 """
 
 import json
+import warnings
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -129,6 +130,12 @@ class States:
             self._last = keys, slots
         return self._last[1].copy()
 
+    def make_room(self, keys: Sequence[Key]) -> None:
+        """Make the bank large enough for keys that come later, so that it need not grow batch by batch."""
+        new = sum(key not in self._slots for key in keys)
+        if self.bank.reserve(len(self) + new):
+            self._replaced()
+
     def _looked_up(self, keys: Sequence[Key]) -> np.ndarray:
         # `map` is faster than a comprehension over a million keys.
         if not all(map(self._slots.__contains__, keys)):
@@ -166,7 +173,19 @@ class States:
             store[f"leaf_{index}"] = rows
 
     def load(self, store: Any) -> None:
-        """Replace all keys and rows by those in the store of a saved model."""
+        """Replace all keys and rows by those in the store of a saved model.
+
+        Release 0.1.0 did not carry convolutions. Its file of such a network has fewer leaves, so all keys start fresh.
+        """
+        self._slots.clear()
+        self._last = (), np.zeros(0, np.int32)
+        if (count := sum(name.startswith("leaf_") for name in store.keys())) < len(self._spec):
+            warnings.warn(
+                f"The states of the file must have {len(self._spec)} leaves: {self._spec}. Received: {count} leaves, from a "
+                "release that carried fewer layers. The states are left out, so each sequence starts from its initial state.",
+                stacklevel=2,
+            )
+            return
         keys = [_decoded(key) for key in json.loads(bytes(np.asarray(store["keys"])).decode() or "[]")]
         rows = State({leaf: np.asarray(store[f"leaf_{index}"]) for index, leaf in enumerate(self._spec)})
         for name, leaf in self._spec.items():
@@ -175,8 +194,6 @@ class States:
                     f"Saved states must have leaf `{name}` of shape {leaf.describe(len(keys))}. "
                     f"Received: shape={rows[name].shape}. The file was saved by another model."
                 )
-        self._slots.clear()
-        self._last = (), np.zeros(0, np.int32)
         if keys:
             slots = self.reserve(keys)
             flags = np.asarray(store["flags"])

@@ -21,24 +21,10 @@ from keras import ops, tree
 
 from rnnstate.initial.base import InitialState
 from rnnstate.model.bank import Bank
-from rnnstate.network.masks import is_series, mask_output
+from rnnstate.network.masks import is_series
 from rnnstate.network.step import run, where_rows
 from rnnstate.state.state import Array, State
-from rnnstate.windows.batch import Batch, is_batch
-
-
-def mask_of(inputs: Any) -> Array | None:
-    """Return the mask `(batch, time)` of the steps that are trained on and scored."""
-    if not is_batch(inputs):
-        return None
-    batch = Batch.from_keras(inputs)
-    return None if batch.mask is None else ops.cast(batch.mask[:, batch.lead :], "bool")
-
-
-def masked_outputs(inputs: Any, outputs: Any) -> Any:
-    """Return predictions with the mask of the steps that count; those of plain inputs as they are."""
-    mask = mask_of(inputs)
-    return outputs if mask is None else tree.map_structure(lambda tensor: mask_output(tensor, mask), outputs)
+from rnnstate.windows.batch import Batch
 
 
 class Carried:

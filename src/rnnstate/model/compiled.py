@@ -7,23 +7,23 @@ import keras
 from rnnstate.windows.batch import WindowDataset
 
 
-def keep_length_static(model: Any, lengths: dict[str, int], windows: WindowDataset, *functions: str) -> None:
-    """On TensorFlow, drop steps that were compiled for windows of another length.
+def drop_outdated(model: Any, made_for: dict[str, tuple[int, int]], windows: WindowDataset, *functions: str) -> None:
+    """Drop functions that were compiled for another state of the network or, on TensorFlow, for windows of another length.
 
     TensorFlow would compile a step for any length instead, and loops over an unknown length fail there.
 
     Args:
-        model: The model whose compiled steps are checked.
-        lengths: The number of steps that each function was compiled for. This call updates it.
+        model: The model whose compiled functions are checked.
+        made_for: The steps and the version of the network that each function was compiled for. This call updates it.
         windows: The windows that come next.
-        *functions: The attributes of the model that hold compiled steps, such as `"train_function"`.
+        *functions: The attributes of the model that hold compiled functions, such as `"train_function"`.
     """
-    steps = windows.prefix + windows.max_length
+    steps, version = windows.prefix + windows.max_length, model.network_version()
     for name in functions:
-        known = lengths.setdefault(name, steps)
-        if known != steps and keras.config.backend() == "tensorflow":
+        known_steps, known_version = made_for.setdefault(name, (steps, version))
+        if known_version != version or (known_steps != steps and keras.config.backend() == "tensorflow"):
             setattr(model, name, None)
-        lengths[name] = steps
+        made_for[name] = steps, version
 
 
 def forget_compiled(model: Any, *kinds: str) -> None:

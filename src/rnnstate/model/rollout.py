@@ -1,17 +1,18 @@
-"""`trace` and `rollout`: a network one step at a time, inside one compiled loop."""
+"""`trace` and `rollout`: a network one step at a time, inside one compiled loop that is kept."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
 from keras import ops, tree
 
-from rnnstate.errors import DataError, StateShapeError, UnsupportedModelError
+from rnnstate.errors import DataError, UnsupportedModelError
 from rnnstate.inplace.discover import recurrent_layers
+from rnnstate.model.feedback import Draws, FreeRun, seeds_of, takes_seed
+from rnnstate.model.parts import Parts
 from rnnstate.network.masks import is_series
-from rnnstate.network.step import run
 from rnnstate.ports.recurrent import runs_backward
-from rnnstate.state.checks import checked
+from rnnstate.state.checks import checked, checked_flags
 from rnnstate.state.spec import StateSpec
 from rnnstate.state.state import Array, State
 
@@ -19,7 +20,7 @@ from rnnstate.state.state import Array, State
 class Unrolling:
     """The methods of `StatefulModel` that run step by step."""
 
-    _carrier: Any
+    _parts: Parts
 
     @property
     def net(self) -> Any:
@@ -56,53 +57,64 @@ class Unrolling:
         """
         _check_forward(self.net)
         x = tree.map_structure(ops.convert_to_tensor, x)
-        batch_size, time = tree.flatten(x)[0].shape[:2]
-        start = checked(self.state_spec, state, batch_size=batch_size).map(ops.convert_to_tensor)
-        valid = ops.ones((batch_size, time), dtype="bool") if mask is None else ops.cast(mask, "bool")
+        parts = tree.flatten(x)
+        batch_size, time = parts[0].shape[:2]
+        start = self._leaves(state, batch_size)
+        series = tuple(is_series(part, time) for part in parts)
+        flags = [] if mask is None else [ops.cast(checked_flags("mask", mask, (batch_size, time)), "bool")]
 
-        def one_step(leaves: list[Array], index: Array) -> tuple[Any, Any]:
-            # The outputs are carried too: TensorFlow wants stacked and carried parts to have one structure.
-            x_t = tree.map_structure(lambda part: _at(part, index, time), x)
-            given = State.unchecked(start, leaves[: len(start)])
-            y, final = run(self._carrier, x_t, given, _at(valid, index, time) if mask is not None else None, False)
-            kept = [*(final[name] for name in start), *(_without_time(part) for part in tree.flatten(y))]
-            return kept, kept
+        def one_step(
+            advance: Any, leaves: list[Array], x_t: list[Array], fixed: list[Array]
+        ) -> tuple[Any, list[Array]]:
+            left, whole = iter(x_t), iter(fixed)
+            taken = [next(left)[:, None] if by_step else next(whole) for by_step in series]
+            y, final = advance(tree.pack_sequence_as(x, taken), leaves, next(left)[:, None] if flags else None)
+            return tree.map_structure(_without_time, y), final
 
-        outputs = self._carrier.compute_output_spec(tree.map_structure(lambda part: _symbol(part, time), x))
-        empty = [ops.zeros((batch_size, *_step_shape(part)), dtype=part.dtype) for part in tree.flatten(outputs)]
-        _, stacked = ops.scan(one_step, [*start.values(), *empty], ops.arange(time))
-        by_row = [ops.swapaxes(part, 0, 1) for part in stacked]
-        states = State.unchecked(start, by_row[: len(start)])
-        final = states.map(lambda leaf: leaf[:, -1])
-        return tree.pack_sequence_as(outputs, by_row[len(start) :]), final, states
+        xs = [ops.swapaxes(part, 0, 1) for part in [*(p for p, s in zip(parts, series, strict=True) if s), *flags]]
+        fixed = [part for part, by_step in zip(parts, series, strict=True) if not by_step]
+        key = "trace", repr(tree.map_structure(lambda part: None, x)), series, len(flags)
+        y, states, last = self._parts.loops.run(self._parts.stepper, key, one_step, start, xs, fixed)
+        return y, State.unchecked(self.state_spec, last), State.unchecked(self.state_spec, states)
+
+    def _leaves(self, state: Mapping[str, Array], batch_size: int) -> list[Array]:
+        """Return the leaves of a state as tensors in the dtypes of the spec, in its order."""
+        given = checked(self.state_spec, state, batch_size=batch_size)
+        return [ops.convert_to_tensor(given[name], dtype=leaf.dtype) for name, leaf in self.state_spec.items()]
 
     def rollout(
         self,
-        x0: Array,
+        x0: Any,
         state: Mapping[str, Array],
         steps: int,
-        inputs: Array | None = None,
-        targets: Array | None = None,
+        inputs: Any = None,
+        targets: Any = None,
         teacher: float = 0.0,
         seed: int | None = None,
-    ) -> tuple[Array, State]:
+        feedback: Callable[..., Any] | None = None,
+    ) -> tuple[Any, State]:
         """Run free: the output of each step is the input of the next step.
 
         Args:
-            x0: First input `(batch, outputs)`. The network must take as many features as it has outputs, plus those in
-                `inputs`.
+            x0: First input `(batch, outputs)`, or `(batch,)` of a network that takes tokens. For a network with several
+                inputs, a mapping of the inputs that are fed back. Without `feedback`, the network must take as many features
+                as it has outputs, plus those in `inputs`.
             state: State that each row starts from.
             steps: How many steps to run.
-            inputs: Known inputs `(batch, steps, known)` of every step. They follow the fed-back features.
-            targets: True outputs `(batch, steps, outputs)`, for `teacher`.
-            teacher: Probability, for each row and step, that the true output is fed back instead of the computed one.
-            seed: Seed of this choice.
+            inputs: Known inputs of every step, `(batch, steps, known)`. They follow the fed-back features. For a network
+                with several inputs, a mapping of known inputs. Inputs without a time axis are `(batch, features)`.
+            targets: True values of the fed-back inputs, `(batch, steps, ...)`, for `teacher`.
+            teacher: Probability, for each row and step, that the true value is fed back instead of the computed one.
+            seed: Seed of this choice, and of a `feedback` that draws. Without it each call draws anew.
+            feedback: Function from the outputs of a step, `(batch, ...)`, to the next fed-back inputs, shaped as `x0`. A
+                parameter named `seed` gets the seed of the step, for the functions of `keras.random`. The function is
+                compiled and kept, so define it once, with `keras.ops`.
 
         Returns:
             The outputs `(batch, steps, outputs)`, and the `State` after the last step. Gradients flow through both.
 
         Raises:
-            DataError: If `x0` or `inputs` have the wrong size, or `targets` are missing.
+            DataError: If `x0`, `inputs` or the results of `feedback` do not fit the network, or `targets` are missing.
 
         Example:
 
@@ -117,32 +129,61 @@ class Unrolling:
         References:
             - Feeding back true and own outputs at random: Bengio et al., "Scheduled sampling", NeurIPS 2015.
         """
-        x0 = _first_input(x0)
-        batch_size, width = x0.shape
-        known = (
-            ops.zeros((batch_size, steps, 0), x0.dtype) if inputs is None else ops.convert_to_tensor(inputs, x0.dtype)
-        )
-        _check_sizes(self.net, width, known.shape, (batch_size, steps), teacher, targets)
-        truth = ops.zeros((batch_size, steps, width), x0.dtype) if targets is None else ops.cast(targets, x0.dtype)
-        choice = _draw((batch_size, steps, 1), teacher, seed)
-        start = checked(self.state_spec, state, batch_size=batch_size).map(ops.convert_to_tensor)
+        run = FreeRun(self.net, x0, inputs, steps, feedback)
+        feeds, known, draws = list(run.feed.values()), list(run.series.values()), takes_seed(feedback)
+        truth = self._truth(run, targets) if teacher else []
+        choice = [_draw((steps, run.batch_size), teacher, seed)] if teacher else []
+        start = self._leaves(state, run.batch_size)
 
-        def one_step(carried: list[Array], index: Array) -> tuple[Any, Any]:
-            feed, _, *leaves = carried
-            x = ops.concatenate([feed[:, None], _at(known, index, steps)], axis=-1)
-            y, final = run(self._carrier, x, State.unchecked(start, leaves), None, False)
-            y = ops.cast(_without_time(y), x0.dtype)
-            feed = ops.where(_without_time(_at(choice, index, steps)), _without_time(_at(truth, index, steps)), y)
-            kept = [feed, y, *(final[name] for name in start)]
-            return kept, kept
+        def one_step(
+            advance: Any, carried: list[Array], x_t: list[Array], fixed: list[Array]
+        ) -> tuple[Any, list[Array]]:
+            feed, leaves = carried[: len(feeds)], carried[len(feeds) :]
+            known_t, (_, *left) = x_t[: len(known)], x_t[len(known) :]
+            y, final = advance(run.step_input(feed, known_t, fixed), leaves, None)
+            y = tree.map_structure(_without_time, y)
+            if feedback is None:
+                y = ops.cast(y, feeds[0].dtype)
+            seeded = {"seed": Draws(left.pop())} if draws else {}
+            feed = run.next_feed(y if feedback is None else feedback(y, **seeded))
+            if teacher:
+                picked, *true_t = left
+                feed = [_chosen(picked, true, own) for true, own in zip(true_t, feed, strict=True)]
+            return y, [*feed, *final]
 
-        last, stacked = ops.scan(one_step, [x0, ops.zeros_like(x0), *start.values()], ops.arange(steps))
-        return ops.swapaxes(stacked[1], 0, 1), State.unchecked(start, last[2:])
+        by_time = [ops.swapaxes(part, 0, 1) for part in known]
+        chosen = [*choice, *(ops.swapaxes(part, 0, 1) for part in truth)]
+        xs = [*by_time, ops.arange(steps), *chosen, *([seeds_of(seed, steps)] if draws else [])]
+        key = "rollout", feedback, tuple(run.feed), tuple(run.series), tuple(run.fixed), bool(teacher)
+        fixed = list(run.fixed.values())
+        y, _, last = self._parts.loops.run(self._parts.stepper, key, one_step, [*feeds, *start], xs, fixed)
+        return y, State.unchecked(self.state_spec, last[len(feeds) :])
+
+    def _truth(self, run: FreeRun, targets: Any) -> list[Array]:
+        """Return the true values of the fed-back inputs, each `(batch, steps, ...)`."""
+        if targets is None:
+            raise DataError(
+                "`teacher` needs the true outputs. Received: no `targets`. Give `targets=` (batch, steps, outputs)."
+            )
+        given = targets if isinstance(targets, Mapping) else dict.fromkeys(run.feed, targets)
+        truth = [ops.cast(given[name], first.dtype) for name, first in run.feed.items()]
+        for part, (name, first) in zip(truth, run.feed.items(), strict=True):
+            expected = (run.batch_size, run.steps, *first.shape[1:])
+            if tuple(part.shape) != expected:
+                raise DataError(
+                    f"`targets` must have shape {expected} for input `{name}`. Received: shape={tuple(part.shape)}."
+                )
+        return truth
+
+
+def _chosen(picked: Array, true: Array, own: Array) -> Array:
+    """Choose rows: the true value where `picked`, `(batch,)`, is true, the computed one elsewhere."""
+    return ops.where(ops.reshape(picked, (-1, *[1] * (len(own.shape) - 1))), true, own)
 
 
 def _draw(shape: tuple[int, ...], teacher: float, seed: int | None) -> Array:
-    """Draw where the truth is fed back, bool of `shape`. Without a `teacher` nothing is drawn: drawing has side effects."""
-    return keras.random.uniform(shape, seed=seed) < teacher if teacher else ops.zeros(shape, dtype="bool")
+    """Draw where the truth is fed back, bool of `shape`."""
+    return keras.random.uniform(shape, seed=seed) < teacher
 
 
 def _check_forward(net: Any) -> None:
@@ -152,47 +193,6 @@ def _check_forward(net: Any) -> None:
                 f"Every layer must run forward to have a state after each step. Received: `{path}`, which runs backward. "
                 "Use `step` for whole windows."
             )
-
-
-def _first_input(x0: Any) -> Array:
-    x0 = ops.convert_to_tensor(x0)
-    x0 = x0[:, 0] if len(x0.shape) == 3 and x0.shape[1] == 1 else x0
-    if len(x0.shape) != 2:
-        raise StateShapeError(f"`x0` must have shape (batch, features). Received: shape={tuple(x0.shape)}.")
-    return x0 if keras.backend.is_float_dtype(keras.backend.standardize_dtype(x0.dtype)) else ops.cast(x0, "float32")
-
-
-def _check_sizes(net: Any, width: int, known: Any, rows: tuple[int, int], teacher: float, targets: Any) -> None:
-    if len(net.inputs) != 1 or len(net.outputs) != 1:
-        raise DataError(
-            "`rollout` feeds one output back into one input. "
-            f"Received: a network with {len(net.inputs)} inputs and {len(net.outputs)} outputs. Use `step` in a loop."
-        )
-    outputs, features = net.outputs[0].shape[-1], net.inputs[0].shape[-1]
-    if tuple(known[:2]) != rows or width != outputs or width + known[2] != features:
-        raise DataError(
-            f"`rollout` feeds {outputs} outputs back into {features} features, so `x0` must have shape (batch, {outputs}) "
-            f"and `inputs` (batch, steps, {features - outputs}). "
-            f"Received: x0 with {width} features, inputs of shape {tuple(known)}."
-        )
-    if teacher and targets is None:
-        raise DataError(
-            "`teacher` needs the true outputs. Received: no `targets`. Give `targets=` (batch, steps, outputs)."
-        )
-
-
-def _at(part: Array, index: Array, time: int) -> Array:
-    """Return step `index` of a series, `(batch, 1, ...)`. Static inputs stay as they are."""
-    return ops.take(part, ops.reshape(index, (1,)), axis=1) if is_series(part, time) else part
-
-
-def _symbol(part: Array, time: int) -> Any:
-    shape = (part.shape[0], 1, *part.shape[2:]) if is_series(part, time) else part.shape
-    return keras.KerasTensor(shape, dtype=keras.backend.standardize_dtype(part.dtype))
-
-
-def _step_shape(output: Any) -> tuple[int, ...]:
-    return tuple(output.shape[2:] if len(output.shape) > 2 else output.shape[1:])
 
 
 def _without_time(y: Array) -> Array:

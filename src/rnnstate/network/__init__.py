@@ -6,8 +6,11 @@
 | `stand_in` | `PortLayer`: runs one layer through its port, with leaves from the scope |
 | `scope` | hands the leaves of one call to the stand-ins, and collects their final leaves |
 | `step` | opens a scope, calls the clone, and returns outputs and state; compiles the call |
+| `watch` | notices that a layer has changed since a step was compiled |
+| `served` | the weights that a step uses while another thread trains |
 | `probe` | runs the network once to learn the specification of its state |
 | `masks` | the rules for masks |
 
-Other packages may import `carrying_clone`, `walk`, `trace`, `run`, `Stepper`, `PortLayer` and the functions of `masks`.
+Other packages may import `carrying_clone`, `walk`, `trace`, `run`, `Stepper`, `Served`, `PortLayer` and the functions of
+`masks`.
 """

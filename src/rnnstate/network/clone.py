@@ -4,15 +4,21 @@ The clone shares all layers and weights with the original network. The path of a
 `encoder/lstm` is the layer `lstm` of the nested model `encoder`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import keras
 
 from rnnstate.errors import UnsupportedModelError
-from rnnstate.network.stand_in import PortLayer
-from rnnstate.ports.recurrent import FreshBackwardPort, is_recurrent, runs_backward
+from rnnstate.messages import quoted
+from rnnstate.network.left_padding import PADDING, left_padded
+from rnnstate.network.stand_in import PortLayer, stand_in_for
+from rnnstate.ports.attention import Window
+from rnnstate.ports.convolution import PaddedConvolutionPort
+from rnnstate.ports.fresh import FreshPort
+from rnnstate.ports.recurrent import BackwardPort, is_recurrent, runs_backward
 from rnnstate.ports.registry import find_port
+from rnnstate.state.spec import is_at
 
 
 class Network(Protocol):
@@ -26,9 +32,16 @@ class Network(Protocol):
     def __call__(self, inputs: Any, training: bool | None = None) -> Any:
         """Compute the outputs."""
 
+    def add_loss(self, loss: Any) -> None:
+        """Add losses to the losses of the model."""
+
 
 def carrying_clone(
-    net: Network, stand_in: Callable[[Any, Any], PortLayer] = PortLayer, carry_backward: bool = False
+    net: Network,
+    carry_backward: bool = False,
+    carry: Sequence[str] | None = None,
+    attention_window: Window = None,
+    stand_in: Callable[[Any, Any], PortLayer] = stand_in_for,
 ) -> tuple[Network, list[PortLayer]]:
     """Clone a network with a stand-in for every layer with a memory.
 
@@ -36,19 +49,26 @@ def carrying_clone(
         net: A built Functional or Sequential network. It may contain nested networks.
         stand_in: Makes the stand-in from the layer and its port.
         carry_backward: Whether layers that run backward are carried too.
+        carry: The paths of the layers, or of the networks nested in the network, that carry. The other layers start
+            fresh in each window. `None` means all.
+        attention_window: How many earlier steps attention layers remember: one number, or one by layer name.
 
     Returns:
         The clone, which shares all layers and weights, and the list of its stand-ins.
 
     Raises:
-        UnsupportedModelError: If the network is subclassed, not built, or has recurrent layers out of reach.
+        UnsupportedModelError: If the network is subclassed, not built, or has recurrent layers out of reach, or if
+            `carry` names a layer that has no memory to carry.
     """
     check_supported(net)
+    padded = {id(layer): role for part in containers(net) for layer, role in left_padded(part)}
 
     def replace(layer: Any) -> Any:
         if isinstance(layer, PortLayer):  # the network is itself such a clone
             layer = layer.layer
-        port = find_port(layer, carry_backward)
+        if id(layer) in padded:
+            return _without_padding(layer, padded[id(layer)], stand_in)
+        port = find_port(layer, carry_backward, attention_window)
         if port is not None:
             return stand_in(layer, port)
         return stand_in(layer, _fresh_backward(layer)) if runs_backward(layer) else layer
@@ -59,13 +79,49 @@ def carrying_clone(
         if isinstance(layer, PortLayer):
             layer.place = path
             stand_ins.append(layer)
+    if carry is not None:
+        _carry_only(carry, stand_ins)
     return clone, stand_ins
 
 
-def _fresh_backward(layer: Any) -> FreshBackwardPort:
+def _carry_only(carry: Sequence[str], stand_ins: list[PortLayer]) -> None:
+    """Let every layer that is not in `carry` start fresh in each window."""
+    able = [layer for layer in stand_ins if layer.port.spec(layer.layer)]
+    paths = [layer.place for layer in able]
+    if isinstance(carry, str) or not all(isinstance(name, str) for name in carry):
+        raise UnsupportedModelError(
+            f"`carry` must be a list of the names of layers that carry: {quoted(paths, 9)}. Received: carry={carry!r}."
+        )
+    unknown = [name for name in carry if not any(is_at(path, name) for path in paths)]
+    if unknown or not carry:
+        raise UnsupportedModelError(
+            f"`carry` must name at least one of the layers that can carry: {quoted(paths, 9)}. "
+            f"Received: {quoted(unknown) or 'an empty list'}. Leave it out to carry all of them."
+        )
+    for layer in able:
+        if not any(is_at(layer.place, name) for name in carry):
+            layer.port = FreshPort(layer.layer, layer.port)
+
+
+def _without_padding(layer: Any, role: str, stand_in: Callable[[Any, Any], PortLayer]) -> Any:
+    """Replace a left padding and the convolution after it: the memory of the convolution takes the place of the zeros."""
+    if role == PADDING:
+        return keras.layers.Identity(name=layer.name, dtype=layer.dtype_policy)
+    return stand_in(layer, PaddedConvolutionPort(layer))
+
+
+def containers(net: Network) -> Iterator[Any]:
+    """Yield a network and all networks nested in it."""
+    yield net
+    for layer in net.layers:
+        if is_container(layer):
+            yield from containers(layer)
+
+
+def _fresh_backward(layer: Any) -> FreshPort:
     """Return the port of a backward layer that starts fresh in each window."""
     if not layer.stateful:
-        return FreshBackwardPort(layer)
+        return FreshPort(layer, BackwardPort(layer))
     raise UnsupportedModelError(
         f"Layer `{layer.name}` runs backward, so its state cannot be carried from window to window. "
         "Received: stateful=True. Set `stateful=False` for this layer: it then starts fresh in each window. "

@@ -17,6 +17,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
+from rnnstate.ports.protocol import both
 from rnnstate.state.state import Array
 
 
@@ -61,10 +62,18 @@ def mask_input(tensor: Array, mask: Array) -> Array:
     return _masked((tensor, mask)) if is_series(tensor, mask.shape[1]) else tensor
 
 
-def mask_output(tensor: Array, mask: Array) -> Array:
-    """Return predictions with their mask attached: `(batch, time)` if there is one per step, else `(batch,)`."""
-    per_step = len(tensor.shape) > 2 and tensor.shape[1] == mask.shape[1]
-    return _masked((tensor, combine(tensor, mask if per_step else ops.any(mask, axis=1))))
+def mask_output(tensor: Array, mask: Array | None, per_step: bool, counts: Array | None = None) -> Array:
+    """Return predictions with their mask attached.
+
+    Args:
+        tensor: Predictions `(batch, time, ...)` if they are `per_step`, else `(batch, ...)`.
+        mask: The valid steps, `(batch, time)`, or `None` if all are.
+        per_step: Whether there is one prediction per step.
+        counts: Which of the predictions per window count, bool `(batch,)`, or `None` if all do.
+    """
+    own = mask if per_step or mask is None else ops.any(mask, axis=1)
+    own = both(own, counts)
+    return tensor if own is None else _masked((tensor, combine(tensor, own)))
 
 
 def combine(tensor: Array, mask: Array | None) -> Array | None:
@@ -73,13 +82,6 @@ def combine(tensor: Array, mask: Array | None) -> Array | None:
     if own is not None and mask is not None and len(own.shape) != len(mask.shape):
         return mask
     return both(own, mask)
-
-
-def both(one: Array | None, other: Array | None) -> Array | None:
-    """Return the steps that are valid in two masks. `None` is a mask without padding."""
-    if one is None or other is None:
-        return one if other is None else other
-    return ops.logical_and(one, other)
 
 
 def window_flags(flags: Array | None, x: Any) -> Array | None:

@@ -1,4 +1,4 @@
-"""`PortLayer`: the layer of a clone that stands for one layer with a memory."""
+"""`PortLayer`: the layer of a clone that stands for one layer with a memory; `SelfAttention` for one with several inputs."""
 
 from typing import Any
 
@@ -6,9 +6,11 @@ import keras
 from keras import ops, tree
 
 from rnnstate.errors import UnsupportedModelError
-from rnnstate.network.masks import both, window_flags
+from rnnstate.network.masks import window_flags
 from rnnstate.network.scope import StateScope, active_scope
-from rnnstate.ports.protocol import PortLike, resets_itself
+from rnnstate.ports.attention import AttentionPort
+from rnnstate.ports.protocol import PortLike, both, resets_itself, separates_masks
+from rnnstate.ports.recurrent import RecurrentPort
 from rnnstate.ports.scan import step_by_step
 from rnnstate.state.state import Array
 
@@ -34,6 +36,13 @@ class PortLayer(keras.Layer):
         if not self.layer.built:
             self.layer.build(input_shape)
 
+    def renew(self) -> None:
+        """Follow a layer that has changed: its dtype policy, and what its port has derived from it."""
+        self.dtype_policy = self.layer.dtype_policy
+        for part in (self.port, *vars(self.port).values()):
+            if isinstance(part, RecurrentPort):
+                part.renew()
+
     def call(self, x: Array, initial_state: Any = None, mask: Array | None = None, training: bool = False) -> Array:
         if initial_state is not None:
             raise UnsupportedModelError(
@@ -44,17 +53,23 @@ class PortLayer(keras.Layer):
         scope = active_scope() or StateScope()
         prefix = scope.enter(self.place)
         state = scope.take(prefix, self.port, self.layer, ops.shape(tree.flatten(x)[0])[0])
-        mask = both(mask, window_flags(scope.mask, x))
-        y, final = self._run(x, state, mask, training, window_flags(scope.reset, x), scope.initial_of(prefix))
+        masks = self._masks(mask, window_flags(scope.mask, x))
+        y, final = self._run(x, state, masks, training, window_flags(scope.reset, x), scope.initial_of(prefix))
         scope.put(prefix, final)
         return y
 
-    def _run(self, x: Array, state: Any, mask: Any, training: bool, reset: Array | None, initial: Any) -> Any:
+    def _masks(self, attached: Array | None, exists: Array | None) -> dict[str, Array | None]:
+        """Return the mask that Keras gives the layer and the mask of the window as the port takes them."""
+        if separates_masks(self.port):
+            return {"mask": exists, "attached": attached}
+        return {"mask": both(attached, exists)}
+
+    def _run(self, x: Array, state: Any, masks: Any, training: bool, reset: Array | None, initial: Any) -> Any:
         if reset is None:
-            return self.port.call(x, state, mask=mask, training=training)
+            return self.port.call(x, state, training=training, **masks)
         if resets_itself(self.port):
-            return self.port.call(x, state, mask=mask, training=training, reset=reset, initial=initial)
-        return step_by_step(self.port, x, state, mask, training, reset, initial)
+            return self.port.call(x, state, training=training, reset=reset, initial=initial, **masks)
+        return step_by_step(self.port, x, state, masks["mask"], training, reset, initial)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
         return self.layer.compute_mask(inputs, previous_mask)
@@ -62,3 +77,45 @@ class PortLayer(keras.Layer):
     def compute_output_spec(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         # The layer itself answers: it may have no `compute_output_shape`, and then Keras runs the layer on symbols.
         return self.layer.compute_output_spec(x)
+
+
+class SelfAttention(PortLayer):
+    """Stands for an attention layer in which a series attends to itself. In the clone it has one input.
+
+    The original network calls the layer with the same tensor as query, value and key, and with `use_causal_mask=True`.
+    """
+
+    def __call__(self, query: Any, value: Any = None, key: Any = None, training: Any = None, **how: Any) -> Any:
+        # Only here are the tensors those of the graph: Keras may cast each of them before `call`. The clone, once built,
+        # calls the layer with the query alone.
+        if value is not None:
+            self._check(query, value, key, how)
+        return super().__call__(query, training=training)
+
+    def _check(self, query: Any, value: Any, key: Any, how: dict[str, Any]) -> None:
+        name = f"Layer `{self.layer.name}` ({type(self.layer).__name__})"
+        leave = "To leave the layer without a memory, give `attention_window` as a mapping without its name."
+        if value is not query or (key is not None and key is not query):
+            raise UnsupportedModelError(
+                f"{name} must attend from a series to the same series to be carried. Received: a query that is another "
+                f"tensor than the value or the key. {leave}"
+            )
+        causal = how.pop("use_causal_mask", False)
+        other = {argument: given for argument, given in how.items() if given is not None and given is not False}
+        if not causal or other:
+            received = ", ".join(sorted(other)) or "use_causal_mask=False"
+            raise UnsupportedModelError(
+                f"{name} must be called with `use_causal_mask=True` and no other mask or option to be carried. "
+                f"Received: {received}. {leave}"
+            )
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        return previous_mask
+
+    def compute_output_spec(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        return self.layer.compute_output_spec(x, x)
+
+
+def stand_in_for(layer: Any, port: PortLike) -> PortLayer:
+    """Return the stand-in of a layer with a memory."""
+    return (SelfAttention if isinstance(port, AttentionPort) else PortLayer)(layer, port)

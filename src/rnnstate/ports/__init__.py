@@ -6,6 +6,7 @@
 | `registry` | `register_port` and `find_port`: which port runs which class of layers |
 | `recurrent` | the ports of LSTM, GRU, SimpleRNN, ConvLSTM, stacks and custom cells, forward and backward |
 | `bidirectional` | the port of `Bidirectional` |
+| `fresh` | the port of a layer that starts fresh in each window |
 | `fast_path` | decides whether a layer runs in a fast loop from `kernels/` |
 | `scan` | the explicit loop over steps, for cells without a fast loop |
 

@@ -13,10 +13,10 @@ from rnnstate.state.state import Array
 
 
 class BidirectionalPort(Port):
-    """Port of `keras.layers.Bidirectional`: the forward layer is carried, the backward layer starts fresh.
+    """Port of `keras.layers.Bidirectional`: the forward layer carries, the backward layer starts fresh in each window.
 
-    A backward layer meets a window's last step first; the state it ends in belongs to the window's first step, and the
-    next window has no use for it. `carry_backward` carries it all the same, as Keras' own stateful layer does.
+    The backward layer runs from the last step of a window to the first, so its final state belongs to the first step and
+    does not continue in the next window. `carry_backward` carries it nevertheless, as Keras' stateful layer does.
     """
 
     carry_backward = False

@@ -1,6 +1,6 @@
-"""Which recurrent layers run in a fast loop, and what the loop is given.
+"""The choice of the fast loop for a recurrent layer, and the arguments of the loop.
 
-The choice is made by the layer's configuration and never changes a result.
+The configuration of the layer decides. The choice never changes a result.
 """
 
 from typing import Any
@@ -31,13 +31,13 @@ def run_fast(
         layer: The recurrent layer.
         x: Input `(batch, time, features)`.
         state: Leaves that the window starts from, in the nesting of the cell.
-        mask: Boolean `(batch, time)` of the valid steps, or `None` if all are.
+        mask: Boolean `(batch, time)` of the valid steps, or `None` if all steps are valid.
         training: Whether dropout is active.
-        reset: Boolean `(batch, time)`: put the row back to `initial` before this step.
-        initial: Leaves to put back to, in the nesting of the cell.
+        reset: Boolean `(batch, time)` of the steps before which the row returns to `initial`.
+        initial: Leaves after a reset, in the nesting of the cell.
 
     Returns:
-        The layer's output, and the leaves after the last valid step; `None` if there is no fast loop for this call.
+        The layer's output, and the leaves after the last valid step. `None` if no fast loop supports this call.
     """
     flags = mask is not None or reset is not None
     if slow_because(layer) is not None or not kernels().has_loop(
@@ -56,7 +56,7 @@ def run_fast(
 
 
 def _check_features(layer: Any, x: Array) -> None:
-    """PyTorch's operators would read past the end of a wrong input, and say nothing."""
+    """Check the number of features. PyTorch's operators read past the end of a wrong input without an error."""
     if x.shape[-1] != layer.cell.kernel.shape[0]:
         raise DataError(
             f"Layer `{layer.name}` must get {layer.cell.kernel.shape[0]} features, (batch, time, features). "
@@ -65,7 +65,7 @@ def _check_features(layer: Any, x: Array) -> None:
 
 
 def slow_because(layer: Any) -> str | None:
-    """Say why a recurrent layer has no fast loop on this backend, or return `None` if it has one."""
+    """Return why a recurrent layer has no fast loop on this backend, or `None` if it has one."""
     kind = _kind(layer.cell)
     if kind is None or type(layer) not in _LAYERS:
         return f"only LSTM, GRU and SimpleRNN themselves have one, and this is {_named(layer)}"
@@ -101,14 +101,14 @@ def _weights(cell: Any) -> tuple[Array, Array, Array | None]:
 
 
 def _factors(cell: Any, training: bool) -> tuple[int, int]:
-    """Return how many factors dropout draws for the input and for h."""
+    """Return the number of dropout factors of the input and of h."""
     count = getattr(cell, "dropout_mask_count", 1)
     active, recurrent = (count if training and rate else 0 for rate in (cell.dropout, cell.recurrent_dropout))
     return active, recurrent
 
 
 def _dropout(cell: Any, loop: Loop, training: bool) -> dict[str, Any]:
-    """Draw the dropout of a window as Keras does: input first, then h, in inference too, where it goes unused."""
+    """Draw the dropout factors of a window in Keras' order: input, then h. Keras draws in inference too, without use."""
     if (loop.reset is not None and not training) or not (cell.dropout or cell.recurrent_dropout):
         return {}
     factors = {
@@ -125,7 +125,7 @@ def _listed(factors: Any) -> tuple[Array, ...]:
 
 
 def _output(layer: Any, outputs: Array, loop: Loop) -> Array:
-    # Keras zeroes a last output too; the loop for resets repeats it.
+    # Without resets, a masked last output is zero, as in Keras. The loop for resets repeats the last valid output.
     if layer.zero_output_for_mask and loop.mask is not None and (layer.return_sequences or loop.reset is None):
         outputs = ops.where(loop.mask[:, :, None], outputs, ops.zeros_like(outputs))
     return outputs if layer.return_sequences else outputs[:, -1]

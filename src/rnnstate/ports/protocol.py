@@ -5,8 +5,9 @@
 """
 
 import inspect
-from collections.abc import Mapping
-from typing import Any, Protocol, TypeGuard
+from collections.abc import Hashable, Mapping
+from functools import cache
+from typing import Any, Protocol, TypeGuard, cast
 
 from keras import ops
 
@@ -50,7 +51,47 @@ class ResettingPort(Protocol):
 
 def resets_itself(port: Any) -> TypeGuard[ResettingPort]:
     """True for a port whose `call` takes `reset` and `initial`. Other ports with resets run step by step."""
-    return "reset" in inspect.signature(port.call).parameters
+    return _takes(cast(Hashable, type(port)), "reset")
+
+
+class MaskedPort(Protocol):
+    """A port whose layer treats a step that the network masks in another way than a step that does not exist."""
+
+    def call(
+        self,
+        x: Array,
+        state: LocalState,
+        mask: Array | None = None,
+        training: bool = False,
+        *,
+        attached: Array | None = None,
+    ) -> tuple[Array, LocalState]:
+        """Run the layer on a window. `mask` holds the steps that exist, `attached` the mask that Keras gives the layer."""
+
+
+def separates_masks(port: Any) -> TypeGuard[MaskedPort]:
+    """True for a port whose `call` takes `attached`. Every other port gets both masks joined as `mask`."""
+    return _takes(cast(Hashable, type(port)), "attached")
+
+
+@cache
+def _takes(port_class: Hashable, argument: str) -> bool:
+    """True if `call` of a class of ports has an argument. The answer is kept, because every call of a layer asks."""
+    return argument in inspect.signature(cast(Any, port_class).call).parameters
+
+
+def both(one: Array | None, other: Array | None) -> Array | None:
+    """Return the steps that are valid in two masks. `None` is a mask without padding."""
+    if one is None or other is None:
+        return one if other is None else other
+    return ops.logical_and(one, other)
+
+
+def refusal(port_class: type, layer: Any) -> str | None:
+    """Return why a class of ports cannot carry a layer, with the way out; `None` if it can."""
+    refuses = getattr(port_class, "refuses", None)
+    reason: str | None = None if refuses is None else refuses(layer)
+    return reason
 
 
 class Port:
@@ -77,6 +118,14 @@ class Port:
 
     def __init__(self, layer: Any) -> None:
         self.layer = layer
+
+    @classmethod
+    def refuses(cls, layer: Any) -> str | None:
+        """Return why a layer cannot be carried as it is configured, and the way out. By default every layer can be.
+
+        The text completes the sentence "Layer `name` cannot be carried: ...", without a full stop at the end.
+        """
+        return None
 
     def spec(self, layer: Any) -> Mapping[str, LeafSpec]:
         """Return the leaves of `layer` by local name, such as `{"h": LeafSpec((8,))}`."""

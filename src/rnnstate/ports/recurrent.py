@@ -13,7 +13,7 @@ from rnnstate.state.state import Array
 
 
 class RecurrentPort(Port):
-    """Port of every `keras.layers.RNN`: LSTM, GRU, SimpleRNN, ConvLSTM, stacks of cells and cells of your own."""
+    """Port of every `keras.layers.RNN`: LSTM, GRU, SimpleRNN, ConvLSTM, stacks of cells and custom cells."""
 
     kernels = "auto"
 
@@ -24,8 +24,12 @@ class RecurrentPort(Port):
         self._structure: Any = None
         self._flat = False
 
+    def renew(self) -> None:
+        """Follow a layer whose attributes have changed."""
+        self._twin = _twin(self.layer)
+
     def spec(self, layer: Any) -> Mapping[str, LeafSpec]:
-        if not self._specs:  # asked for at every call
+        if not self._specs:  # computed once, because every call asks for it
             state = layer.get_initial_state(batch_size=1)
             leaves = zip(leaf_names(layer), tree.flatten(state), strict=True)
             self._structure = tree.map_structure(lambda leaf: 0, state)
@@ -47,7 +51,7 @@ class RecurrentPort(Port):
         initial: LocalState | None = None,
     ) -> tuple[Array, LocalState]:
         names = list(self.spec(self.layer))
-        # JAX' scan wants the plain nested lists that the cells themselves return, in their order.
+        # JAX' scan expects the nested lists that the cells return, in the same order.
         given, start = (
             None if leaves is None else self._packed([leaves[name] for name in names]) for leaves in (state, initial)
         )
@@ -56,11 +60,11 @@ class RecurrentPort(Port):
         return result, dict(zip(names, final if self._flat else tree.flatten(final), strict=True))
 
     def _packed(self, leaves: list[Array]) -> Any:
-        # Packing takes as long as a short window does.
+        # Packing takes as long as a short window, so flat lists skip it.
         return leaves if self._flat else tree.pack_sequence_as(self._structure, leaves)
 
     def _run(self, x: Array, given: Any, mask: Any, training: bool, reset: Any, start: Any) -> tuple[Array, Any]:
-        """Run the layer in the fastest loop that can do what is asked, on leaves in the nesting of its cell."""
+        """Run the layer in the fastest loop that supports this call. Leaves have the nesting of the layer's cell."""
         fast = run_fast(self.layer, x, given, mask, training, reset, start) if self.kernels == "auto" else None
         if fast is not None:
             return fast
@@ -75,22 +79,27 @@ _STOCK_CELLS = (layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell)
 
 
 def _masks_itself(layer: Any) -> bool:
-    """True if Keras masks this layer rightly on every backend: on JAX it takes a cell's first leaf for its output."""
+    """True if Keras masks this layer correctly on every backend. On JAX, Keras takes the first leaf for the output."""
     cells = layer.cell.cells if isinstance(layer.cell, layers.StackedRNNCells) else [layer.cell]
     return isinstance(layer, _CONVOLUTIONS) or all(type(cell) in _STOCK_CELLS for cell in cells)
 
 
 def _aligned(mask: Array | None, state: Any) -> Array | None:
-    """Give a mask `(batch, time)` the rank of the leaves, or JAX sets batch against the axes of an image."""
+    """Give a mask `(batch, time)` the rank of the leaves. Otherwise JAX aligns the batch with an axis of an image."""
     rank = len(tree.flatten(state)[0].shape)
     return mask if mask is None or rank == 2 else ops.reshape(mask, (*ops.shape(mask), *[1] * (rank - 1)))
 
 
 class BackwardPort(RecurrentPort):
-    """Port of a recurrent layer that runs backward, for models that carry such layers too.
+    """Port of a recurrent layer that runs backward, for models with `carry_backward=True`.
 
-    A window starts from the state in which the backward pass over the previous window ended. Nothing crosses a reset:
-    steps before and after it run as if they were in windows of their own, and those after the last one lead on.
+    A window starts from the state in which the backward pass over the previous window ended. Nothing crosses a reset. The
+    parts before and after a reset run as separate windows, and the part after the last reset gives the final state:
+
+        time            0 1 2 | 3 4 | 5 6     `|` is a reset
+        runs as         2 1 0   4 3   6 5
+        starts from     initial initial initial   (without any reset: the carried state)
+        final state                   of step 5
     """
 
     def _run(self, x: Array, given: Any, mask: Any, training: bool, reset: Any, start: Any) -> tuple[Array, Any]:
@@ -100,39 +109,13 @@ class BackwardPort(RecurrentPort):
         if reset is None:
             return scan_cell(self.layer, x, given, mask, training)
         any_reset = ops.any(reset, axis=1, keepdims=True)
-        # Backward, a step is met after the one that follows it; what is carried is of an episode before the last one.
+        # In flipped time, a step runs after its successor. The carried state is of an earlier episode than the last.
         fresh = ops.flip(ops.concatenate([reset[:, 1:], any_reset], axis=1), axis=1)
         y, _ = scan_cell(self.layer, x, given, mask, training, fresh, start)
         last = ops.flip(_after_last(reset), axis=1)
         valid = last if mask is None else ops.logical_and(mask, last)
         fresh = ops.concatenate([any_reset, ops.zeros_like(fresh[:, 1:])], axis=1)
         return y, scan_cell(self.layer, x, given, valid, training, fresh, start)[1]
-
-
-class FreshBackwardPort(Port):
-    """Port of a recurrent layer that runs backward and starts fresh in each window: it has no leaves to carry."""
-
-    def __init__(self, layer: Any) -> None:
-        super().__init__(layer)
-        self._backward = BackwardPort(layer)
-
-    def spec(self, layer: Any) -> Mapping[str, LeafSpec]:
-        return {}
-
-    def initial(self, batch_size: Any) -> LocalState:
-        return {}
-
-    def call(
-        self,
-        x: Array,
-        state: LocalState,
-        mask: Array | None = None,
-        training: bool = False,
-        reset: Array | None = None,
-        initial: LocalState | None = None,
-    ) -> tuple[Array, LocalState]:
-        fresh = self._backward.initial(ops.shape(x)[0])
-        return self._backward.call(x, fresh, mask=mask, training=training, reset=reset, initial=fresh)[0], {}
 
 
 def _after_last(reset: Array) -> Array:
@@ -142,12 +125,12 @@ def _after_last(reset: Array) -> Array:
 
 
 def _twin(layer: Any) -> Any:
-    """Return a layer like `layer`, around the same cell and so the same weights, whose state is explicit."""
+    """Return a layer with an explicit state around the cell of `layer`. Both layers share the weights."""
     config = {
         **layer.get_config(),
         "return_state": True,
         "stateful": False,
-        "activity_regularizer": None,  # the loss of an activity belongs to the layer that is tracked
+        "activity_regularizer": None,  # the user's layer adds the loss of its activity
     }
     if "cell" in config:
         del config["cell"]
@@ -160,8 +143,8 @@ def _twin(layer: Any) -> Any:
 def leaf_names(layer: Any) -> list[str]:
     """Return the local names of a recurrent layer's leaves, in the order in which Keras flattens its state.
 
-    LSTM cells have `h` and `c`, GRU and SimpleRNN cells `h`; the cells of a stack are numbered: `0/h`. A cell of your own
-    may name its leaves by an attribute `state_names`; else a single leaf is `h`, and several are numbered.
+    LSTM cells have `h` and `c`; GRU and SimpleRNN cells have `h`. The cells of a stack are numbered: `0/h`. A custom cell
+    may name its leaves by an attribute `state_names`. Otherwise a single leaf is `h`, and several leaves are numbered.
     """
     if isinstance(layer, layers.Bidirectional):
         pairs = (("forward", layer.forward_layer), ("backward", layer.backward_layer))
@@ -193,7 +176,7 @@ def _numbered(structure: Any, prefix: str = "") -> list[str]:
 
 
 def runs_backward(layer: Any) -> bool:
-    """True for a recurrent layer that meets a window's last step first, into which nothing is carried unless asked."""
+    """True for a recurrent layer that runs from the last step of a window to the first. It carries only on request."""
     return isinstance(layer, layers.RNN) and bool(layer.go_backwards)
 
 

@@ -5,11 +5,22 @@ from typing import Any
 import keras
 from keras import layers
 
+from rnnstate.ports.attention import NO_WINDOW, AttentionPort, Window, window_of
 from rnnstate.ports.bidirectional import BidirectionalPort
-from rnnstate.ports.protocol import PortLike
+from rnnstate.ports.convolution import ConvolutionPort
+from rnnstate.ports.fresh import FreshPort
+from rnnstate.ports.protocol import PortLike, refusal
 from rnnstate.ports.recurrent import BackwardPort, RecurrentPort, runs_backward
 
-_REGISTRY: dict[type, type] = {layers.RNN: RecurrentPort, layers.Bidirectional: BidirectionalPort}
+_REGISTRY: dict[type, type] = {
+    layers.RNN: RecurrentPort,
+    layers.Bidirectional: BidirectionalPort,
+    layers.Conv1D: ConvolutionPort,
+    layers.DepthwiseConv1D: ConvolutionPort,
+    layers.SeparableConv1D: ConvolutionPort,
+    layers.MultiHeadAttention: AttentionPort,
+    layers.GroupQueryAttention: AttentionPort,
+}
 
 
 def register_port(layer_class: type, port_class: type) -> None:
@@ -19,7 +30,7 @@ def register_port(layer_class: type, port_class: type) -> None:
         layer_class: A subclass of `keras.Layer` whose output at one step depends on earlier steps.
         port_class: A class with the methods `spec(layer)`, `initial(batch)` and `call(x, state, mask, training)`. Its
             constructor takes the layer as its only argument. A subclass of `Port` inherits an initial state of zeros.
-            A static method `accepts(layer)` may return False for layers of the class that the port cannot carry.
+            A class method `refuses(layer)` may return why the port cannot carry a layer as it is configured.
 
     Raises:
         TypeError: If `layer_class` is not a class of Keras layers, or the port lacks a method.
@@ -45,32 +56,48 @@ def register_port(layer_class: type, port_class: type) -> None:
     _REGISTRY[layer_class] = port_class
 
 
-def find_port(layer: Any, carry_backward: bool = False) -> PortLike | None:
+def find_port(layer: Any, carry_backward: bool = False, attention_window: Window = None) -> PortLike | None:
     """Return a port for `layer`, or `None` if the layer carries nothing. The nearest registered class wins.
+
+    A port may refuse a layer as it is configured, such as `Conv1D(padding="same")`; see `why_not_carried`.
 
     Args:
         layer: Any layer.
         carry_backward: Whether layers that run backward are carried.
+        attention_window: How many earlier steps attention layers remember: one number, or one by layer name.
     """
     port_class = _port_class(layer)
-    if port_class is None or (runs_backward(layer) and not carry_backward):
+    if port_class is None or (runs_backward(layer) and not carry_backward) or why_not_carried(layer, attention_window):
         return None
     port: PortLike = (BackwardPort if port_class is RecurrentPort and runs_backward(layer) else port_class)(layer)
     if isinstance(port, BidirectionalPort):
         port.carry_backward = carry_backward
+    if isinstance(port, AttentionPort):
+        port.window = window_of(layer, attention_window) or 0
     return port
 
 
 def has_port(layer: Any) -> bool:
-    """True if a port can run the layer. A port class may leave out some layers by a static method `accepts(layer)`."""
-    return _port_class(layer) is not None
+    """True if a port can run the layer as it is configured. A port class may refuse a layer by a method `refuses(layer)`."""
+    return _port_class(layer) is not None and why_not_carried(layer) is None
 
 
 def _port_class(layer: Any) -> type | None:
-    """Return the port class for a layer; `None` if no class is registered or the nearest class does not accept the layer."""
-    port_class = next((_REGISTRY[kind] for kind in type(layer).__mro__ if kind in _REGISTRY), None)
-    accepts = getattr(port_class, "accepts", None)
-    return port_class if accepts is None or accepts(layer) else None
+    return next((_REGISTRY[kind] for kind in type(layer).__mro__ if kind in _REGISTRY), None)
+
+
+def why_not_carried(layer: Any, attention_window: Window = None) -> str | None:
+    """Return why the port of the class of `layer` cannot carry it as it is configured, with the way out.
+
+    `None` means that the layer can be carried, or that no port is registered for its class.
+    """
+    port_class = _port_class(layer)
+    if port_class is None:
+        return None
+    reason = refusal(port_class, layer)
+    if reason is None and issubclass(port_class, AttentionPort) and window_of(layer, attention_window) is None:
+        return "it attends to all earlier steps. " + NO_WINDOW
+    return reason
 
 
 def choose_kernels(port: PortLike, kernels: str) -> None:
@@ -81,6 +108,8 @@ def choose_kernels(port: PortLike, kernels: str) -> None:
     """
     if kernels not in ("auto", "reference"):
         raise ValueError(f'`kernels` must be "auto" or "reference". Received: kernels={kernels!r}.')
+    if isinstance(port, FreshPort):
+        port = port.inner
     for inner in (port, *vars(port).values()):
         if isinstance(inner, RecurrentPort):
             inner.kernels = kernels

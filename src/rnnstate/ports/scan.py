@@ -1,12 +1,13 @@
-"""The explicit loop over a window: any cell, any mask, and resets before any step.
+"""The explicit loop over a window, for any cell, with a mask and with resets before any step.
 
-Keras' own loop runs wherever it is right and can do what is asked. This one defines what a masked step and a reset mean,
-and runs where Keras' loop cannot: for resets, and for masked cells of one's own.
+Keras' loop runs wherever its result is right. The loop in this file defines the meaning of masked steps and of resets. It
+runs where Keras' loop cannot: for resets, and for custom cells with a mask.
 """
 
 import inspect
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Hashable, Iterator
+from functools import cache
+from typing import Any, cast
 
 from keras import layers, ops, tree
 
@@ -28,16 +29,17 @@ def scan_cell(
         layer: The recurrent layer.
         x: Input `(batch, time, ...)`.
         state: Leaves that the window starts from, in the nesting of the cell.
-        mask: Boolean `(batch, time)`. At other steps, leaves and output stay what they were. `None` if all are valid.
+        mask: Boolean `(batch, time)` of the valid steps. Other steps keep the leaves and repeat the output. `None` if all
+            steps are valid.
         training: Whether dropout is active.
-        reset: Boolean `(batch, time)`: put the row back to `initial` before this step, in every leaf.
-        initial: Leaves to put back to, in the nesting of the cell.
+        reset: Boolean `(batch, time)` of the steps before which every leaf of the row returns to `initial`.
+        initial: Leaves after a reset, in the nesting of the cell.
 
     Returns:
         The layer's output, and the leaves after the last valid step.
     """
     state = _in_compute_dtype(layer, state)
-    # The first call also draws the dropout masks of the window: drawn inside the loop, they would change its seed there.
+    # This call also draws the dropout masks of the window. A draw inside the loop would change the seed of its trace.
     y, _ = _call(layer.cell, x[:, 0], state, training)
     before = [ops.zeros_like(y), *tree.flatten(state)]
     always = ops.ones(ops.shape(x)[:2], dtype="bool")
@@ -49,7 +51,7 @@ def scan_cell(
         leaves = [_where(fresh, *pair) for pair in zip(start, old[1:], strict=True)]
         y, after = _call(layer.cell, x_t, tree.pack_sequence_as(state, leaves), training)
         new = [_where(valid, *pair) for pair in zip([y, *tree.flatten(after)], [old[0], *leaves], strict=True)]
-        return new, new  # TensorFlow wants what is stacked to look like what is carried
+        return new, new  # TensorFlow requires the same structure in the stacked and the carried results
 
     by_time = [ops.swapaxes(part, 0, 1) for part in (x, *flags)]
     last, steps = ops.scan(one_step, before, tuple(by_time))
@@ -69,15 +71,20 @@ def _where(rows: Array, one: Array, other: Array) -> Array:
 
 
 def _right_padded(flags: Array, like: Array) -> Array:
-    """Give flags trailing axes: aligned from the left with `like`, never broadcast from the right."""
+    """Append axes to flags until they have the rank of `like`. Broadcasting would align them from the right."""
     rank = len(flags.shape)
     return ops.reshape(flags, (*ops.shape(flags), *[1] * (len(like.shape) - rank)))
 
 
 def _call(cell: Any, x: Array, state: Any, training: bool) -> Any:
-    takes_training = "training" in inspect.signature(cell.call).parameters
+    takes_training = _takes_training(cast(Hashable, type(cell)))
     y, after = cell(x, state, training=training) if takes_training else cell(x, state)
     return y, after if tree.is_nested(after) else [after]
+
+
+@cache
+def _takes_training(cell_class: Any) -> bool:
+    return "training" in inspect.signature(cell_class.call).parameters
 
 
 def _cells(cell: Any) -> Iterator[Any]:
@@ -94,7 +101,7 @@ def _forget_dropout(cell: Any) -> None:
 def step_by_step(
     port: Any, x: Array, state: dict[str, Array], mask: Array | None, training: bool, reset: Array, initial: Any
 ) -> tuple[Array, dict[str, Array]]:
-    """Run any port with resets inside the window: one call per step, with the rows chosen before it."""
+    """Run any port with resets inside the window: one call per step, and a choice of rows before each call."""
     outputs: list[Array] = []
     for t in range(x.shape[1]):
         state = {name: _where(reset[:, t], initial[name], leaf) for name, leaf in state.items()}

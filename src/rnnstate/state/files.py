@@ -1,15 +1,15 @@
 """State files: safetensors with a signature, opened without Keras or any backend.
 
 Every leaf is one tensor under its name, with one row per sample. The file's metadata hold `format` ("rnnstate"),
-`format_version`, `fingerprint` of the spec, `leaves` (their names in order, as JSON), `rnnstate_version`, and `metadata`
-(what the user added, as JSON). `versions` of the libraries, and the `sha256` of all values, were added later.
+`format_version`, `fingerprint` of the spec, `leaves` (their names in order, as JSON), `rnnstate_version`, `metadata` (what
+the user added, as JSON), `versions` of the libraries, and `sha256`, a checksum of the whole file. `signature` reads and
+checks these fields. Files of format 1 may lack `versions` and `sha256`.
 """
 
-import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,16 @@ from safetensors.numpy import save
 
 from rnnstate import __version__
 from rnnstate.durable import write_durably
-from rnnstate.errors import DataError, SpecMismatchError
+from rnnstate.errors import DataError, SpecMismatchError, StateStructureError
+from rnnstate.state.signature import check_signature, is_whole, read_signature, seal, unsealed
 from rnnstate.state.spec import StateSpec
 from rnnstate.state.state import Array, State
 from rnnstate.versions import installed_versions
 
-FORMAT_VERSION = 1
-
-# The fields of the signature; all but text are JSON.
-_SIGNATURE: dict[str, type] = {
-    "format_version": int,
-    "rnnstate_version": str,
-    "fingerprint": str,
-    "leaves": list,
-    "metadata": dict,
+# The dtypes of safetensors under the names that NumPy gives them.
+_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool", "C64": "complex64"}
+_DTYPES |= {
+    f"{kind}{bits}": f"{name}{bits}" for kind, name in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)
 }
 
 
@@ -44,10 +40,12 @@ def save_state(
     Args:
         path: File to write, usually `*.safetensors`. An existing file is replaced once the new one is complete.
         state: Leaves `(batch, *shape)`.
-        metadata: Anything that JSON can hold, kept in the file.
+        metadata: Anything that JSON can hold, by name. `load_metadata` reads it back; a tuple becomes a list.
 
     Raises:
         StateShapeError: If the leaves disagree about the batch.
+        StateStructureError: If a leaf has the name `__metadata__`, which the format keeps for itself.
+        TypeError: If JSON cannot hold the metadata.
         OSError: If the file cannot be written.
 
     Example:
@@ -55,22 +53,25 @@ def save_state(
     >>> save_state("state.safetensors", {"lstm/h": np.ones((2, 8), "float32")}, metadata={"keys": ["a", "b"]})
     >>> load_state("state.safetensors")
     State(lstm/h: (2, 8) float32)
+    >>> load_metadata("state.safetensors")
+    {'keys': ['a', 'b']}
     """
     rows = State(state).numpy()
+    if "__metadata__" in rows:
+        raise StateStructureError(
+            "A leaf must not be named `__metadata__` in a state file. Received: it. Rename the leaf."
+        )
     running = [name for name in ("jax", "torch", "tensorflow") if name in sys.modules]
     header = {
-        "format": "rnnstate",
-        "format_version": str(FORMAT_VERSION),
         "fingerprint": rows.spec.fingerprint,
         "leaves": json.dumps(list(rows)),
         "rnnstate_version": __version__,
-        "metadata": json.dumps(dict(metadata or {})),
+        "metadata": _as_json({} if metadata is None else metadata),
         "versions": json.dumps(installed_versions(["keras", "numpy", "safetensors", *running])),
     }
     # safetensors writes the memory of an array, which for a transposed one is not the order of its values.
     leaves = {name: np.ascontiguousarray(value) for name, value in rows.items()}
-    header["sha256"] = _hash(header, leaves)
-    write_durably(Path(path), save(leaves, metadata=header))
+    write_durably(Path(path), seal(save(leaves, metadata=unsealed(header))))
 
 
 def load_state(path: str | os.PathLike[str], spec: StateSpec | None = None) -> State:
@@ -106,10 +107,22 @@ def load_state(path: str | os.PathLike[str], spec: StateSpec | None = None) -> S
 
 
 def load_metadata(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return what `save_state` was given as `metadata`.
+    """Return the metadata that `save_state` kept in a file, such as the keys of the rows.
+
+    Args:
+        path: A file that `save_state` wrote.
+
+    Returns:
+        The metadata, empty if none was given.
 
     Raises:
         DataError: If the file is no state file, truncated, changed, or of a newer format.
+
+    Example:
+
+    >>> save_state("run.safetensors", {"gru/h": np.ones((2, 3), "float32")}, metadata={"keys": ["north", "south"]})
+    >>> load_metadata("run.safetensors")["keys"]
+    ['north', 'south']
     """
     return dict(json.loads(_read(Path(path))[0]["metadata"]))
 
@@ -124,28 +137,48 @@ def load_versions(path: str | os.PathLike[str]) -> dict[str, str]:
     return {"rnnstate": header["rnnstate_version"], **json.loads(header.get("versions", "{}"))}
 
 
-def _hash(header: Mapping[str, str], leaves: Mapping[str, np.ndarray]) -> str:
-    """Return the SHA-256 of the names, the user's metadata, and the values of all leaves in order."""
-    digest = hashlib.sha256(f"{header['leaves']}\n{header['metadata']}\n".encode())
-    for name in json.loads(header["leaves"]):
-        digest.update(leaves[name].tobytes())
-    return digest.hexdigest()
+def _as_json(metadata: Any) -> str:
+    """Return the metadata as JSON, or raise a `TypeError` before anything is written."""
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f"`metadata` must be a mapping of names to values. Received: {type(metadata).__name__}.")
+    odd = [key for key in _keys(metadata) if not isinstance(key, str)]
+    if odd:  # JSON would make text of it, and `load_metadata` return another key
+        raise TypeError(f"The keys in `metadata` must be text. Received: {odd[0]!r} ({type(odd[0]).__name__}).")
+    return json.dumps(dict(metadata))
+
+
+def _keys(value: Any) -> Iterator[Any]:
+    if isinstance(value, Mapping):
+        yield from value
+    if isinstance(value, (Mapping, list, tuple)):
+        for part in value.values() if isinstance(value, Mapping) else value:
+            yield from _keys(part)
 
 
 def _read(path: Path) -> tuple[dict[str, str], State]:
+    return parse(path, path.read_bytes())
+
+
+def parse(path: Path, content: bytes) -> tuple[dict[str, str], State]:
+    """Return the signature and the state of a file, after every byte of its content was checked.
+
+    Raises:
+        DataError: If the content is no state file, truncated, changed, or of a newer format.
+    """
     try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-            _check_signature(path, header)
-            leaves = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - the handle is no mapping
-    except safetensors.SafetensorError as error:
-        raise DataError(
-            f"A state file must be complete. Received: `{path}`, which cannot be read ({error}). Write it again."
-        ) from error
+        header = read_signature(content)
+    except ValueError as error:
+        raise _incomplete(path, error) from error
+    check_signature(path, header)
+    try:
+        tensors: Any = safetensors.deserialize(content)  # type: ignore[no-untyped-call]
+        leaves = {name: _array(**tensor) for name, tensor in tensors}
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        raise _incomplete(path, error) from error
     names = json.loads(header["leaves"])
-    if sorted(names, key=str) == sorted(leaves):
+    if sorted(names, key=str) == sorted(leaves) and is_whole(content, header, leaves):
         state = State({name: leaves[name] for name in names})
-        if state.spec.fingerprint == header["fingerprint"] and header.get("sha256") in (None, _hash(header, leaves)):
+        if state.spec.fingerprint == header["fingerprint"]:
             return header, state
     raise DataError(
         f"A state file must hold the leaves that it was written with, {names}. "
@@ -153,29 +186,15 @@ def _read(path: Path) -> tuple[dict[str, str], State]:
     )
 
 
-def _check_signature(path: Path, header: Mapping[str, str]) -> None:
-    if header.get("format") != "rnnstate":
-        raise DataError(
-            f"A state file must be written by `rnnstate.save_state`. Received: `{path}`, a safetensors file without its "
-            "signature."
-        )
-    if _holds(header, "format_version") and int(header["format_version"]) > FORMAT_VERSION:
-        raise DataError(
-            f"This release reads state files up to format {FORMAT_VERSION}. Received: `{path}` of format "
-            f"{header['format_version']}, written by rnnstate {header.get('rnnstate_version')}. Upgrade rnnstate."
-        )
-    missing = [field for field in _SIGNATURE if not _holds(header, field)]
-    if missing:
-        raise DataError(
-            f"A state file must have a whole signature. Received: `{path}` without a readable `{missing[0]}`. "
-            "Write it again."
-        )
+def _array(dtype: str, shape: list[int], data: bytes) -> np.ndarray:
+    if dtype == "BF16":  # a type that NumPy has not itself; Keras installs it
+        import ml_dtypes
+
+        return np.frombuffer(data, dtype=ml_dtypes.bfloat16).reshape(shape)
+    return np.frombuffer(data, dtype=np.dtype(_DTYPES[dtype]).newbyteorder("<")).reshape(shape)
 
 
-def _holds(header: Mapping[str, str], field: str) -> bool:
-    """True if a field of the signature is there, and is JSON of the right kind where it is JSON."""
-    kind = _SIGNATURE[field]
-    try:
-        return (kind is str and field in header) or type(json.loads(header[field])) is kind
-    except (KeyError, ValueError):
-        return False
+def _incomplete(path: Path, error: Exception) -> DataError:
+    return DataError(
+        f"A state file must be complete. Received: `{path}`, which cannot be read ({error}). Write it again."
+    )

@@ -1,9 +1,11 @@
 """State files of other formats: `.npz` with one array per leaf, and `.h5` with one data set per leaf.
 
-Both hold the leaves under their own names, and keep their order and the user's metadata as JSON. A file that is converted
-to another format and back holds the same state.
+Both hold the leaves under their own names. A signature, JSON, keeps their order, the user's metadata and a checksum; files
+of release 0.1.0 have no checksum, and files of other programs have no signature. A file that is converted to another
+format and back holds the same state.
 """
 
+import hashlib
 import json
 import zipfile
 from collections.abc import Callable, Mapping
@@ -43,9 +45,11 @@ def write_any(path: Path, state: State, metadata: Mapping[str, Any]) -> None:
     """Write a state and its metadata. The suffix of `path` names the format. The file appears whole, or not at all.
 
     Raises:
-        DataError: If the suffix is none of `SUFFIXES`.
+        DataError: If the suffix is none of `SUFFIXES`, or the format cannot hold the dtype of a leaf.
     """
     write = _by_suffix(path, _WRITERS)
+    if path.suffix != ".safetensors":
+        _check_floats(path, state)
     with replacing(path) as temporary:
         write(temporary, state, metadata)
 
@@ -108,7 +112,17 @@ def _h5py() -> Any:
 
 
 def _signature(state: State, metadata: Mapping[str, Any]) -> str:
-    return json.dumps({"leaves": list(state), "metadata": dict(metadata)})
+    text = json.dumps({"leaves": list(state), "metadata": dict(metadata)})
+    return json.dumps({**json.loads(text), "sha256": _hash(text, state)})
+
+
+def _hash(text: str, arrays: Mapping[str, np.ndarray]) -> str:
+    """Return the SHA-256 of the signature without its hash, and of every leaf: `.h5` files have no checksum of their own."""
+    digest = hashlib.sha256(text.encode())
+    for name, value in arrays.items():
+        digest.update(f"\n{name} {value.dtype} {value.shape}\n".encode())
+        digest.update(np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()
 
 
 def _signed(path: Path, arrays: dict[str, np.ndarray], signature: str) -> tuple[State, dict[str, Any]]:
@@ -120,13 +134,23 @@ def _signed(path: Path, arrays: dict[str, np.ndarray], signature: str) -> tuple[
             f"A state file must hold the leaves that it was written with, {quoted(names)}. "
             f"Received: `{path}` with {quoted(sorted(arrays))}."
         )
+    _check_floats(path, arrays)
+    state = State({name: arrays[name] for name in names})
+    kept = signed.pop("sha256", None)
+    if kept is not None and kept != _hash(json.dumps(signed), state):
+        raise DataError(
+            f"A state file must be as it was written. Received: `{path}`, which was changed since. Write it again."
+        )
+    return state, dict(signed.get("metadata", {}))
+
+
+def _check_floats(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     odd = [name for name, value in arrays.items() if value.dtype.kind != "f" or value.ndim == 0]
     if odd:
         raise DataError(
             f"Every leaf must be an array of floats with a row per sample. Received: `{path}`, where `{odd[0]}` is "
             f"{arrays[odd[0]].dtype} with shape {arrays[odd[0]].shape}."
         )
-    return State({name: arrays[name] for name in names}), dict(signed.get("metadata", {}))
 
 
 _READERS: dict[str, Callable[..., Any]] = {".safetensors": _read_safetensors, ".npz": _read_npz, ".h5": _read_h5}

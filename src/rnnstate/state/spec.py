@@ -5,12 +5,14 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from rnnstate.errors import SpecMismatchError
+from rnnstate.errors import SpecMismatchError, UnknownKeyError
+from rnnstate.messages import quoted
 
 # Keras numbers the layers of a process (`lstm_3`), so the number says when a layer was made, not what it is.
 _COUNTER = re.compile(r"_\d+$")
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,12 @@ class StateSpec(Mapping[str, LeafSpec]):
         self._leaves = dict(leaves)
 
     def __getitem__(self, name: str) -> LeafSpec:
+        if name not in self._leaves:
+            raise UnknownKeyError(f"The leaves are {quoted(self._leaves, 6)}. Received: `{name}`.")
         return self._leaves[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._leaves
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._leaves)
@@ -106,6 +113,29 @@ class StateSpec(Mapping[str, LeafSpec]):
                 + ", ".join(f"{name}: {tuple(value.shape)}" for name, value in list(state.items())[:3])
             )
         return dict(zip(self, state.values(), strict=True))
+
+
+def below(leaves: Mapping[str, _Value], path: str) -> dict[str, _Value]:
+    """Return the leaves of a layer or a nested network, by their names after `path/`.
+
+    Example:
+
+    >>> below({"encoder/lstm/h": 1, "encoder/lstm/c": 2, "encoder_2/gru/h": 3}, "encoder")
+    {'lstm/h': 1, 'lstm/c': 2}
+    """
+    prefix = f"{path}/"
+    return {name[len(prefix) :]: value for name, value in leaves.items() if name.startswith(prefix)}
+
+
+def is_at(path: str, name: str) -> bool:
+    """Whether `name` is a path itself, or the path of a layer or a nested network around it.
+
+    Example:
+
+    >>> is_at("encoder/lstm/h", "encoder"), is_at("encoder/lstm/h", "enc")
+    (True, False)
+    """
+    return path == name or path.startswith(f"{name}/")
 
 
 def _without_counters(names: tuple[str, ...]) -> list[str]:

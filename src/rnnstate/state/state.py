@@ -6,9 +6,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from rnnstate.errors import StateShapeError, StateStructureError
+from rnnstate.errors import StateShapeError, StateStructureError, StateValueError, UnknownKeyError
 from rnnstate.messages import quoted
-from rnnstate.state.spec import LeafSpec, StateSpec
+from rnnstate.state.spec import LeafSpec, StateSpec, below
 
 # An array of NumPy or of the active backend; Keras gives its tensors no common type.
 Array: TypeAlias = Any
@@ -18,7 +18,8 @@ class State(Mapping[str, Array]):
     """All that a model remembers for a batch of sequences.
 
     An immutable mapping of leaf names to arrays of shape `(batch, *shape)`. Wherever a `State` is taken, a plain
-    mapping is too.
+    mapping is too. `state["lstm"]` is the sub-state of a layer or a nested network, whose leaf names begin after `lstm/`.
+    It is a view by name: `in`, iteration and `len` know the leaves alone.
 
     Args:
         leaves: Mapping (or pairs) of leaf name to array. All leaves have the same number of rows.
@@ -34,6 +35,8 @@ class State(Mapping[str, Array]):
     3
     >>> state.rows([0, 2])["lstm/c"].shape
     (2, 8)
+    >>> state["lstm"]
+    State(h: (3, 8) float64, c: (3, 8) float64)
     """
 
     def __init__(self, leaves: Mapping[str, Array] | Iterable[tuple[str, Array]] = ()) -> None:
@@ -51,7 +54,16 @@ class State(Mapping[str, Array]):
         return state
 
     def __getitem__(self, name: str) -> Array:
-        return self._leaves[name]
+        try:
+            return self._leaves[name]
+        except KeyError:
+            part = below(self._leaves, name)
+        if not part:
+            raise UnknownKeyError(f"{_expected_leaves(self._leaves)} Received: `{name}`.")
+        return State.unchecked(part, part.values())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._leaves
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._leaves)
@@ -108,22 +120,38 @@ class State(Mapping[str, Array]):
             )
         return self.map(lambda value: _rows_of(value, taken % max(self.batch_size, 1)))
 
-    def replace(self, /, **leaves: Array) -> "State":
-        """Return a state with some leaves replaced: `state.replace(**{"lstm/h": h})`.
+    def replace(self, leaves: Mapping[str, Any] | None = None, /, **more: Any) -> "State":
+        """Return a state with some leaves replaced.
+
+        Args:
+            leaves: Leaf name to new array, of the shape of the old one. The name of a layer stands for its leaves:
+                `state.replace({"lstm": {"h": h, "c": c}})`. Arrays and lists get the dtype of the leaf; tensors stay.
+            more: The same as keyword arguments, for names that Python allows.
 
         Raises:
             StateStructureError: If a name is not a leaf of this state.
             StateShapeError: If a new leaf has another shape than the one it replaces.
+            StateValueError: If a new leaf is not floating and the old one is.
+
+        Example:
+
+        >>> state = State({"lstm/h": np.zeros((3, 8)), "lstm/c": np.zeros((3, 8)), "gru/h": np.zeros((3, 5))})
+        >>> state.replace({"gru/h": np.ones((3, 5))})["gru/h"].sum()
+        np.float64(15.0)
+        >>> other = State({"h": np.ones((3, 8)), "c": np.ones((3, 8))})
+        >>> state.replace({"lstm": other})["lstm/c"].sum()
+        np.float64(24.0)
         """
-        for name, value in leaves.items():
-            if name not in self._leaves:
-                raise StateStructureError(f"{_expected_leaves(self._leaves)} Received: `{name}`.")
-            if tuple(np.shape(value)) != tuple(self._leaves[name].shape):
-                expected = LeafSpec(tuple(self._leaves[name].shape[1:])).describe(self.batch_size)
-                raise StateShapeError(
-                    f"State leaf `{name}` must have shape {expected}. Received: shape={tuple(np.shape(value))}."
-                )
-        return State({**self._leaves, **leaves})
+        if not isinstance(leaves, Mapping | None):
+            raise StateStructureError(
+                f"`replace` takes a mapping of leaf names to arrays. Received: {type(leaves).__name__}."
+            )
+        given = _flattened({**(leaves or {}), **more})
+        unknown = [name for name in given if name not in self._leaves]
+        if unknown:
+            raise StateStructureError(f"{_expected_leaves(self._leaves)} Received: {quoted(unknown)}.")
+        new = {name: _fitted(name, self._leaves[name], value) for name, value in given.items()}
+        return State({**self._leaves, **new})
 
     def put(self, indices: Sequence[int] | NDArray[Any], other: Mapping[str, Array]) -> "State":
         """Return this state with some rows replaced by those of another; `rows` takes what `put` puts.
@@ -213,6 +241,36 @@ def _stack(value: Array, other: Array) -> Array:
     from keras import ops
 
     return ops.concatenate([value, ops.convert_to_tensor(other, dtype=value.dtype)])
+
+
+def _flattened(leaves: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested mappings as one, with the names joined by `/`."""
+    flat: dict[str, Any] = {}
+    for name, value in leaves.items():
+        path = f"{prefix}{name}"
+        part = _flattened(value, f"{path}/") if isinstance(value, Mapping) else {path: value}
+        twice = [inner for inner in part if inner in flat]
+        if twice:
+            raise StateStructureError(f"Each leaf must be given once. Received: `{twice[0]}` twice.")
+        flat |= part
+    return flat
+
+
+def _fitted(name: str, old: Array, value: Any) -> Array:
+    """Return a new value of a leaf, in the dtype of the old one; raise if it does not fit."""
+    try:
+        new = _as_array(value)
+    except ValueError as error:  # lists of different lengths
+        raise StateShapeError(f"State leaf `{name}` must be an array. Received: {error}.") from error
+    if tuple(new.shape) != tuple(old.shape):
+        expected = LeafSpec(tuple(old.shape[1:])).describe(old.shape[0])
+        raise StateShapeError(f"State leaf `{name}` must have shape {expected}. Received: shape={tuple(new.shape)}.")
+    if "float" in _dtype(old) and "float" not in _dtype(new):
+        raise StateValueError(
+            f"State leaf `{name}` must have a floating dtype ({_dtype(old)}). Received: dtype={_dtype(new)}. "
+            "Convert it first."
+        )
+    return new.astype(_dtype(old)) if isinstance(new, np.ndarray) and isinstance(old, np.ndarray) else new
 
 
 def _as_array(value: Any) -> Array:

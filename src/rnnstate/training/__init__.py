@@ -3,6 +3,8 @@
 | file | idea |
 |---|---|
 | `fit_checks` | refuses arguments that would break the time order, before anything runs |
+| `keras_calls` | reads calls in Keras' own form, or answers with the call to write |
+| `class_weights` | `class_weight` as sample weights |
 | `loader` | feeds batches to the backend ahead of the step, with slots of the bank; makes the first batch once |
 | `fit_hooks` | the epoch of the windows, the learning rate of each batch, and variables that survive a failure |
 | `roles` | the protocol of a model, as far as training uses it |

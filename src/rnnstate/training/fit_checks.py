@@ -1,7 +1,9 @@
 """The checks of the arguments of `fit`, `evaluate` and `predict`, before anything runs."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import keras
 import numpy as np
 from keras import tree
 
@@ -9,6 +11,7 @@ from rnnstate.errors import DataError, UnsupportedModelError
 from rnnstate.initial.base import InitialState
 from rnnstate.kernels import kernels
 from rnnstate.network.clone import inputs_of
+from rnnstate.network.outputs import by_output, output_names, outputs_per_step
 from rnnstate.training.loader import Source
 from rnnstate.training.roles import Carrying
 from rnnstate.windows.batch import Batch, WindowDataset
@@ -35,7 +38,8 @@ def check_windows(
     Raises:
         DataError: If they are not windows, are out of order, have no targets or do not fit the time axis of the network, or
             if steps come before the windows of a model with `carry_backward`.
-        UnsupportedModelError: Inside a distribution strategy with several replicas, which would keep separate states.
+        UnsupportedModelError: Inside a distribution strategy with several replicas, which would keep separate states, or
+            under a `keras.distribution` that gives processes different data.
     """
     windows = as_windows(windows, argument)
     source = Source(windows)
@@ -44,6 +48,7 @@ def check_windows(
             "Carried state needs one copy of its bank. Received: a distribution strategy with several replicas, each of "
             "which would keep its own. Train without `MirroredStrategy`, or on JAX with `keras.distribution`."
         )
+    _check_processes(keras.distribution.distribution())
     # Inference carries exact states and leaves these steps out, unless each window starts from an initial state.
     lead = windows.prefix if training or model.start.at == "window" else 0
     _check_time(model.net, windows, lead)
@@ -54,6 +59,22 @@ def check_windows(
     if targets:
         _check_targets(model.net, source, argument)
     return source
+
+
+def _check_processes(distribution: Any) -> None:
+    if distribution is None or distribution.num_processes == 1:
+        return
+    # All processes of `ModelParallel` with one replica are given the same batches.
+    parts = min(distribution.num_processes, distribution.num_model_replicas)
+    if parts > 1:
+        raise UnsupportedModelError(
+            "All windows of a sequence must go through one process. Received: "
+            f"`keras.distribution.{type(distribution).__name__}` with {parts} processes that train on different data. With "
+            "`auto_shard_dataset=True`, Keras would deal the batches to the processes in turn, so the second window of a "
+            "sequence would start in a process that never saw the first. With False, sequences of different processes would "
+            "share one row of the bank. Start one process, where `DataParallel` uses all devices, or train without "
+            "`keras.distribution`."
+        )
 
 
 def _check_time(net: Any, windows: WindowDataset, lead: int) -> None:
@@ -85,26 +106,34 @@ def _check_backward(argument: str, lead: int) -> None:
 
 
 def _check_targets(net: Any, source: Source, argument: str) -> None:
-    batch, windows = source.first(), source.windows
+    batch, windows, outputs = source.first(), source.windows, net.outputs
     if len(batch) < 2:
         raise DataError(f"`{argument}` must have targets. Received: windows without `y`. Use `Windows(x, y, ...)`.")
-    targets, outputs = tree.flatten(batch[1]), net.outputs
-    if len(targets) != len(outputs):
+    targets, kinds = by_output(net, batch[1], "y"), by_output(net, windows.targets, "y")
+    if len(targets) != len(outputs) or (len(outputs) > 1 and not isinstance(batch[1], Mapping)):
         return
-    kinds = [None] * len(outputs) if windows.targets is None else tree.flatten(windows.targets)
-    for target, output, kind in zip(targets, outputs, kinds, strict=True):
+    for target, output, kind, per_step in zip(targets, outputs, kinds, outputs_per_step(net), strict=True):
+        if target is None:
+            continue
         # Without this, (batch, time, 1) against (batch, 1) broadcasts, and trains on nonsense.
-        if len(output.shape) == 2 and (target.ndim > 2 or kind == "steps"):
+        if not per_step and (target.ndim > len(output.shape) or kind == "steps"):
             raise DataError(
-                "The network gives one output per window (`return_sequences=False`), so targets must be one per window. "
-                f'Received: targets per step, batch shape {target.shape}. Use `Windows(..., targets="last")`.'
+                f"The network gives one output per window{_named(net, output)} (`return_sequences=False`), so targets must "
+                f"be one per window. Received: targets per step, batch shape {target.shape}. "
+                'Use `Windows(..., targets="last")`.'
             )
-        if len(output.shape) > 2 and target.ndim <= 2 and kind != "steps":
+        if per_step and target.ndim <= 2 and kind != "steps":
             raise DataError(
-                "The network gives one output per step, so targets must be per step, (time, outputs). "
-                f"Received: one per window, batch shape {target.shape}. Set `return_sequences=False` in the last "
-                "recurrent layer, or give targets per step."
+                f"The network gives one output per step{_named(net, output)}, so targets must be per step, (time, outputs). "
+                f"Received: one per {kind if kind == 'sequence' else 'window'}, batch shape {target.shape}. Set "
+                "`return_sequences=False` in the last recurrent layer, or give targets per step."
             )
+
+
+def _named(net: Any, output: Any) -> str:
+    """Return which output it is, if there are several: a part of a sentence."""
+    places = [place for place, other in enumerate(net.outputs) if other is output]
+    return f" for `{output_names(net)[places[0]]}`" if len(net.outputs) > 1 else ""
 
 
 def prepare_start(start: InitialState, source: Source) -> None:
@@ -132,19 +161,20 @@ def prepare_start(start: InitialState, source: Source) -> None:
         start.observe(observed.shape[1])
 
 
-def refuse_extras(method: str, extras: dict[str, Any]) -> None:
-    """Raise a `DataError` for arguments of Keras' `fit` that belong to `Windows` or would break the time order."""
-    if extras.get("shuffle"):
-        raise DataError(
-            "`shuffle` must be False: windows are carried from one to the next, and a shuffled window would start from "
-            "the state of another time. Received: shuffle=True. Leave it out."
-        )
-    for name in ("y", "batch_size", "sample_weight", "validation_split", "validation_batch_size"):
-        if extras.get(name) is not None and not (name == "validation_split" and extras[name] == 0.0):
-            raise DataError(
-                f"`{method}` takes windows, which hold targets, weights and batch size. Received: `{name}`. "
-                "Give it to `Windows(...)`."
-            )
+def last_windows(results: dict[Any, Any], flags: list[bool]) -> dict[Any, Any]:
+    """Return the outputs of each key; where a flag is true, those of its last window alone.
+
+    Args:
+        results: Outputs by key.
+        flags: One flag for each output, in the order of `keras.tree.flatten`.
+    """
+    if not any(flags):
+        return results
+    ended = {}
+    for key, outputs in results.items():
+        parts = zip(tree.flatten(outputs), flags, strict=True)
+        ended[key] = tree.pack_sequence_as(outputs, [part[-1] if flag else part for part, flag in parts])
+    return ended
 
 
 def unstacked(outputs: Any, num_batches: int) -> list[Any]:

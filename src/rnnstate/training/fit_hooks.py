@@ -16,7 +16,7 @@ from rnnstate.state.state import to_numpy
 
 
 class Epochs(keras.callbacks.Callback):
-    """Sets the epoch of the windows.
+    """Sets the epoch of the windows, and keeps the weights of the epoch's begin for the steps of other threads.
 
     It has no method for the end of a batch. With one, Keras would wait for the result of each batch to hand over the logs,
     and would prepare the next batch only then.
@@ -31,6 +31,7 @@ class Epochs(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._windows.epoch = epoch
+        self.model.keep_served()
 
     def put_back(self) -> None:
         """Do nothing: the optimizer always has its usual learning rate here."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import tree
 
 from rnnstate.kernels import kernels
 from rnnstate.windows.batch import Batch, WindowDataset
@@ -32,13 +33,21 @@ class Source:
 
     def __init__(self, windows: WindowDataset) -> None:
         self.windows = windows
+        self.class_weights: Callable[..., Any] | None = None  # returns the weights of a batch from targets and weights
         self._first: tuple[int, tuple[Any, ...]] | None = None
 
     def first(self) -> tuple[Any, ...]:
         """Return batch 0 of the present epoch: inputs, and targets and weights if there are any."""
         if self._first is None or self._first[0] != self.windows.epoch:
-            self._first = self.windows.epoch, self.windows[0]
+            self._first = self.windows.epoch, self.batch(0)
         return self._first[1]
+
+    def batch(self, index: int) -> tuple[Any, ...]:
+        """Make a batch of the present epoch, with the weights of classes if there are any."""
+        inputs, *rest = self.windows[index]
+        if self.class_weights is not None:
+            rest = [rest[0], self.class_weights(*rest)]
+        return inputs, *rest
 
     def forget(self) -> None:
         """Let go of the first batch: the dataset of a user may make another one when it is read again."""
@@ -51,11 +60,13 @@ class BoundWindows(keras.utils.PyDataset):
     Args:
         source: The windows.
         slots: Slot of each sequence in `windows.keys`, int `(keys,)`. Empty rows get the spare slot 0.
+        mean: Whether targets per sequence weigh so much that the mean of the losses of all batches is that of the sequences.
+            In training each sequence weighs the same instead, however many batches there are.
     """
 
-    def __init__(self, source: Source, slots: np.ndarray) -> None:
+    def __init__(self, source: Source, slots: np.ndarray, mean: bool = False) -> None:
         super().__init__()
-        self.source, self.windows = source, source.windows
+        self.source, self.windows, self._mean = source, source.windows, mean
         # A batch numbers sequences, and the bank numbers rows: slot = self._slots[sequence]. With keys "a" and "b":
         #   sequence    0  1  -1 (empty row)
         #   _slots    [ 1  2   0 ]           index -1 picks the last entry, the spare row
@@ -75,9 +86,16 @@ class BoundWindows(keras.utils.PyDataset):
 
     def load(self, index: int) -> Any:
         """Make a batch. The main thread or the loading thread calls this."""
-        inputs, *rest = self.source.first() if index == 0 else self.windows[index]
+        inputs, *rest = self.source.first() if index == 0 else self.source.batch(index)
         batch = Batch.from_keras(inputs)
+        if self._mean and batch.ends is not None:
+            batch = replace(batch, ends=self._shares(batch))
         return (replace(batch, slot=self._slots[batch.slot]).to_keras(), *rest)
+
+    def _shares(self, batch: Batch) -> Any:
+        # Keras divides the loss of a batch by its rows that hold a window, and takes the mean over batches.
+        scale = (np.asarray(batch.slot) >= 0).sum() * len(self.windows) / len(self.windows.keys)
+        return tree.map_structure(lambda ends: (ends * scale).astype(np.float32), batch.ends)
 
 
 class Ahead:

@@ -7,11 +7,14 @@ The files follow the data:
 | `windows` | `Windows`, the dataset: calls the files below in this order |
 | `inputs` | reads all that the user gave, once, into `Sequences` |
 | `frames` | turns data frames into arrays |
-| `gaps` | finds missing steps in times, and says how much of a state survives them |
+| `keys` | defines which rows of a table belong to which sequence |
+| `times` | defines in which order times must come, and their differences |
+| `gaps` | defines which differences of times are gaps, and how much of a state survives a gap |
 | `sequences` | `Sequences`, the canonical form: keys, and one array per sequence and field |
 | `arrays` | `Field`, one input, target or weight of all sequences: checks, pieces, batches |
 | `observed` | known values from which initial states are computed |
 | `targets` | decides whether targets are per step, per window, or the last of each window |
+| `per_sequence` | reads targets with one entry for each sequence |
 | `cuts` | where windows begin and end in each sequence |
 | `orders` | which batch and row each window goes to |
 | `plan` | `WindowPlan`, the result of cuts and order: which steps each row of each batch holds |
@@ -19,7 +22,7 @@ The files follow the data:
 | `epochs` | the plan of each epoch, from seed and epoch alone |
 | `lead_in` | the steps that come before each window (burn-in, context) |
 | `facts` | assembles a batch: data, and facts about its windows |
-| `outputs` | puts predictions back in time order |
+| `outputs` | sorts predictions into one array in time order for each sequence |
 | `batch` | `Batch`, the contract with `model/`, and `WindowDataset`, the protocol that models rely on |
 | `dataset` | a Keras dataset that one worker loads in order |
 | `own_dataset` | accepts datasets that users make, and checks their order |
@@ -27,5 +30,6 @@ The files follow the data:
 
 Other packages may import `Windows`, `Vary`, `as_windows` (`own_dataset`), `Batch` and
 `WindowDataset` (`batch`), `run_lengths`
-(`lead_in`), `check_count` (`counts`), and the rules for times and gaps (`gaps`).
+(`lead_in`), `check_count` (`counts`), and the definitions of
+keys, times and gaps (`keys`, `times`, `gaps`, and `wrap_frame` of `frames`).
 """

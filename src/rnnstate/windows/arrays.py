@@ -21,7 +21,7 @@ from rnnstate.windows.plan import WindowPlan
 
 Array = NDArray[Any]
 Arrays = Sequence[Array] | Array
-Kind = Literal["steps", "windows", "last", "static"]
+Kind = Literal["steps", "windows", "last", "sequence", "static"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class Field:
         label: The name of the field in error messages, such as `x['speed']`.
         arrays: One array for each sequence: `(time, ...)`, `(windows, ...)`, or the whole of a static input.
         kind: What a window takes of an array: its `steps`, the `last` of its steps, its entry among the `windows`, or
-            the whole array (`static`).
+            the one entry of its `sequence`, or the whole array (`static`).
     """
 
     label: str
@@ -85,6 +85,8 @@ class Field:
                 out[row, width - before : width + steps] = values[start - before : start + steps]
             elif self.kind == "last":
                 out[row] = values[start + steps - 1]
+            elif self.kind == "sequence":
+                out[row] = values[0]
             else:
                 out[row] = values if self.kind == "static" else values[number]
         return out

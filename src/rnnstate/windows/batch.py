@@ -46,8 +46,10 @@ class Batch:
             from the window into them.
         context: The same, `(batch, lead)`, for steps into which the gradient flows. A batch has at most one of the two.
         last: Whether the window is the last of its sequence, bool `(batch,)`. Present together with `burn_in` or `context`.
-        start: The first step of each window, int `(batch,)`. Only the check of the order reads it, and the model never
-            sees it.
+        ends: For targets per sequence, the weight of the window in the loss, float `(batch,)`: above 0 at the last window of
+            a sequence, else 0. A mapping by output name if the targets have names.
+        start: The first step of each window, int `(batch,)`. A dataset that a user writes needs it, because the check of the
+            order reads it. The model never sees it.
 
     Example:
 
@@ -68,6 +70,7 @@ class Batch:
     burn_in: Array | None = None
     context: Array | None = None
     last: Array | None = None
+    ends: Any = None
     start: Array | None = None
 
     def __post_init__(self) -> None:
@@ -99,6 +102,29 @@ class Batch:
         return cls(*map(inputs.get, _NAMES))
 
 
+class Slots(np.ndarray):
+    """The field `slot` as `Windows` hands it out: it knows the windows that number the sequences.
+
+    With these, `train_on_batch` finds the state of each row by key. An array that is computed from it knows no windows.
+
+    Args:
+        windows: The dataset, or `None` in a computed array.
+        start: The first step of each window, int `(batch,)`.
+        steps: The number of steps of each window that are data, int `(batch,)`.
+    """
+
+    windows: Any = None
+    start: Any = None
+    steps: Any = None
+
+    @classmethod
+    def of(cls, slot: np.ndarray, windows: Any, start: np.ndarray, steps: np.ndarray) -> "Slots":
+        """Return sequence numbers `(batch,)` of `windows`."""
+        slots = slot.copy().view(cls)
+        slots.windows, slots.start, slots.steps = windows, start, steps
+        return slots
+
+
 class WindowDataset(Protocol):
     """What a model asks of a dataset of windows: `Windows`, or the dataset of a user once it is checked.
 
@@ -107,9 +133,10 @@ class WindowDataset(Protocol):
         length: Steps of a window.
         max_length: Steps of the longest window that a batch may hold.
         prefix: Steps before each window, `lead`.
-        varies: Whether the steps of a window are drawn anew for each batch.
+        varies: Whether each batch draws a new number of steps for its windows.
         batch_size: Rows of a batch, or `None` if batches differ.
-        targets: `"steps"`, `"windows"` or `"last"`, by output name if there are several; `None` if it is not known.
+        targets: `"steps"`, `"windows"`, `"last"` or `"sequence"`, by output name if there are several; `None` if it is not
+            known.
         scales: The factor for the learning rate of each batch, `(batches,)`.
         workers: Loading threads, 0 or 1.
         epoch: The epoch of the batches; the model sets it.
@@ -145,6 +172,20 @@ class WindowDataset(Protocol):
 def is_batch(inputs: Any) -> bool:
     """Return whether inputs are those of a batch of windows, and not plain inputs of the network."""
     return isinstance(inputs, dict) and _SLOT in inputs
+
+
+def is_stacked(data: Any) -> bool:
+    """Return whether `data` from Keras holds the batches of several steps: in a list, or stacked along a new first axis.
+
+    Keras 3.15 hands a training function one batch at a time. Keras 3.16 on JAX hands over all batches of a call:
+
+        slot of one batch              (batch,)
+        slot of the batches of a call  (steps, batch)
+
+    Args:
+        data: What the iterator of a training function yields.
+    """
+    return isinstance(data, list) or (is_batch(data[0]) and len(np.shape(data[0][_SLOT])) > 1)
 
 
 def missing_names(inputs: Mapping[str, Any]) -> list[str]:

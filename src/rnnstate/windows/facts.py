@@ -42,7 +42,15 @@ def assemble_batch(
         burn_in=None if prefix.gradient else before,
         context=before if prefix.gradient else None,
         last=plan.last[index].copy() if prefix.steps else None,
+        ends=_ends(data.y, plan, index),
     )
+
+
+def _ends(targets: Fields, plan: WindowPlan, index: int) -> Any:
+    """Return 1 at the last window of each sequence, else 0, `(batch,)`, for each target per sequence."""
+    names = [name for name, field in targets.items() if field.kind == "sequence"]
+    parts = {name: plan.ends[index].astype(np.float32) for name in names}
+    return parts.get(None, parts) if parts else None
 
 
 def _valid(plan: WindowPlan, index: int) -> Array:

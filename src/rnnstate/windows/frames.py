@@ -14,6 +14,8 @@ import numpy as np
 from rnnstate.errors import DataError
 from rnnstate.messages import listed
 from rnnstate.windows.arrays import REPAIR, Array, explain, first_bad
+from rnnstate.windows.keys import Groups
+from rnnstate.windows.times import check_times, find_step_back, in_sequence, order_error
 
 _LIBRARIES = ("pandas", "polars", "pyarrow", "duckdb", "_duckdb")
 _FRAMES = ("DataFrame", "Table", "DuckDBPyRelation")
@@ -37,7 +39,7 @@ def _is(data: object, *names: str) -> bool:
     return any(c.__name__ in names and c.__module__.split(".")[0] in _LIBRARIES for c in classes)
 
 
-def _wrapped(frame: Any) -> Any:
+def wrap_frame(frame: Any) -> Any:
     """Return a frame as a frame of narwhals; refuse two columns of one name."""
     import narwhals as nw
 
@@ -53,8 +55,8 @@ def frame_array(frame: Any, where: str) -> Array:
     """Return all columns of a frame as `(time, columns)`; `where` names the sequence in errors."""
     if _is(frame, "LazyFrame"):
         raise DataError("A frame must hold its data. Received: a LazyFrame. Call `.collect()` on it.")
-    frame = _wrapped(frame)
-    return Groups.of(frame, None).matrix(frame, frame.columns, where)
+    frame = wrap_frame(frame)
+    return Rows.of(frame, None, where).matrix(frame.columns)
 
 
 def series_array(series: Any) -> Array:
@@ -63,122 +65,96 @@ def series_array(series: Any) -> Array:
 
 
 @dataclass(frozen=True, eq=False)
-class Groups:
-    """Which rows of a frame belong to which sequence.
+class Rows:
+    """The rows of a frame, grouped into sequences.
 
     Args:
-        keys: Key of each sequence, in order of appearance.
-        bounds: Bounds of the sequences among the ordered rows; `(sequences + 1,)`.
-        order: Row numbers that bring the rows of a key together, or `None` when they stand together already.
+        frame: A frame of narwhals.
+        groups: Which rows belong to which sequence.
+        where: The name of the frame in error messages; by default they name the sequence.
     """
 
-    keys: tuple[Hashable, ...]
-    bounds: Array
-    order: Array | None
+    frame: Any
+    groups: Groups
+    where: str | None = None
 
     @classmethod
-    def of(cls, frame: Any, key: str | None) -> "Groups":
+    def of(cls, frame: Any, key: str | None, where: str | None = None) -> "Rows":
         """Group the rows of `frame` by the column `key`; without one, all rows are sequence 0."""
         if not len(frame):
             raise DataError("A frame must have at least one row. Received: none.")
         if key is None:
-            return cls((0,), np.array([0, len(frame)]), None)
+            return cls(frame, Groups.single(len(frame)), where)
         column = _values(frame, key)
         missing = _missing(frame, key, column)
         if missing is not None:
             raise DataError(f"Column `{key}` must name a sequence in each row. Received: no value in row {missing}.")
-        begins = np.flatnonzero(np.r_[True, column[1:] != column[:-1]])
-        runs = _items(column[begins])
-        codes: dict[Hashable, int] = {}
-        code_of_run = [codes.setdefault(name, len(codes)) for name in runs]
-        sizes = np.diff(np.r_[begins, len(column)])
-        if len(codes) == len(runs):
-            return cls(tuple(codes), np.r_[0, np.cumsum(sizes)], None)
-        code = np.repeat(code_of_run, sizes)
-        return cls(tuple(codes), np.r_[0, np.cumsum(np.bincount(code))], np.argsort(code, kind="stable"))
-
-    def ordered(self, column: Array) -> Array:
-        """Return a column with the rows of each key together."""
-        return column if self.order is None else column[self.order]
-
-    def place(self, position: int) -> tuple[Hashable, int]:
-        """Return key and step of a position among the ordered rows."""
-        group = int(np.searchsorted(self.bounds, position, side="right")) - 1
-        return self.keys[group], position - int(self.bounds[group])
+        return cls(frame, Groups.of(column), where)
 
     def split(self, array: Array) -> dict[Hashable, Array]:
         """Return views of an ordered array, one for each key."""
-        cuts = self.bounds.tolist()
-        return {key: array[a:b] for key, a, b in zip(self.keys, cuts, cuts[1:], strict=False)}
+        return self.groups.split(array)
 
-    def matrix(self, frame: Any, columns: Sequence[Any], where: str | None = None) -> Array:
+    def matrix(self, columns: Sequence[Any]) -> Array:
         """Return numeric columns as `(rows, columns)`, with the rows of each key together."""
-        return np.stack([self.numbers(frame, column, where) for column in columns], axis=1)
+        return np.stack([self.numbers(column) for column in columns], axis=1)
 
-    def measured(self, frame: Any, columns: Sequence[str]) -> Array:
+    def measured(self, columns: Sequence[str]) -> Array:
         """Return columns as `(rows, columns)`, ordered, with NaN where a value is missing: not each row needs one."""
         parts = []
         for column in columns:
-            values = _values(frame, column)
-            null = _nulls(frame, column, values)
-            known = self._checked(frame, column, _plain(values[~null]))
+            values = _values(self.frame, column)
+            null = _nulls(self.frame, column, values)
+            known = self._checked(column, _plain(values[~null]))
             parts.append(np.full(len(values), np.nan))
             parts[-1][~null] = known
-        return self.ordered(np.stack(parts, axis=1))
+        return self.groups.ordered(np.stack(parts, axis=1))
 
-    def numbers(self, frame: Any, column: Any, where: str | None = None) -> Array:
-        """Return one numeric column, ordered; refuse what is no number, missing or not finite."""
-        values = _values(frame, column)
-        missing = _missing(frame, column, values)
-        if missing is not None:
-            position = missing if self.order is None else int(np.flatnonzero(self.order == missing)[0])
+    def numbers(self, column: Any) -> Array:
+        """Return one numeric column, ordered; refuse text, missing values, and values that are not finite."""
+        values = _values(self.frame, column)
+        nulls = self.groups.ordered(_nulls(self.frame, column, values))
+        if nulls.any():
             raise DataError(
                 f"Column `{column}` must have a finite value in each row. Received: no value (null or NaN) "
-                f"{self._at(position, where)}. {REPAIR}"
+                f"{self._at(int(nulls.argmax()))}. {REPAIR}"
             )
-        values = self.ordered(self._checked(frame, column, _plain(values)))
+        values = self.groups.ordered(self._checked(column, _plain(values)))
         bad = first_bad(values)
         if bad is not None:
-            raise DataError(f"Column `{column}` {explain(values[bad])} {self._at(bad[0], where)}. {REPAIR}")
+            raise DataError(f"Column `{column}` {explain(values[bad])} {self._at(bad[0])}. {REPAIR}")
         return values
 
-    def _checked(self, frame: Any, column: Any, values: Array) -> Array:
+    def times(self, column: str) -> Array:
+        """Return the times of a column, ordered; refuse text, missing times, and times that do not increase."""
+        times = _values(self.frame, column)
+        missing = _missing(self.frame, column, times)
+        if missing is not None:
+            raise DataError(f"Column `{column}` must have a time in each row. Received: none in row {missing}.")
+        times = self.groups.ordered(check_times(times, f"Column `{column}`"))
+        back = find_step_back(times, self.groups.bounds)
+        if back is not None:
+            raise order_error(
+                f"Times of column `{column}`",
+                times[back.before],
+                times[back.now],
+                self._at(back.now),
+                "" if len(self.groups.keys) > 1 else "Or name the sequences with `key=`.",
+                zoned=getattr(self.frame[column].dtype, "time_zone", None) is not None,
+            )
+        return times
+
+    def _checked(self, column: Any, values: Array) -> Array:
         if len(values) and values.dtype.kind not in "fiub":
             raise DataError(
-                f"Column `{column}` must hold numbers. Received: dtype={frame[column].dtype}. "
+                f"Column `{column}` must hold numbers. Received: dtype={self.frame[column].dtype}. "
                 "Name the columns to use with `Windows.from_frame(frame, features=[...])`."
             )
         return values
 
-    def _at(self, position: int, where: str | None) -> str:
-        key, step = self.place(position)
-        return f"in {where or f'sequence {key!r}'}, step {step}"
-
-    def check_times(self, frame: Any, column: str) -> None:
-        """Raise a `DataError` unless times increase from row to row of each sequence."""
-        times = _values(frame, column)
-        missing = _missing(frame, column, times)
-        if missing is not None:
-            raise DataError(f"Column `{column}` must have a time in each row. Received: none in row {missing}.")
-        if times.dtype.kind in "SUT" or isinstance(times[0], str):
-            raise DataError(f"Column `{column}` must hold dates or numbers. Received: text such as {str(times[0])!r}.")
-        times = self.ordered(times)
-        within = np.ones(len(times) - 1, dtype=bool)
-        within[self.bounds[1:-1] - 1] = False
-        wrong = np.flatnonzero(within & ~(times[1:] > times[:-1]).astype(bool))
-        if len(wrong):
-            self._refuse_time(times, int(wrong[0]) + 1, column)
-
-    def _refuse_time(self, times: Array, position: int, column: str) -> None:
-        key, step = self.place(position)
-        now, before = times[position], times[position - 1]
-        if now == before:
-            fault, advice = f"`{now}` twice", "Drop or merge duplicates, or name the sequences with `key=`."
-        else:
-            fault, advice = f"`{now}` after `{before}`", "Sort the frame by time."
-        raise DataError(
-            f"Times of column `{column}` must increase. Received: {fault} in sequence {key!r}, step {step}. {advice}"
-        )
+    def _at(self, position: int) -> str:
+        key, step = self.groups.place(position)
+        return f"in {self.where}, step {step}" if self.where else in_sequence(key, step)
 
 
 def split_frame(
@@ -191,29 +167,38 @@ def split_frame(
     observed: str | Sequence[str] | None = None,
     resets: str | None = None,
 ) -> dict[str, Any]:
-    """Return the arguments of `Windows` that a frame holds, as mappings by key (as arrays without `key`)."""
+    """Return the arguments of `Windows` that a frame holds, as mappings by key (as arrays without `key`).
+
+    The order of the times is checked in any case. `Windows` takes them only where gaps are asked for.
+    """
     if not _is(frame, *_FRAMES):
         raise DataError(
             "`frame` must be a pandas or polars DataFrame, a pyarrow Table or a duckdb relation. "
             f"Received: {type(frame).__name__}." + (" Call `.collect()` on it." if _is(frame, "LazyFrame") else "")
         )
-    frame = _wrapped(frame)
+    frame = wrap_frame(frame)
     single = [name for name in (key, time, sample_weight, resets) if name is not None]
     others = [*_flat(targets), *_flat(observed), *single]
     check_columns(frame.columns, [*_flat(features), *others])
     if features is None:
         features = [name for name in frame.columns if name not in others]
-    rows = Groups.of(frame, key)
-    if time is not None:
-        rows.check_times(frame, time)
+    rows = Rows.of(frame, key)
     parts = {
-        "x": _take(rows, frame, features, "features"),
-        "y": _take(rows, frame, targets, "targets"),
-        "sample_weight": None if sample_weight is None else rows.split(rows.numbers(frame, sample_weight)),
-        "observed": None if observed is None else rows.split(rows.measured(frame, _named(observed))),
-        "resets": None if resets is None else rows.split(rows.numbers(frame, resets)),
+        "times": None if time is None else rows.split(rows.times(time)),
+        "x": _take(rows, features, "features"),
+        "y": _take(rows, targets, "targets"),
+        "sample_weight": None if sample_weight is None else rows.split(rows.numbers(sample_weight)),
+        "observed": None if observed is None else rows.split(rows.measured(_named(observed))),
+        "resets": None if resets is None else rows.split(rows.numbers(resets)),
     }
     return {name: part if part is None or key is not None else part[0] for name, part in parts.items()}
+
+
+def needed_times(times: Any) -> Any:
+    """Return the times of `split_frame`, which gaps need."""
+    if times is None:
+        raise DataError("`gap` is about jumps of a time column. Received: no `time`. Name the column with `time=`.")
+    return times
 
 
 def names_columns(data: Any) -> bool:
@@ -227,25 +212,15 @@ def _named(columns: str | Sequence[str]) -> list[str]:
     return _flat(columns)
 
 
-def frame_times(frame: Any, key: str | None, time: str | None) -> Any:
-    """Return the times of a frame's rows, as a mapping by key (as an array without `key`)."""
-    if time is None:
-        raise DataError("`gap` is about jumps of a time column. Received: no `time`. Name the column with `time=`.")
-    frame = _wrapped(frame)
-    rows = Groups.of(frame, key)
-    times = rows.split(rows.ordered(_values(frame, time)))
-    return times[0] if key is None else times
-
-
-def _take(rows: Groups, frame: Any, columns: Columns | None, name: str) -> dict[Hashable, Any] | None:
+def _take(rows: Rows, columns: Columns | None, name: str) -> dict[Hashable, Any] | None:
     if columns is None:
         return None
     if isinstance(columns, Mapping):
-        parts = {part: rows.split(rows.matrix(frame, _flat(names))) for part, names in columns.items()}
-        return {key: {part: arrays[key] for part, arrays in parts.items()} for key in rows.keys}
+        parts = {part: rows.split(rows.matrix(_flat(names))) for part, names in columns.items()}
+        return {key: {part: arrays[key] for part, arrays in parts.items()} for key in rows.groups.keys}
     if not _flat(columns):
         raise DataError(f"`{name}` must name at least one column. Received: none.")
-    return rows.split(rows.matrix(frame, _flat(columns)))
+    return rows.split(rows.matrix(_flat(columns)))
 
 
 def _flat(columns: Columns | None) -> list[str]:
@@ -290,8 +265,3 @@ def _plain(values: Array) -> Array:
         return values
     plain = np.array(values.tolist())
     return plain if plain.dtype.kind in "fiub" and plain.ndim == 1 else values
-
-
-def _items(values: Array) -> list[Hashable]:
-    # Dates stay NumPy's: `tolist` would turn nanoseconds into plain integers.
-    return list(values) if values.dtype.kind in "mM" else values.tolist()

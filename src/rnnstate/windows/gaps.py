@@ -1,7 +1,12 @@
-"""Missing steps between two steps, and how much of a carried state survives them.
+"""Missing steps between two steps: the only definition of a gap; and how much of a carried state survives a gap.
 
-Steps are missing where times jump by more than the usual step. A policy turns their number into a factor: 1 carries
-the state as it is, 0 puts it back to its initial state, and in between it decays toward that.
+Steps are missing where times jump by more than the usual step. `Windows` and the series of the command line both count
+missing steps with `skipped_steps`. The usual step is the median difference, `lower_median`. Times whose differences do
+not agree have no usual step for the command line, `usual_step`; there, such times have no gaps. A user who gives `times` to
+`Windows` asks for gaps, so there the median always counts.
+
+A policy turns the number of missing steps into a factor. The factor 1 carries the state as it is. The factor 0 returns
+the state to its initial state. A factor between them moves the state toward its initial state.
 """
 
 import math
@@ -15,11 +20,22 @@ from numpy.typing import NDArray
 from rnnstate.errors import DataError
 from rnnstate.windows.arrays import Array
 from rnnstate.windows.frames import is_series
+from rnnstate.windows.times import (
+    are_dates,
+    check_times,
+    differences,
+    find_step_back,
+    in_sequence,
+    missing_times,
+    order_error,
+)
 
 Policy = str | float
 
 # A difference of times that is this many usual steps, or more, skips at least one step.
-JUMP = 1.5
+_JUMP = 1.5
+# Months differ by a tenth of their length, and clocks jitter.
+_JITTER = 0.1
 
 
 def lower_median(jumps: NDArray[np.float64]) -> float:
@@ -34,16 +50,46 @@ def lower_median(jumps: NDArray[np.float64]) -> float:
 
 
 def skipped_steps(jumps: NDArray[np.float64], usual: float) -> NDArray[np.float64]:
-    """Return how many steps are missing in each difference of times: the only definition of a gap.
+    """Return how many steps are missing in each difference of times.
 
     Example:
 
     >>> skipped_steps(np.array([1.0, 1.4, 1.5, 4.0]), 1.0).tolist()
     [0.0, 0.0, 1.0, 3.0]
     """
-    # Half a step rounds to the even number, so 1.5 becomes 2 steps, and `JUMP` is the bound.
+    # Half a step rounds to the even number, so 1.5 becomes 2 steps, and `_JUMP` is the bound.
     steps: NDArray[np.float64] = np.maximum(np.rint(jumps / usual) - 1, 0)
     return steps
+
+
+def usual_step(differences: NDArray[np.float64]) -> float | None:
+    """Return the median difference of regular times; `None` when fewer than half of the differences are like it.
+
+    Example:
+
+    >>> usual_step(np.array([15.0, 15.0, 60.0, 15.0]))
+    15.0
+    >>> usual_step(np.array([1.0, 4.0, 0.5, 84.5])) is None
+    True
+    """
+    if not len(differences):
+        return None
+    median = lower_median(differences)
+    alike = np.abs(differences - median) <= _JITTER * median
+    return median if np.mean(alike) >= 0.5 else None
+
+
+def follows(difference: float, usual: float | None) -> bool:
+    """Return whether a row that comes `difference` after another row is the next row.
+
+    Example:
+
+    >>> follows(15.0, 15.0), follows(30.0, 15.0), follows(2.0, 15.0), follows(30.0, None)
+    (True, False, False, True)
+    """
+    if usual is None:
+        return difference > 0
+    return difference > (2 - _JUMP) * usual and not skipped_steps(np.array([difference]), usual).any()
 
 
 def missing_before_steps(
@@ -121,39 +167,21 @@ def _whole(row: Array, key: Hashable, step: Any) -> NDArray[np.int64]:
 
 def _count(times: Array, key: Hashable, step: Any) -> NDArray[np.int64]:
     """Return the missing steps before each step of one sequence."""
-    _check_missing(times, key)
+    _check_order(times, key)
     missing = np.zeros(len(times), dtype=np.int64)
     if len(times) > 1:
-        jumps, dates = _differences(times)
-        _check_increase(jumps, times, key)
-        missing[1:] = skipped_steps(jumps, lower_median(jumps) if step is None else _step(step, dates))
+        apart = differences(times)
+        missing[1:] = skipped_steps(apart, lower_median(apart) if step is None else _step(step, are_dates(times)))
     return missing
 
 
-def _differences(times: Array) -> tuple[NDArray[np.float64], bool]:
-    """Return the differences, seconds where times are dates, and whether they are."""
-    jumps = times[1:] - times[:-1]
-    if jumps.dtype.kind == "m":
-        return jumps / np.timedelta64(1, "s"), True
-    if jumps.dtype.kind == "O" and isinstance(jumps[0], timedelta):
-        return np.array([jump.total_seconds() for jump in jumps]), True
-    return jumps.astype(np.float64), False
-
-
-def _check_missing(times: Array, key: Hashable) -> None:
-    # Only a value that is missing differs from itself; None says so by its type.
-    wrong = [i for i, t in enumerate(times) if t is None or t != t] if times.dtype.kind in "OfM" else []
-    if wrong:
-        raise DataError(f"`times` must have a time at each step. Received: none in sequence {key!r}, step {wrong[0]}.")
-
-
-def _check_increase(jumps: NDArray[np.float64], times: Array, key: Hashable) -> None:
-    wrong = np.flatnonzero(~(jumps > 0))
-    if len(wrong):
-        before, now = times[wrong[0] : wrong[0] + 2]
-        fault = f"`{now}` twice" if before == now else f"`{now}` after `{before}`"
-        advice = "Drop or merge duplicates." if before == now else "Sort the sequence by time."
-        raise DataError(f"`times` must increase. Received: {fault} in sequence {key!r}, step {wrong[0] + 1}. {advice}")
+def _check_order(times: Array, key: Hashable) -> None:
+    gone = np.flatnonzero(missing_times(times))
+    if len(gone):
+        raise DataError(f"`times` must have a time at each step. Received: none {in_sequence(key, int(gone[0]))}.")
+    back = find_step_back(times, np.array([0, len(times)]))
+    if back is not None:
+        raise order_error("`times`", times[back.before], times[back.now], in_sequence(key, back.now))
 
 
 def _step(step: Any, dates: bool) -> float:
@@ -172,9 +200,4 @@ def _step(step: Any, dates: bool) -> float:
 def times_array(data: Any, label: str, key: Hashable) -> Array:
     """Return times as an array of numbers or dates."""
     times = np.asarray(data.to_numpy() if is_series(data) else data)
-    where = "" if key is None else f" in sequence {key!r}"
-    if times.dtype.kind not in "iufMO" or (times.dtype.kind == "O" and any(isinstance(t, str) for t in times.flat)):
-        raise DataError(f"`times` must be dates or numbers. Received: dtype={times.dtype}{where}.")
-    if times.dtype.kind == "M" and np.datetime_data(times.dtype)[0] in ("Y", "M"):
-        return times.astype("datetime64[s]")
-    return times.astype(np.int64) if times.dtype.kind == "u" else times
+    return check_times(times, f"`{label}`" if key is None else f"`{label}` of sequence {key!r}")

@@ -17,6 +17,7 @@ from rnnstate.messages import listed
 from rnnstate.windows.arrays import Array, Arrays, Field, check_field
 from rnnstate.windows.frames import frame_array, is_frame, is_series, series_array
 from rnnstate.windows.gaps import missing_before_steps, times_array
+from rnnstate.windows.keys import warn_of_white_space
 from rnnstate.windows.observed import KnownValues
 from rnnstate.windows.sequences import Fields, Sequences
 
@@ -77,6 +78,7 @@ def read_sequences(
     form = form_of(x, by)
     if not form.keys:
         raise DataError("`x` must hold at least one sequence. Received: none.")
+    warn_of_white_space(form.keys)
     inputs = _mark_static(_fields(x, form, "x"), static)
     targets = {} if y is None else _fields(y, form, "y")
     weights = {} if sample_weight is None else _fields(sample_weight, form, "sample_weight")

@@ -125,5 +125,5 @@ def _check_steps(rows: Sequence[Array], lengths: NDArray[np.int64], keys: Sequen
             raise DataError(
                 f"`observed` must have {length} rows, each known after its step, or {length + 1}, each known before "
                 f"it, in sequence {key!r}. Received: {len(row)}. One vector for each sequence is (values,)"
-                f"{', or (sequences, values) beside several sequences' if len(keys) == 1 else ''}."
+                f"{', or (sequences, values) for several sequences' if len(keys) == 1 else ''}."
             )

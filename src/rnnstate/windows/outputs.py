@@ -1,4 +1,4 @@
-"""Outputs of batches, put back in time order for each sequence."""
+"""The outputs of batches, sorted into one array in time order for each sequence."""
 
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any

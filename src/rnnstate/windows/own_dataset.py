@@ -1,8 +1,8 @@
 """Datasets that users make themselves, accepted if their batches come in an order in which states can be carried.
 
 A state can be carried only if each batch holds at most one window of a sequence, each sequence begins with `first`, and
-the windows of a sequence come in time order. Nothing in the arrays of a batch would show a mistake: training would
-continue with wrong states.
+the windows of a sequence come in time order and do not overlap. Training would not notice a mistake: it would continue
+with wrong states. So a batch must say with `start` where its windows begin, and the order is checked before training.
 """
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
@@ -21,26 +21,34 @@ from rnnstate.windows.windows import Windows
 class UserWindows(keras.utils.PyDataset):
     """A dataset that a user made, in the shape of `Windows`.
 
+    The whole epoch is read once to check its order. The first batch of this pass is kept until it is asked for, because
+    the model looks at the first batch before it trains.
+
     Args:
-        dataset: A `keras.utils.PyDataset` with an attribute `keys`, whose batches have the inputs of `Windows`:
-            `{"x": ..., "slot": ..., "first": ...}`, and optionally `"start"`, the first step of each window.
+        dataset: A `keras.utils.PyDataset` with an attribute `keys`, whose batches have the inputs of `Batch`:
+            `{"x": ..., "slot": ..., "first": ..., "start": ...}`.
 
     Raises:
-        DataError: If two windows of a sequence are in one batch, or windows are out of time order; with key and step.
+        DataError: If a batch lacks a fact, two windows of a sequence are in one batch, or windows overlap or are out of
+            time order. The message names key and step.
     """
 
     varies = False
-    prefix = 0
     targets = None
 
     def __init__(self, dataset: Any) -> None:
         super().__init__(workers=min(1, dataset.workers))
+        if not len(dataset):
+            raise DataError("A dataset must have at least one batch. Received: `len(dataset)` is 0.")
         self._dataset = dataset
         self.keys: tuple[Hashable, ...] = tuple(dataset.keys)
+        self._first: tuple[Any, ...] | None = None
         rows: set[int] = set()
-        check_order(_inputs(dataset, rows), self.keys)
+        check_order(self._read(rows), self.keys)
+        first = Batch.from_keras(self._first[0] if self._first else {})
         self.batch_size = rows.pop() if len(rows) == 1 else None
-        self.length = self.max_length = int(keras.tree.flatten(Batch.from_keras(dataset[0][0]).x)[0].shape[1])
+        self.prefix = first.lead
+        self.length = self.max_length = _steps(first)
         self.scales = np.ones(len(dataset))
         self.epoch = 0
 
@@ -48,16 +56,41 @@ class UserWindows(keras.utils.PyDataset):
         return len(self._dataset)
 
     def __getitem__(self, index: int) -> Any:
-        inputs, *rest = self._dataset[index]
+        inputs, *rest = self._take(index)
         return (Batch.from_keras(inputs).to_keras(), *(part for part in rest if part is not None))
 
+    def on_epoch_end(self) -> None:
+        """Tell the dataset of the user that an epoch has ended, and check the order if the dataset may have changed it.
 
-def _inputs(dataset: Any, rows: set[int]) -> Iterator[Any]:
-    """Yield the inputs of each batch, and collect the numbers of rows in `rows`."""
-    for index in range(len(dataset)):
-        inputs = dataset[index][0]
-        yield inputs
-        rows.add(len(Batch.from_keras(inputs).slot))
+        Raises:
+            DataError: If the batches of the next epoch are out of order.
+        """
+        self._dataset.on_epoch_end()
+        if type(self._dataset).on_epoch_end is not keras.utils.PyDataset.on_epoch_end:
+            check_order(self._read(set()), self.keys)
+
+    def _read(self, rows: set[int]) -> Iterator[Any]:
+        """Yield the inputs of each batch, keep the first batch, and collect the numbers of rows in `rows`."""
+        for index in range(len(self._dataset)):
+            batch = self._dataset[index]
+            if index == 0:
+                self._first = batch
+            yield batch[0]
+            rows.add(len(batch[0]["slot"]))
+
+    def _take(self, index: int) -> tuple[Any, ...]:
+        """Return a batch of the user. The first batch of the check is handed out once and then forgotten."""
+        kept, self._first = (self._first, None) if index == 0 else (None, self._first)
+        return self._dataset[index] if kept is None else kept
+
+
+def _steps(batch: Batch) -> int:
+    """Return the steps of a window, without the steps before it."""
+    if batch.mask is not None:
+        return batch.time - batch.lead
+    # An input with a time axis has at least as many axes as a static input.
+    longest = max(keras.tree.flatten(batch.x), key=lambda leaf: len(leaf.shape))
+    return int(longest.shape[1])
 
 
 def as_windows(data: Any, argument: str) -> WindowDataset:
@@ -73,7 +106,8 @@ def as_windows(data: Any, argument: str) -> WindowDataset:
     raise DataError(
         f"`{argument}` must be `rnnstate.Windows`, which keep each sequence in time order. "
         f"Received: {type(data).__name__}. Wrap the data: `Windows(x, y, length=96, batch_size=32)`. A "
-        "`keras.utils.PyDataset` of your own needs an attribute `keys`, and the inputs of `Windows` in its batches."
+        "`keras.utils.PyDataset` of your own needs an attribute `keys`, and batches with `x`, `slot`, `first` and `start`; "
+        "see `docs/windows.md`."
     )
 
 
@@ -90,43 +124,50 @@ class OrderGuard:
     >>> guard.check(slot=[0, 1], first=[False, False], start=[24, 0])
     Traceback (most recent call last):
     rnnstate.errors.DataError: Windows of a sequence must come in time order. Received: the window from step 0 after \
-that from step 0, sequence 'south', batch 1, row 1. Sort the windows by step, or set `first` where a sequence begins \
-again.
+the window from step 0, sequence 'south', batch 1, row 1. Sort the windows by step, or set `first` where a sequence \
+begins again.
     """
 
     def __init__(self, keys: Sequence[Hashable] | None = None) -> None:
         self.keys = None if keys is None else tuple(keys)
         self.batch = 0
-        self._start: dict[int, int | None] = {}
+        # For each slot the first step of its last window, and the step after the window; `None` if they are not known.
+        self._last: dict[int, tuple[int | None, int | None]] = {}
 
-    def check(self, slot: Any, first: Any, start: Any = None) -> None:
+    def check(self, slot: Any, first: Any, start: Any = None, steps: Any = None) -> None:
         """Check a batch, and remember it.
 
         Args:
             slot: Whole numbers `(batch,)`: index of each row's sequence among the keys; -1 is an empty row.
             first: Booleans `(batch,)`: whether the row begins its sequence.
-            start: Whole numbers `(batch,)`: the first step of each window, or `None`.
+            start: Whole numbers `(batch,)`: the first step of each window. It may be left out as long as all rows have
+                `first`, because a window that begins a sequence has no predecessor.
+            steps: Whole numbers `(batch,)`: how many steps with data each window has. Without it, windows that overlap go
+                unseen.
 
         Raises:
             DataError: If a slot is unknown, two rows are of one sequence, a sequence does not begin with `first`, or a
-                window does not come after the sequence's previous window. The message names key and step. The
+                window does not come after the previous window of its sequence. The message names key and step. The
                 guard then keeps its state.
         """
         slots = _whole("slot", slot)
         firsts = _aligned("first", np.asarray(first).astype(bool), slots)
         starts = None if start is None else _aligned("start", _whole("start", start), slots)
+        counts = None if steps is None or start is None else _aligned("steps", _whole("steps", steps), slots)
         rows = [row for row in range(len(slots)) if slots[row] != -1]
         self._check_slots(slots, rows)
         self._check_one_each(slots, rows, starts)
         for row in rows:
             self._check_follows(int(slots[row]), bool(firsts[row]), None if starts is None else int(starts[row]), row)
-        self._start |= {int(slots[row]): None if starts is None else int(starts[row]) for row in rows}
+        for row in rows:
+            begin = None if starts is None else int(starts[row])
+            self._last[int(slots[row])] = begin, None if begin is None or counts is None else begin + int(counts[row])
         self.batch += 1
 
     def restart(self) -> None:
         """Forget all batches: every sequence must begin with `first` again."""
         self.batch = 0
-        self._start.clear()
+        self._last.clear()
 
     def _check_slots(self, slots: NDArray[np.int64], rows: list[int]) -> None:
         limit = np.inf if self.keys is None else len(self.keys)
@@ -154,17 +195,30 @@ again.
         if first:
             return
         where = f"sequence {self._key(slot)!r}, batch {self.batch}, row {row}"
-        if slot not in self._start:
+        if slot not in self._last:
             step = "" if start is None else f" from step {start}"
             raise DataError(
                 "The first window of a sequence must have `first` set, or it starts from an old state. "
                 f"Received: a window{step} without it, {where}. Set `first`, or give the windows before it."
             )
-        before = self._start[slot]
-        if start is not None and before is not None and start <= before:
+        before, end = self._last[slot]
+        if start is None or before is None:
             raise DataError(
-                f"Windows of a sequence must come in time order. Received: the window from step {start} after that "
-                f"from step {before}, {where}. Sort the windows by step, or set `first` where a sequence begins again."
+                "A window that continues a sequence, and the window before it, must have `start`, their first step. "
+                "Without it, a wrong order would train from wrong states. "
+                f'Received: no `start`, {where}. Add `"start"`, whole numbers (batch,), to the inputs of each batch.'
+            )
+        if start <= before:
+            raise DataError(
+                f"Windows of a sequence must come in time order. Received: the window from step {start} after the "
+                f"window from step {before}, {where}. Sort the windows by step, or set `first` where a sequence begins "
+                "again."
+            )
+        if end is not None and start < end:
+            raise DataError(
+                "Windows of a sequence must not overlap, because a window starts from the state in which the window "
+                f"before it ended. Received: the window from step {start} after the window of steps {before} to {end - 1}, "
+                f"{where}. Cut windows that begin where the window before them ends, or set `first` in each."
             )
 
     def _key(self, slot: int) -> Hashable:
@@ -175,7 +229,8 @@ def check_order(batches: Iterable[Mapping[str, Any]], keys: Sequence[Hashable] |
     """Check the order of a whole epoch.
 
     Args:
-        batches: The inputs of each batch in turn, with `"slot"`, `"first"`, and optionally `"start"`.
+        batches: The inputs of each batch in turn, with `"slot"`, `"first"` and `"start"`. If they have `"x"` or `"mask"`
+            too, windows that overlap are refused.
         keys: Keys of the sequences; a slot is the index of a key. By default, slots are keys.
 
     Raises:
@@ -183,16 +238,28 @@ def check_order(batches: Iterable[Mapping[str, Any]], keys: Sequence[Hashable] |
 
     Example:
 
-    >>> check_order([{"slot": [0], "first": [True]}, {"slot": [0], "first": [False]}])
+    >>> check_order([{"slot": [0], "first": [True], "start": [0]}, {"slot": [0], "first": [False], "start": [96]}])
     """
     guard = OrderGuard(keys)
     for inputs in batches:
+        if not isinstance(inputs, Mapping):
+            raise DataError(
+                "Inputs of a batch must be a dict with `x`, `slot`, `first` and `start`. "
+                f"Received: {type(inputs).__name__} in batch {guard.batch}. See `docs/windows.md`."
+            )
         if missing := missing_names(inputs):
             raise DataError(
                 f"Inputs of a batch must tell `slot` and `first`. Received: no `{missing[0]}` in batch {guard.batch}."
             )
         batch = Batch.from_keras(inputs)
-        guard.check(batch.slot, batch.first, batch.start)
+        guard.check(batch.slot, batch.first, batch.start, _counts(batch))
+
+
+def _counts(batch: Batch) -> NDArray[np.int64] | None:
+    """Return how many steps with data each window has, `(batch,)`; `None` if the batch does not tell."""
+    if batch.mask is not None:
+        return np.asarray(np.asarray(batch.mask)[:, batch.lead :].astype(bool).sum(axis=1), dtype=np.int64)
+    return None if batch.x is None else np.full(len(batch.slot), _steps(batch))
 
 
 def _whole(name: str, values: Any) -> NDArray[np.int64]:

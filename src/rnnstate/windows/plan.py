@@ -1,7 +1,7 @@
 """The plan: which steps of which sequence each row of each batch holds. It is arithmetic on lengths alone.
 
 A plan knows no data and no Keras. It says, for batch `b` and row `r`, the sequence, its first step and the number of
-steps. A plan is enough to cut arrays, to put outputs back in time order, and to prove that no step is missing.
+steps. A plan is enough to cut arrays, to sort outputs by time, and to prove that no step is missing.
 """
 
 from dataclasses import dataclass
@@ -94,6 +94,12 @@ class WindowPlan:
         sequence, start = self.sequence.ravel()[order], self.start.ravel()[order]
         begin = np.broadcast_to(self.begin, self.start.shape).ravel()[order]
         return self._spread(np.append((sequence[1:] != sequence[:-1]) | (begin[1:] == start[1:]), True))
+
+    @cached_property
+    def ends(self) -> NDArray[np.bool_]:
+        """True at the last window of each sequence; `(batches, rows)`."""
+        sequence = self.sequence.ravel()[self._in_time]
+        return self._spread(np.append(sequence[1:] != sequence[:-1], True))
 
     @cached_property
     def _in_time(self) -> NDArray[np.int64]:

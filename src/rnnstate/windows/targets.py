@@ -1,6 +1,6 @@
-"""How targets belong to windows: one per step, one per window, or the last step of each window."""
+"""How targets belong to windows: one per step, one per window, the last step of each window, or one per sequence."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,12 +17,13 @@ CHOICES: dict[str, tuple[Kind, ...]] = {
     "steps": ("steps",),
     "windows": ("windows",),
     "last": ("last",),
+    "sequence": ("sequence",),
 }
 
 
 def resolve_targets(
     data: Sequences,
-    targets: str,
+    targets: str | Mapping[str, str],
     length: int,
     bounds: NDArray[np.int64] | None,
     cuts: Cuts | None = None,
@@ -32,7 +33,7 @@ def resolve_targets(
 
     Args:
         data: Sequences, not yet cut into pieces.
-        targets: A name of `CHOICES`.
+        targets: A name of `CHOICES`, or a mapping of them by output name; an output without one is `"auto"`.
         length: Steps of a window.
         bounds: Bounds of the pieces, or `None`.
         cuts: For each sequence, the steps at which a window must begin, or `None`.
@@ -45,15 +46,38 @@ def resolve_targets(
         DataError: If the number of entries fits neither the steps nor the windows, or could mean two things, or
             weights do not belong to targets.
     """
-    if targets not in CHOICES:
-        raise DataError(f"`targets` must be one of {', '.join(map(repr, CHOICES))}. Received: targets={targets!r}.")
-    choices = CHOICES[targets]
-    if varying or (bounds is not None and cuts is not None):
-        choices = _without_windows(choices, varying)
+    kinds = _chosen(targets, data.y)
+    if bounds is not None and "sequence" in kinds.values():
+        raise DataError(
+            "`targets='sequence'` belongs to whole sequences. Received: `pieces`, which cut them, and each piece starts "
+            "from the initial state. Leave out `pieces`."
+        )
     entries = _Entries(data.keys, data.lengths, length, bounds, cuts)
-    y = {name: entries.resolve(field, choices) for name, field in data.y.items()}
+    regular = not varying and (bounds is None or cuts is None)
+    y = {
+        name: entries.resolve(
+            field, CHOICES[kinds[name]] if regular else _without_windows(CHOICES[kinds[name]], varying)
+        )
+        for name, field in data.y.items()
+    }
     weights = {name: entries.resolve(field, (_kind(name, y),)) for name, field in _checked(data.weights, y).items()}
     return replace(data, y=y, weights=weights)
+
+
+def _chosen(targets: str | Mapping[str, str], y: Fields) -> dict[str | None, str]:
+    """Return the name in `CHOICES` of each target."""
+    if isinstance(targets, Mapping):
+        unknown = [name for name in targets if name not in y]
+        if unknown:
+            raise DataError(
+                f"`targets` must have names of `y`: {listed(name for name in y if name is not None) or 'y has none'}. "
+                f"Received: {listed(unknown)}."
+            )
+    kinds = {name: targets.get(str(name), "auto") if isinstance(targets, Mapping) else targets for name in y or [None]}
+    for kind in kinds.values():
+        if kind not in CHOICES:
+            raise DataError(f"`targets` must be one of {', '.join(map(repr, CHOICES))}. Received: targets={kind!r}.")
+    return kinds
 
 
 def _without_windows(choices: tuple[Kind, ...], varying: bool) -> tuple[Kind, ...]:
@@ -100,13 +124,18 @@ class _Entries:
 
     def resolve(self, field: Field, choices: tuple[Kind, ...]) -> Field:
         """Return the field with the first kind whose number of entries it has in all sequences."""
-        expected = {kind: self._windows() if kind == "windows" else self.lengths for kind in choices}
+        expected = {kind: self._counts(kind) for kind in choices}
         for kind, counts in expected.items():
             if (field.counts == counts).all():
                 if kind == "windows":
                     self._check_pieces(field)
                 return replace(field, kind=kind)
         raise DataError(self._misfit(field, expected))
+
+    def _counts(self, kind: Kind) -> NDArray[np.int64]:
+        if kind == "sequence":
+            return np.ones_like(self.lengths)
+        return self._windows() if kind == "windows" else self.lengths
 
     def _windows(self) -> NDArray[np.int64]:
         if self.bounds is None:
@@ -118,7 +147,7 @@ class _Entries:
         # Either no count fits here, or counts of both kinds are mixed: then the first that is not per step.
         fits = np.logical_or.reduce([field.counts == counts for counts in expected.values()])
         wrong = int((fits if not fits.all() else field.counts == self.lengths).argmin())
-        each = {"windows": f"one for each window of {self.length}"}
+        each = {"windows": f"one for each window of {self.length}", "sequence": "one for each sequence"}
         texts = [
             f"{counts[wrong]} entries ({each.get(kind, 'one for each step')})" for kind, counts in expected.items()
         ]

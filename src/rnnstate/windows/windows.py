@@ -5,23 +5,26 @@ are padding. It never hands out a state, because loaders run ahead of the traini
 """
 
 import operator
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rnnstate.errors import DataError
+from rnnstate.windows.batch import Slots
 from rnnstate.windows.counts import check_count
 from rnnstate.windows.cuts import cut_pieces, piece_cuts
 from rnnstate.windows.dataset import OrderedDataset
 from rnnstate.windows.epochs import Schedule
 from rnnstate.windows.facts import assemble_batch, gather
-from rnnstate.windows.frames import Columns, frame_times, names_columns, split_frame
+from rnnstate.windows.frames import Columns, names_columns, needed_times, split_frame
 from rnnstate.windows.gaps import read_policy
 from rnnstate.windows.inputs import read_sequences
 from rnnstate.windows.lead_in import Prefix
 from rnnstate.windows.outputs import assemble
+from rnnstate.windows.per_sequence import one_of_each, with_entry_axis
 from rnnstate.windows.plan import check_order_name
 from rnnstate.windows.targets import resolve_targets
 from rnnstate.windows.varied_lengths import Vary, read_vary
@@ -38,8 +41,8 @@ class Windows(OrderedDataset):
         x: The inputs, in one of these forms. An array `(time, features)` is one sequence with key 0. An array
             `(sequences, time, ...)`, or a list of arrays, is several with keys 0, 1, 2. A mapping
             `{key: (time, ...)}` names them. Several inputs are a mapping of any of these by input name, or
-            `{key: {input: array}}`. Arrays `(time,)` hold one value per step. A pandas or polars frame counts as the
-            array of its columns.
+            `{key: {input: array}}`. Arrays `(time,)` hold one value per step. A frame of pandas or polars,
+            a table of pyarrow or a relation of duckdb counts as the array of its columns.
         y: Targets in the same form as `x`, by output name if there are several.
         length: Steps of a window.
         batch_size: Rows of a batch; with fewer sequences there are fewer rows.
@@ -48,11 +51,13 @@ class Windows(OrderedDataset):
             `(sequences, values)` together with arrays of rank 3 or more, and float vectors together with inputs that
             have another number of steps. Pass `()` to turn this off.
         order: How windows share the batches. The windows of one sequence always come in time order. `"lanes"`: a row
-            takes one sequence
-            after another. `"buckets"`: the same, the longest first. `"shuffled"`: windows of random sequences.
+            takes one sequence after
+            another. `"buckets"`: the same, the longest first. `"shuffled"`: windows of random sequences.
         pieces: Cut each sequence into this many contiguous pieces, each from the initial state, keyed `(key, piece)`.
         targets: Whether `y` has one entry per step (`"steps"`) or per window (`"windows"`); `"last"` takes the last
-            valid step of each window. `"auto"` decides between the first two by the number of entries.
+            valid step of each window. `"auto"` decides between the first two by the number of entries. With `"sequence"`,
+            `y` has one entry per sequence, such as its class, which counts at its last window alone. A mapping gives each
+            output its own.
         observed: Known values from which the state before a window is computed: a vector `(values,)` for each sequence,
             or a series `(time, values)` of what is known after each step, or `(time + 1, values)`, before each step.
         resets: Flags `(time,)` in the form of `y`. Before a flagged step the state returns to its initial state.
@@ -99,7 +104,7 @@ class Windows(OrderedDataset):
         static: str | Iterable[str] | None = None,
         order: str = "lanes",
         pieces: int | None = None,
-        targets: str = "auto",
+        targets: str | Mapping[str, str] = "auto",
         by: str | None = None,
         observed: Any = None,
         resets: Any = None,
@@ -123,8 +128,8 @@ class Windows(OrderedDataset):
         self._policy = read_policy(gap)
         data = read_sequences(
             x,
-            y,
-            sample_weight,
+            with_entry_axis(y, x, by, targets),
+            with_entry_axis(sample_weight, x, by, targets),
             static=static,
             by=by,
             observed=observed,
@@ -138,6 +143,7 @@ class Windows(OrderedDataset):
         cuts = data.cuts()
         data = resolve_targets(data, targets, self.length, bounds, cuts, varying is not None)
         self._data = data if bounds is None else data.pieces(bounds, self.length)
+        self._untold = "sequence" if targets == "sequence" else None  # the kind of targets where there are none
         self._schedule = Schedule(
             self.lengths,
             self.length,
@@ -173,7 +179,7 @@ class Windows(OrderedDataset):
         gap: str | float | None = None,
         **kwargs: Any,
     ) -> "Windows":
-        """Cut windows from the columns of a pandas or polars frame.
+        """Cut windows from the columns of a pandas or polars frame, a pyarrow table or a duckdb relation.
 
         Args:
             frame: One row for each step, sorted by time within each sequence.
@@ -189,7 +195,8 @@ class Windows(OrderedDataset):
             resets: Column of flags, true where the state returns to its initial state before the step; or arrays.
             length: Steps of a window.
             batch_size: Rows of a batch.
-            target_kind: The argument `targets` of `Windows`, such as `"last"`.
+            target_kind: The argument `targets` of `Windows`, such as `"last"`. With `"sequence"`, the columns hold one
+                value in all rows of a sequence.
             gap: What a jump of the column `time` does to the state, see `Windows`; by default jumps go unseen.
             **kwargs: Further arguments of `Windows`.
 
@@ -210,9 +217,12 @@ class Windows(OrderedDataset):
         named = {name: data for name, data in (("observed", observed), ("resets", resets)) if names_columns(data)}
         kwargs |= {"observed": observed, "resets": resets}
         parts = split_frame(frame, key, time, features, targets, sample_weight, **named)
+        times = parts.pop("times")
         kwargs |= {name: part for name, part in parts.items() if part is not None}
         if gap is not None:
-            kwargs |= {"gap": gap, "times": frame_times(frame, key, time)}
+            kwargs |= {"gap": gap, "times": needed_times(times)}
+        if target_kind == "sequence":
+            kwargs |= {name: one_of_each(kwargs[name], name) for name in ("y", "sample_weight") if name in kwargs}
         # Without a key, `split_frame` names inputs; with a key, it names sequences.
         kwargs.setdefault("by", "input" if key is None else "key")
         return cls(targets=target_kind, length=length, batch_size=batch_size, **kwargs)
@@ -229,9 +239,9 @@ class Windows(OrderedDataset):
 
     @property
     def targets(self) -> str | dict[str, str] | None:
-        """How the targets are cut: `"steps"`, `"windows"` or `"last"`, by output name if they have names."""
+        """How the targets are cut: `"steps"`, `"windows"`, `"last"` or `"sequence"`, by output name if they have names."""
         kinds: Any = {name: field.kind for name, field in self._data.y.items()}
-        kind: str | dict[str, str] | None = kinds.get(None, kinds or None)
+        kind: str | dict[str, str] | None = kinds.get(None, kinds or self._untold)
         return kind
 
     @property
@@ -281,7 +291,8 @@ class Windows(OrderedDataset):
             raise IndexError(f"Batch index must be below {len(self)}. Received: {index}.")
         inputs = assemble_batch(self._data, self.plan, batch, self._prefix, self._policy, self._masked)
         parts = [gather(fields, self.plan, batch) for fields in (self._data.y, self._data.weights) if fields]
-        return inputs.to_keras(), *parts
+        places = (array[batch].copy() for array in (self.plan.start, self.plan.steps))
+        return replace(inputs, slot=Slots.of(inputs.slot, self, *places)).to_keras(), *parts
 
     def __repr__(self) -> str:
         steps, batches = int(self.lengths.sum()), len(self)
@@ -291,7 +302,7 @@ class Windows(OrderedDataset):
         )
 
     def assemble(self, outputs: Iterable[Any], per_step: Any = True, epoch: int | None = None) -> dict[Hashable, Any]:
-        """Put the outputs of all batches back in time order, without padding.
+        """Return the outputs of all batches in time order, one array for each sequence, without padding.
 
         Args:
             outputs: For each batch in turn, an array `(batch, time, ...)` or `(batch, ...)`, or a dict, list or tuple
@@ -305,7 +316,7 @@ class Windows(OrderedDataset):
             batch's outputs if there are several.
 
         Raises:
-            DataError: If there are too few or too many batches, or an output has not the shape of a batch.
+            DataError: If there are too few or too many batches, or an output does not have the shape of a batch.
 
         Example:
 

@@ -1,7 +1,8 @@
-"""The cells of the loops of our own: one step forward, and one step back from the activated gates that were saved.
+"""The cells of the hoisted loops: one step forward, and one step backward from the saved gates.
 
-`recur(h, gates)` is h through the recurrent kernel, `back(d_z, gates)` the way back. `backward` returns the gradients of
-the projected input, of the recurrent product (`None` if it is the same one), and of the leaves before the step.
+`recur(h, gates)` multiplies h by the recurrent kernel; `back(d_z, gates)` is its backward pass. `backward` returns the
+gradients of the projected input, of the recurrent product and of the leaves before the step. It returns `None` for the
+recurrent product if that gradient equals the gradient of the projected input.
 """
 
 from collections.abc import Callable
@@ -18,8 +19,8 @@ class Cell(NamedTuple):
     Args:
         forward: `(projected, leaves, recur) -> (leaves, gates)`.
         backward: `(d_leaves, before, after, gates, back) -> (d_projected, d_recurrent_product, d_before)`.
-        parts: For which gates at a time the recurrent kernel is used.
-        multiplied: `(h before, gates) -> ` what the recurrent kernel was multiplied by, for all gates or for each.
+        multiplied: `(h before the step, gates) -> factors` of the recurrent kernel: one for all gates, or one for each.
+        parts: The groups of gates whose recurrent products are computed together.
     """
 
     forward: Callable[..., tuple[Leaves, Leaves]]
@@ -91,7 +92,7 @@ def _rnn_forward(projected: Array, state: Leaves, recur: Any) -> tuple[Leaves, L
 
 
 def _rnn_backward(d_state: Leaves, _: Leaves, new: Leaves, gates: Leaves, back: Any) -> tuple[Array, None, Leaves]:
-    # At a masked step `new` is not what tanh gave, but `d_state` is zero there.
+    # At a masked step `new` is not the result of tanh, but `d_state` is zero there.
     d_z = d_state[0] * (1 - new[0] * new[0])
     return d_z, None, (back(d_z),)
 

@@ -1,7 +1,7 @@
-"""What the recurrent loops compute, in a few lines of `keras.ops`: the definition that the fast ones are held to.
+"""The definition of the recurrent loops in a few lines of `keras.ops`. The tests compare every fast loop with it.
 
-A loop runs one of Keras' cells over a window. Masked steps keep the state and repeat the output; a reset puts a row back
-to its initial leaves before the step. Gates lie side by side in the kernels, in Keras' order.
+A loop runs one of Keras' cells over a window. A masked step keeps the state and repeats the output. A reset returns a row
+to its initial leaves before the step. The kernels hold the gates next to each other, in Keras' order.
 """
 
 from collections.abc import Callable
@@ -24,10 +24,10 @@ class Loop(NamedTuple):
         bias: `(gates * units,)`, `(2, gates * units)` for `"gru"`, or `None`.
         state: Leaves `(batch, units)` to start from: `(h, c)` or `(h,)`.
         mask: Boolean `(batch, time)` of the valid steps, or `None`.
-        reset: Boolean `(batch, time)`: rows to put back to `initial` before a step, or `None`.
-        initial: Leaves to put rows back to.
-        dropout: Factors of the input, one `(batch, features)` for all gates, or one for each.
-        recurrent_dropout: Factors of h, one `(batch, units)` for all gates, or one for each.
+        reset: Boolean `(batch, time)` of the steps before which a row returns to `initial`, or `None`.
+        initial: Leaves after a reset, `(batch, units)`.
+        dropout: Dropout factors of the input: one `(batch, features)` for all gates, or one for each gate.
+        recurrent_dropout: Dropout factors of h: one `(batch, units)` for all gates, or one for each gate.
     """
 
     kind: str
@@ -49,7 +49,7 @@ GATES = {"lstm": 4, "gru": 3, "gru_before": 3, "rnn": 1}
 def product(
     factors: Leaves, rows: Array, kernel: Array, gates: int, multiply: Callable[[Array, Array], Array] = ops.matmul
 ) -> Array:
-    """Multiply by the kernel, with the rows dropped out for all gates alike, or for each gate in its own way."""
+    """Multiply the rows by dropout factors, then by the kernel. Either all gates share a factor, or each gate has one."""
     if len(factors) < 2:
         return multiply(rows * factors[0] if factors else rows, kernel)
     parts = zip(factors, ops.split(kernel, gates, axis=-1), strict=True)
@@ -57,7 +57,7 @@ def product(
 
 
 def lstm(x: Array, state: Leaves, recur: Callable[..., Array]) -> Leaves:
-    """`x` is the projected input of the step; `recur(h)` is h through the recurrent kernel."""
+    """Run an LSTM cell. `x` is the projected input of the step; `recur(h)` is h times the recurrent kernel."""
     h, c = state
     i, f, g, o = ops.split(x + recur(h), 4, axis=-1)
     c = ops.sigmoid(f) * c + ops.sigmoid(i) * ops.tanh(g)
@@ -65,7 +65,7 @@ def lstm(x: Array, state: Leaves, recur: Callable[..., Array]) -> Leaves:
 
 
 def gru(x: Array, state: Leaves, recur: Callable[..., Array]) -> Leaves:
-    """The reset gate acts after the product with the recurrent kernel."""
+    """Run a GRU cell whose reset gate acts after the product with the recurrent kernel."""
     (h,) = state
     (x_z, x_r, x_h), (h_z, h_r, h_h) = ops.split(x, 3, axis=-1), ops.split(recur(h), 3, axis=-1)
     z, r = ops.sigmoid(x_z + h_z), ops.sigmoid(x_r + h_r)
@@ -73,7 +73,7 @@ def gru(x: Array, state: Leaves, recur: Callable[..., Array]) -> Leaves:
 
 
 def gru_before(x: Array, state: Leaves, recur: Callable[..., Array]) -> Leaves:
-    """The reset gate acts before the product with the recurrent kernel."""
+    """Run a GRU cell whose reset gate acts before the product with the recurrent kernel."""
     (h,) = state
     (x_z, x_r, x_h), (h_z, h_r, _) = ops.split(x, 3, axis=-1), ops.split(recur(h), 3, axis=-1)
     z, r = ops.sigmoid(x_z + h_z), ops.sigmoid(x_r + h_r)
@@ -82,7 +82,7 @@ def gru_before(x: Array, state: Leaves, recur: Callable[..., Array]) -> Leaves:
 
 
 def rnn(x: Array, state: Leaves, recur: Callable[..., Array]) -> Leaves:
-    """The simplest of them."""
+    """Run the cell of a SimpleRNN."""
     return (ops.tanh(x + recur(state[0])),)
 
 
@@ -90,7 +90,7 @@ CELLS: dict[str, Callable[..., Leaves]] = {"lstm": lstm, "gru": gru, "gru_before
 
 
 def biases(loop: Loop) -> tuple[Array, Array]:
-    """Return the bias of the input and that of the recurrent product; only `"gru"` has a second one."""
+    """Return the biases of the input and of the recurrent product. Only `"gru"` has a bias of the recurrent product."""
     if loop.bias is None:
         return 0.0, 0.0
     return (loop.bias[0], loop.bias[1]) if loop.kind == "gru" else (loop.bias, 0.0)
@@ -100,7 +100,7 @@ def recurrent_loop(loop: Loop) -> tuple[Array, Leaves]:
     """Run a loop one step at a time.
 
     Args:
-        loop: What to run.
+        loop: The loop to run.
 
     Returns:
         The outputs `(batch, time, units)`, and the leaves after the last valid step.
@@ -122,7 +122,7 @@ def recurrent_loop(loop: Loop) -> tuple[Array, Leaves]:
 
 
 def begins_with_h(loop: Loop) -> bool:
-    """Tell what stands in the output before a row's first valid step: h in Keras' loops on JAX, else zeros."""
+    """Return whether the output before a row's first valid step is h, as in Keras' loops on JAX. Elsewhere it is zero."""
     return loop.reset is None and config.backend() == "jax"
 
 
@@ -131,13 +131,13 @@ def _where(rows: Array, state: Leaves, otherwise: Leaves) -> Leaves:
 
 
 def has_loop(kind: str, flags: bool, dropout: int, recurrent_dropout: int) -> bool:
-    """Tell whether there is a loop that is faster than Keras' own: here, there is none.
+    """Return whether this backend has a loop that is faster than Keras' loop. The reference has none.
 
     Args:
         kind: Kind of the loop.
         flags: Whether there are masked steps or resets.
-        dropout: Number of factors of the input.
-        recurrent_dropout: Number of factors of h.
+        dropout: Number of dropout factors of the input.
+        recurrent_dropout: Number of dropout factors of h.
     """
     return False
 

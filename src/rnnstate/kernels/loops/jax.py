@@ -1,7 +1,6 @@
-"""JAX: native loops on the CPU, else the hoisted ones; a plain LSTM on a GPU is left to Keras, which
-takes cuDNN's there.
+"""JAX: the native loops on the CPU, and the hoisted loops elsewhere. Keras runs a plain LSTM on a GPU, with cuDNN.
 
-Reverse-mode gradients of any order work; forward mode (`jax.jvp`) does not, as with every `custom_vjp`.
+Reverse-mode gradients of any order work. Forward mode (`jax.jvp`) does not work, as with every `custom_vjp`.
 """
 
 from functools import partial
@@ -16,12 +15,12 @@ from rnnstate.kernels.native.loops import has_native_loop, native_loop, scan
 
 
 def has_loop(kind: str, flags: bool, dropout: int, recurrent_dropout: int) -> bool:
-    """Tell whether this loop is faster than Keras' own, which is cuDNN's for a plain LSTM on a GPU."""
+    """Return whether this loop is faster than Keras' loop, which is cuDNN's for a plain LSTM on a GPU."""
     return kind != "lstm" or flags or recurrent_dropout > 0 or jax.default_backend() != "gpu"
 
 
 def no_loop_because(kind: str) -> str | None:
-    """Say why this backend has no fast loop for a kind of layer: it has one for each."""
+    """Return `None`: this backend has a fast loop for each kind of layer."""
     return None
 
 
@@ -31,7 +30,7 @@ def recurrent_loop(loop: Loop) -> tuple[Array, Leaves]:
 
 
 def loop_of_xla(loop: Loop) -> tuple[Array, Leaves]:
-    """Run a loop as XLA compiles it."""
+    """Run a loop that XLA compiles."""
     return hoisted_loop(loop, _run, project)
 
 

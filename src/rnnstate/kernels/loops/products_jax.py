@@ -1,4 +1,4 @@
-"""JAX: products with all steps of a window at once, as matrices of two axes, in an order that XLA need not transpose."""
+"""JAX: products over all steps of a window as products of two matrices, in an order that XLA does not transpose."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ from rnnstate.kernels.loops.definition import Array
 def project(x: Array, kernel: Array) -> Array:
     """Return `x @ kernel`, for `(..., features)` and `(features, columns)`.
 
-    The way back is JAX's own, but for the order of the axes: with that of JAX, XLA lays the gradient of all steps out anew,
-    and multiplies it by columns, which takes several times as long.
+    The backward pass differs from JAX's in the order of the axes only. With JAX's order, XLA copies the gradient of all
+    steps into another layout and multiplies by columns, which takes several times as long.
     """
     return _multiply(x, kernel, axis=0)
 
@@ -27,7 +27,7 @@ project.defvjp(lambda x, kernel: (project(x, kernel), (x, kernel)), _way_back)
 
 
 def over_steps(left: Array, right: Array) -> Array:
-    """Return the sum over rows and steps of the products of each with each, which is the gradient of a kernel."""
+    """Return the gradient of a kernel: the sum over all rows and steps of the outer products of `left` and `right`."""
     return _dot(left, right, axes=(0, 0))
 
 

@@ -1,12 +1,17 @@
-"""Recurrent loops with a backward pass of their own, for any backend that can scan.
+"""The hoisted loops: recurrent loops with an explicit backward pass, for any backend that can scan.
 
-Against a loop that is differentiated automatically these
+A loop that the backend differentiates automatically repeats work in each step. The hoisted loops take the work out of the
+loop. They
 1. project the input of all steps in one matrix product before the loop,
-2. save the activated gates in the forward pass, so the backward pass computes no transcendental,
-3. form the gradient of the recurrent kernel in one product after the backward loop, not in one per step,
-4. keep time as the leading axis throughout, and multiply by kernels that are transposed once.
+2. save the activated gates in the forward pass, so that the backward pass computes no `exp` or `tanh`,
+3. compute the gradient of the recurrent kernel in one product after the backward loop,
+4. keep time as the first axis, `(time, batch, units)`, and transpose each kernel once.
 
-`scan(step, carry, given, reverse)` is that of `jax.lax`: parts of `given` may be `None`.
+    forward   x ──► projected ──► scan: state[t] = cell(projected[t], state[t - 1])   saves states and gates
+    backward  d_outputs ──► scan in reverse: d_x[t], d_state[t - 1]                   reads states and gates
+              d_recurrent = sum over t of state[t - 1].T @ d_x[t]                      one product
+
+`scan(step, carry, given, reverse)` has the meaning of `jax.lax.scan`. Parts of `given` may be `None`.
 """
 
 from collections.abc import Callable
@@ -21,7 +26,18 @@ Scan = Callable[..., Any]
 
 
 class Inputs(NamedTuple):
-    """What a loop runs on, time leading; gradients flow into all but the flags and factors."""
+    """The arrays of a loop, with time as the first axis. Gradients flow into all of them except the flags and factors.
+
+    Args:
+        projected: Input times kernel plus bias, `(time, batch, gates * units)`.
+        recurrent: Recurrent kernel, `(units, gates * units)`.
+        bias: Bias of the recurrent product of a GRU, `(gates * units,)`, or `None`.
+        state: Leaves before the window, `(batch, units)` each.
+        initial: Leaves after a reset, `(batch, units)` each, or `None`.
+        mask: Boolean `(time, batch, 1)` of the valid steps, or `None`.
+        reset: Boolean `(time, batch, 1)` of the steps before which a row is reset, or `None`.
+        factors: Dropout factors of h, `(batch, units)` each.
+    """
 
     projected: Array
     recurrent: Array
@@ -40,9 +56,9 @@ def hoisted_loop(loop: Loop, run: Run, multiply: Callable[[Array, Array], Array]
     """Run a loop.
 
     Args:
-        loop: What to run.
-        run: `(kind, inputs) -> (outputs, final)`, time leading, with its backward pass.
-        multiply: How the input of all steps is multiplied by the kernel.
+        loop: The loop to run.
+        run: `(kind, inputs) -> (outputs, final)` with its backward pass. Time is the first axis.
+        multiply: The matrix product of the input of all steps and the kernel.
 
     Returns:
         The outputs `(batch, time, units)`, and the leaves after the last valid step.
@@ -68,10 +84,12 @@ def _by_time(flags: Array | None) -> Array | None:
 
 
 def held(loop: Loop, outputs: Array) -> Array:
-    """Repeat the output of the last valid step where a reset would show through, and zeros before the first one.
+    """Return outputs that repeat the last valid step at masked steps, with zeros before the first valid step.
+
+    A reset at a masked step changes h, and h must not appear in the output.
 
     Args:
-        loop: What was run.
+        loop: The loop that gave the outputs.
         outputs: h after each step, `(batch, time, units)`.
     """
     mask = loop.mask
@@ -79,7 +97,7 @@ def held(loop: Loop, outputs: Array) -> Array:
         return outputs
     count = ops.cumsum(ops.cast(mask, "int32"), axis=1)
     if loop.reset is not None:
-        # the n-th valid step comes n-th where valid steps are sorted to the front
+        # A sort moves the valid steps to the front, so the n-th valid step is at place n - 1.
         steps = ops.arange(mask.shape[1])
         places = ops.argsort(ops.where(mask, steps, steps + mask.shape[1]), axis=1)
         last = ops.take_along_axis(places, ops.maximum(count - 1, 0), axis=1)
@@ -88,7 +106,7 @@ def held(loop: Loop, outputs: Array) -> Array:
 
 
 def forward(kind: str, inputs: Inputs, scan: Scan, save: bool) -> Any:
-    """Scan the cell over time; return the final leaves, and of each step the leaves and the activated gates."""
+    """Scan the cell over time. Return the final leaves, then the leaves and the activated gates of each step."""
     recur = _product(inputs, CELLS[kind].parts)
 
     def step(state: Leaves, given: Any) -> Any:
@@ -102,13 +120,13 @@ def forward(kind: str, inputs: Inputs, scan: Scan, save: bool) -> Any:
 
 
 def backward(kind: str, saved: Any, gradients: Any, scan: Scan) -> Inputs:
-    """Scan back over time; return the gradients of the inputs.
+    """Scan backward over time. Return the gradients of the inputs.
 
     Args:
         kind: Kind of the loop.
-        saved: The inputs, and of each step the leaves and the gates.
-        gradients: Of the outputs, and of the final leaves.
-        scan: How the backend scans.
+        saved: The inputs, and the leaves and the gates of each step.
+        gradients: The gradients of the outputs and of the final leaves.
+        scan: The scan of the backend.
     """
     inputs, states, gates = saved
     d_outputs, d_final = gradients
@@ -141,7 +159,7 @@ def backward(kind: str, saved: Any, gradients: Any, scan: Scan) -> Inputs:
 
 
 def _product(inputs: Inputs, parts: tuple[slice, ...]) -> Any:
-    """Return h through the recurrent kernel, for some gates; cut here, once, and not in every step."""
+    """Return a function that multiplies h by the recurrent kernel of some gates. The kernel is cut once, before the loop."""
     kernels = _cut(inputs.recurrent, parts, inputs.recurrent.shape[0], axis=1)
     biases = None if inputs.bias is None else _cut(inputs.bias, parts, inputs.recurrent.shape[0], axis=0)
 
@@ -154,7 +172,7 @@ def _product(inputs: Inputs, parts: tuple[slice, ...]) -> Any:
 
 
 def _transposed(inputs: Inputs, parts: tuple[slice, ...]) -> Any:
-    """Return the way back through the recurrent kernel, for some gates, with the kernel transposed once."""
+    """Return the backward pass of `_product`. The kernel is transposed and cut once, before the loop."""
     kernels = _cut(ops.transpose(inputs.recurrent), parts, inputs.recurrent.shape[0], axis=0)
 
     def back(d_z: Array, gates: slice = slice(None)) -> Array:
@@ -170,7 +188,7 @@ def _transposed(inputs: Inputs, parts: tuple[slice, ...]) -> Any:
 
 
 def _cut(array: Array, parts: tuple[slice, ...], units: int, axis: int) -> dict[int | None, Array]:
-    """Return the parts of a kernel or bias that belong to some gates, by the first of them."""
+    """Return the parts of a kernel or a bias, by the first gate of each part."""
     if parts == (slice(None),):
         return {None: array}
     spans = {part.start: slice(part.start * units, part.stop * units) for part in parts}
@@ -178,12 +196,12 @@ def _cut(array: Array, parts: tuple[slice, ...], units: int, axis: int) -> dict[
 
 
 def _kernel_gradient(multiplied: Leaves, d_h: Array, factors: Leaves) -> Array:
-    """Return the gradient of the recurrent kernel from all steps at once.
+    """Return the gradient of the recurrent kernel over all steps.
 
     Args:
-        multiplied: What the kernel was multiplied by, `(time, batch, units)`: once for all gates, or for each.
+        multiplied: The first factors of the recurrent products, `(time, batch, units)`: one for all gates, or one for each.
         d_h: Gradient of the products, `(time, batch, gates * units)`.
-        factors: Dropout of h, once for all gates, or for each.
+        factors: Dropout factors of h: one for all gates, or one for each.
     """
     count = max(len(multiplied), len(factors))
     lefts = [
@@ -196,12 +214,12 @@ def _kernel_gradient(multiplied: Leaves, d_h: Array, factors: Leaves) -> Array:
 
 
 def _flat(array: Array) -> Array:
-    """Return a matrix of the rows of all steps: summing over two axes, XLA would transpose them first."""
+    """Return the rows of all steps as one matrix. XLA would transpose the arrays before a sum over two axes."""
     return ops.reshape(array, (-1, array.shape[-1]))
 
 
 def _select(flags: Array, ones: Leaves | None, others: Leaves | None) -> Leaves:
-    """Choose rows of leaves; `None` for leaves of zeros."""
+    """Choose rows of leaves. `None` stands for leaves of zeros."""
     ones, others = ones or zeros(others or ()), others or zeros(ones or ())
     return tuple(ops.where(flags, one, other) for one, other in zip(ones, others, strict=True))
 

@@ -1,7 +1,12 @@
-"""Windows with masked steps and resets, as rows that PyTorch's operators can run.
+"""Windows with masked steps and resets, cut into rows that PyTorch's operators can run.
 
-A reset cuts a row: what follows starts from the initial state, whatever came before, so the segments of a row are rows of
-their own. Without their masked steps and sorted by length, they are packed step by step.
+A reset cuts a row into segments. The part after the reset starts from the initial state and does not depend on the part
+before it, so each segment becomes a separate row. The segments lose their masked steps, are sorted by length, and are
+packed step by step:
+
+    row 0   a0 a1 | b0 b1 b2      segments by length   b0 b1 b2      packed   b0 c0 a0  b1 c1 a1  b2
+    row 1   c0 -- c1                                   c0 c1                  batch_sizes = 3, 3, 1
+            | reset   - masked                         a0 a1
 """
 
 from typing import NamedTuple
@@ -15,13 +20,13 @@ class Segments(NamedTuple):
     """How the steps of windows `(batch, time)` are packed.
 
     Args:
-        row: Row of each segment, `(segments,)`; the segments of a row follow one another.
-        begun: Boolean `(segments,)`: the segment goes on from the state of its row, and not from a reset.
+        row: Row of each segment, `(segments,)`. The segments of a row follow one another.
+        begun: Boolean `(segments,)`: true if the segment starts from the state of its row, false if it starts at a reset.
         last: Last segment of each row, `(batch,)`.
         order: Segments that have valid steps, the longest first.
-        steps: Places in the flattened windows of the valid steps, in the order of packing.
-        batch_sizes: How many segments have a first step, a second, and so on.
-        held: Packed place of the last valid step up to each step, `(batch, time)`, or -1 if there is none.
+        steps: Index of each valid step in the flattened windows, in packed order.
+        batch_sizes: Number of segments that have a first step, a second step, and so on.
+        held: Packed index of the last valid step up to each step, `(batch, time)`, or -1 if there is none.
     """
 
     row: Array
@@ -50,13 +55,13 @@ def cut(mask: Array, reset: Array | None) -> Segments:
     order, batch_sizes, packed = _pack(segment, len(row))
     count = mask.reshape(-1).cumsum(0).reshape(mask.shape)
     before = count[:, :1] - mask[:, :1].long()
-    places = torch.cat([packed, packed.new_zeros(1)])  # something to pick where there are no valid steps at all
+    places = torch.cat([packed, packed.new_zeros(1)])  # one index to pick if no step is valid
     held = torch.where(count > before, places[(count - 1).clamp(min=0)], -1)
     return Segments(row, begun, last, order, steps[packed.argsort()], batch_sizes.tolist(), held)
 
 
 def _pack(segment: Array, segments: int) -> tuple[Array, Array, Array]:
-    """Return the order of the segments, the batch sizes, and the packed place of each valid step, given its segment."""
+    """Return the order of the segments, the batch sizes, and the packed index of each valid step."""
     lengths = torch.bincount(segment, minlength=segments)
     sorted_lengths, order = lengths.sort(descending=True, stable=True)
     longest = int(sorted_lengths[0])

@@ -1,7 +1,7 @@
-"""TensorFlow: the hoisted loops. XLA compiles them even where the graph around them is not compiled, unless they are large.
+"""TensorFlow: the hoisted loops. XLA compiles them, unless they are large, even inside a graph that it does not compile.
 
-They can be differentiated once: TensorFlow has no way back through what XLA has compiled. LSTM and GRU on a GPU are left
-to Keras, which takes cuDNN's there.
+The loops can be differentiated once, because TensorFlow cannot differentiate a function that XLA compiled. Keras runs LSTM
+and GRU on a GPU, with cuDNN.
 """
 
 import math
@@ -14,18 +14,18 @@ from keras import tree
 from rnnstate.kernels.loops.definition import Array, Leaves, Loop
 from rnnstate.kernels.loops.scanned import Inputs, backward, forward, hoisted_loop
 
-# Numbers in a leaf over all steps of a window. XLA asks for its memory anew in each call: beyond this size the system hands
-# that out page by page, which costs more than compiling the loop saves.
+# The most numbers of a leaf over all steps of a window. XLA allocates its memory in each call. Beyond this size the system
+# gives out the memory page by page, which costs more time than compilation saves.
 XLA_UP_TO = 1 << 20
 
 
 def has_loop(kind: str, flags: bool, dropout: int, recurrent_dropout: int) -> bool:
-    """Tell whether this loop is faster than Keras' own, which is cuDNN's for LSTM and GRU on a GPU."""
+    """Return whether this loop is faster than Keras' loop, which is cuDNN's for LSTM and GRU on a GPU."""
     return kind not in ("lstm", "gru") or flags or recurrent_dropout > 0 or not tf.config.list_logical_devices("GPU")
 
 
 def no_loop_because(kind: str) -> str | None:
-    """Say why this backend has no fast loop for a kind of layer: it has one for each."""
+    """Return `None`: this backend has a fast loop for each kind of layer."""
     return None
 
 
@@ -48,7 +48,7 @@ def _run(kind: str, inputs: Inputs) -> tuple[Array, Leaves]:
 
         return (states[0], *final), gradients
 
-    # Weights may be variables, which a custom gradient takes for something to be found by itself.
+    # A custom gradient treats a variable among its arguments differently, so weights become tensors first.
     outputs, *final = run(*map(tf.convert_to_tensor, _arrays(inputs)))
     return outputs, tuple(final)
 
@@ -65,11 +65,11 @@ def _back(kind: str, inputs: Inputs, states: Leaves, gates: Leaves, d_results: L
 
 
 def _compiled(function: Any, kind: str, *given: Any) -> Any:
-    """Call a function, made once for each structure and shape of what it is given, and compiled by XLA if that pays."""
+    """Call a function that is traced once for each structure and shape, and compiled by XLA if that is faster."""
     specs = tree.map_structure(lambda part: None if part is None else tf.TensorSpec(part.shape, part.dtype), given)
-    with tf.init_scope():  # what is kept must not belong to the graph that happens to be traced
+    with tf.init_scope():  # a stored function must not belong to the graph that is being traced
         made = _made(function, kind, specs, pays(given[0]) and has_xla())
-    # A tape that watched what goes in would look for a way back through the compiled loops themselves.
+    # A tape that watched the inputs would try to differentiate the compiled loops.
     return made(*map(tf.stop_gradient, _arrays(given)))
 
 
@@ -81,7 +81,7 @@ def _refuse(*gradients: Array) -> None:
 
 
 def pays(inputs: Inputs) -> bool:
-    """Tell whether a loop is so small that XLA makes it faster, as far as its shape is known."""
+    """Return whether a loop is small enough that XLA makes it faster, or has an unknown shape."""
     shape = (*inputs.projected.shape[:2], inputs.recurrent.shape[0])
     return None in shape or math.prod(shape) <= XLA_UP_TO
 
@@ -96,7 +96,7 @@ def _made(function: Any, kind: str, specs: Any, compiled: bool) -> Any:
 
 @cache
 def has_xla() -> bool:
-    """Tell whether this build of TensorFlow can compile by XLA; without it, the loops run as they are."""
+    """Return whether this build of TensorFlow has XLA. Without XLA, the loops run uncompiled."""
     try:
         tf.function(lambda: tf.zeros(1) + 1.0, jit_compile=True)()
     except tf.errors.OpError:
@@ -105,7 +105,7 @@ def has_xla() -> bool:
 
 
 def _scan(step: Any, carry: Any, given: Any, reverse: bool) -> Any:
-    """Scan like `jax.lax.scan`, with an array of its own for each part of a step: XLA copies none of them."""
+    """Scan like `jax.lax.scan`, with a separate array for each part of a step, because XLA copies none of these."""
     parts = _arrays(given)
     time = tf.shape(parts[0])[0]
     sources = [tf.TensorArray(part.dtype, size=time).unstack(part) for part in parts]
@@ -121,17 +121,17 @@ def _scan(step: Any, carry: Any, given: Any, reverse: bool) -> Any:
     start = (tf.constant(0), _arrays(carry), results)
     _, flat, results = tf.while_loop(lambda done, *_: done < time, body, start, maximum_iterations=time)
     stacked = [result.stack() for result in results]
-    for part in stacked:  # a mask or a reset reaches the next layer only if its time axis is known to be as long
+    for part in stacked:  # the next layer accepts a mask only if the length of the time axis is known
         part.set_shape([parts[0].shape[0], *part.shape[1:]])
     return _packed(carry, flat), _packed(first, stacked)
 
 
 def _arrays(nested: Any) -> list[Array]:
-    """Return what is there in a nested structure, without what is `None`."""
+    """Return the arrays of a nested structure, without the parts that are `None`."""
     return [part for part in tree.flatten(nested) if part is not None]
 
 
 def _packed(like: Any, arrays: Any) -> Any:
-    """Return the arrays in the structure of `like`, with `None` where that has it."""
+    """Return the arrays in the structure of `like`, which may have parts that are `None`."""
     left = iter(arrays)
     return tree.pack_sequence_as(like, [None if part is None else next(left) for part in tree.flatten(like)])

@@ -1,7 +1,7 @@
-"""PyTorch: its native recurrent operators, on the CPU and on CUDA; with masks and resets, on segments of the rows.
+"""PyTorch: its native recurrent operators on the CPU and on CUDA. Masks and resets cut the rows into segments.
 
-They know neither dropout of h, nor dropout for each gate, nor a GRU whose reset gate acts before the product: the hoisted
-loop runs there, step by step, differentiated by PyTorch.
+The operators have no dropout of h, no separate dropout for each gate, and no GRU whose reset gate acts before the product.
+In these cases the hoisted loop runs step by step, and PyTorch differentiates it.
 """
 
 from itertools import groupby
@@ -16,16 +16,16 @@ from rnnstate.kernels.loops.segments_torch import cut
 
 _OPERATORS = {"lstm": torch.lstm, "gru": torch.gru, "rnn": torch.rnn_tanh}
 _STEPS = {"lstm": torch.lstm_cell, "gru": torch.gru_cell, "rnn": torch.rnn_tanh_cell}
-_FEW = 8  # with flags, so many steps are run one by one sooner than they are cut into segments
+_FEW = 8  # with flags, a window of up to this many steps runs faster step by step than in segments
 
 
 def has_loop(kind: str, flags: bool, dropout: int, recurrent_dropout: int) -> bool:
-    """Tell whether this loop is faster than Keras' own, in Python: it always is."""
+    """Return whether this loop is faster than Keras' loop in Python. It always is."""
     return True
 
 
 def no_loop_because(kind: str) -> str | None:
-    """Say why this backend has no fast loop for a kind of layer: it has one for each."""
+    """Return `None`: this backend has a fast loop for each kind of layer."""
     return None
 
 
@@ -46,14 +46,14 @@ def recurrent_loop(loop: Loop) -> tuple[Array, Leaves]:
 def _native(kind: str, x: Array, state: Leaves, weights: list[Array], batch_first: bool = True) -> tuple[Array, Leaves]:
     """Run the operator on rows of equal length."""
     leaves, weights = [leaf[None].contiguous() for leaf in state], [weight.contiguous() for weight in weights]
-    # has_biases, num_layers, dropout, train, bidirectional; without gradients to keep, `train` is slower
+    # has_biases, num_layers, dropout, train, bidirectional, batch_first; `train` is slower, and only gradients need it
     settings = (len(weights) > 2, 1, 0.0, torch.is_grad_enabled(), False, batch_first)
     outputs, *final = _OPERATORS[kind](x, leaves if kind == "lstm" else leaves[0], weights, *settings)
     return outputs, tuple(leaf[0] for leaf in final)
 
 
 def _each_step(loop: Loop) -> tuple[Array, Leaves]:
-    """Run the operator for a single step, one after the other: nothing here asks what the flags are."""
+    """Run the operator step by step. No decision here depends on the values of the flags."""
     state, outputs, y = loop.state, [], torch.zeros_like(loop.state[0])
     weights = _weights(loop)
     for t in range(loop.x.shape[1]):
@@ -71,7 +71,7 @@ def _where(rows: Array, ones: Leaves, others: Leaves) -> Leaves:
 
 
 def _segmented(loop: Loop) -> tuple[Array, Leaves]:
-    """Run the segments between resets as rows of their own, without the masked steps."""
+    """Run the segments between resets as separate rows, without the masked steps."""
     batch, time, features = loop.x.shape
     mask = torch.ones((batch, time), dtype=torch.bool, device=loop.x.device) if loop.mask is None else loop.mask
     segments = cut(mask, loop.reset)
@@ -79,7 +79,7 @@ def _segmented(loop: Loop) -> tuple[Array, Leaves]:
         torch.where(segments.begun[:, None], leaf[segments.row], start[segments.row])
         for leaf, start in zip(loop.state, loop.initial or loop.state, strict=True)
     )
-    if not len(segments.steps):  # the weights still get a gradient, of zeros
+    if not len(segments.steps):  # the weights still receive a gradient of zeros
         outputs = torch.where(mask[:, :, None], _native(loop.kind, loop.x, loop.state, _weights(loop))[0], 0.0)
         return outputs, tuple(start[segments.last] for start in starts)
     x = loop.x.reshape(batch * time, features)[segments.steps]
@@ -90,9 +90,9 @@ def _segmented(loop: Loop) -> tuple[Array, Leaves]:
 
 
 def _blocks(loop: Loop, steps: Array, state: Leaves, batch_sizes: list[int]) -> tuple[Array, Leaves]:
-    """Run packed steps `(steps, features)`: as long as no row ends, they are a block of rows of equal length.
+    """Run packed steps `(steps, features)`. The steps up to the next end of a row form a block of equal lengths.
 
-    The operators' own packed form gives the same and takes two to four times as long.
+    The packed form of PyTorch's operators computes the same and takes two to four times as long.
     """
     weights, done, outputs, ended = _weights(loop), 0, [], []
     for rows, times in [(rows, len(list(same))) for rows, same in groupby(batch_sizes)]:
@@ -105,7 +105,7 @@ def _blocks(loop: Loop, steps: Array, state: Leaves, batch_sizes: list[int]) -> 
 
 
 def _weights(loop: Loop) -> list[Array]:
-    """Return the weights in PyTorch's layout: transposed, with a bias for each product, and the GRU's gates as r, z, n."""
+    """Return the weights in PyTorch's layout: transposed, with a bias for each product. A GRU's gates are r, z, n."""
     kernels = [_reordered(loop.kind, kernel.T) for kernel in (loop.kernel, loop.recurrent)]
     if loop.bias is None:
         return kernels

@@ -1,8 +1,8 @@
 """The cells of the native loops: one row, one step forward, and one step back from the activated gates.
 
-The formulas are those of `cells.py`. All is done in place, since a loop is as fast as the memory that it goes through: the
-projected input becomes the gates, and these become its gradient. Many short loops along a row, each with few arrays, are
-vectorized; one long one is not.
+The formulas are those of `kernels/loops/cells.py`. The functions work in place, because the speed of memory limits these
+loops: the gates overwrite the projected input, and the gradient of the projected input overwrites the gates. LLVM
+vectorizes many short loops over a row with few arrays each. It does not vectorize one long loop.
 """
 
 import numpy as np
@@ -19,9 +19,9 @@ def lstm_forward(x: Array, h: Array, c: Array) -> None:
     """Run the cell.
 
     Args:
-        x: Projected input plus h through the recurrent kernel, `(4 * units,)`; becomes i, f, g, o.
-        h: Takes h after the step, `(units,)`.
-        c: c before the step, and after it.
+        x: Projected input plus h times the recurrent kernel, `(4 * units,)`. The gates i, f, g, o overwrite it.
+        h: Receives h after the step, `(units,)`.
+        c: c before the step, `(units,)`. c after the step overwrites it.
     """
     units = h.size
     i_and_f, i, f, g, o = x[: 2 * units], x[:units], x[units : 2 * units], x[2 * units : 3 * units], x[3 * units :]
@@ -39,14 +39,14 @@ def lstm_forward(x: Array, h: Array, c: Array) -> None:
 
 @native
 def lstm_back(d_h: Array, d_c: Array, before: Array, after: Array, x: Array, spare: Array) -> None:
-    """Run the cell back.
+    """Run the cell backward.
 
     Args:
-        d_h: Gradient of h after the step; becomes zeros.
-        d_c: Gradient of c after the step; becomes that of c before it.
+        d_h: Gradient of h after the step. Zeros overwrite it.
+        d_c: Gradient of c after the step. The gradient of c before the step overwrites it.
         before: c before the step.
         after: c after the step.
-        x: The gates; become the gradient of the projected input.
+        x: The gates. The gradient of the projected input overwrites them.
         spare: Scratch, `(units,)` or more.
     """
     units = d_h.size
@@ -72,13 +72,13 @@ def lstm_back(d_h: Array, d_c: Array, before: Array, after: Array, x: Array, spa
 
 @native
 def gru_forward(x: Array, p: Array, h: Array, h_h: Array) -> None:
-    """Run the cell, whose reset gate acts after the product.
+    """Run the cell. Its reset gate acts after the recurrent product.
 
     Args:
-        x: Projected input, `(3 * units,)`; becomes z, r, and the new values.
-        p: h through the recurrent kernel, `(3 * units,)`.
-        h: h before the step, and after it.
-        h_h: Takes the last third of `p`.
+        x: Projected input, `(3 * units,)`. The gates z and r and the candidate for h overwrite it.
+        p: h times the recurrent kernel, `(3 * units,)`.
+        h: h before the step, `(units,)`. h after the step overwrites it.
+        h_h: Receives the last third of `p`.
     """
     units = h.size
     z_and_r, z, r, new = x[: 2 * units], x[:units], x[units : 2 * units], x[2 * units :]
@@ -93,14 +93,15 @@ def gru_forward(x: Array, p: Array, h: Array, h_h: Array) -> None:
 
 @native
 def gru_back(d_h: Array, before: Array, x: Array, h_h: Array, d_p: Array) -> None:
-    """Run the cell back.
+    """Run the cell backward.
 
     Args:
-        d_h: Gradient of h after the step; becomes that of h before it, without what flows through the kernel.
+        d_h: Gradient of h after the step. The gradient of h before the step overwrites it, without the part that flows
+            through the recurrent kernel.
         before: h before the step.
-        x: The gates; become the gradient of the projected input.
-        h_h: As the way forward left it; becomes the last third of `d_p`.
-        d_p: Takes the gradient of h through the recurrent kernel, `(3 * units,)`.
+        x: The gates. The gradient of the projected input overwrites them.
+        h_h: The array `h_h` of `gru_forward`. The last third of the gradient of the recurrent product overwrites it.
+        d_p: Receives the gradient of the recurrent product, `(3 * units,)`.
     """
     units = d_h.size
     z, r, new = x[:units], x[units : 2 * units], x[2 * units :]
@@ -123,14 +124,14 @@ def gru_back(d_h: Array, before: Array, x: Array, h_h: Array, d_p: Array) -> Non
 
 @native
 def rnn_forward(x: Array, h: Array) -> None:
-    """Run the cell on the projected input plus h through the recurrent kernel."""
+    """Run the cell on the projected input plus h times the recurrent kernel."""
     for u in range(h.size):
         h[u] = tanh(x[u])
 
 
 @native
 def rnn_back(d_h: Array, after: Array, x: Array) -> None:
-    """Run the cell back, from h after the step; `x` takes the gradient of the projected input."""
+    """Run the cell backward, from h after the step. `x` receives the gradient of the projected input."""
     for u in range(d_h.size):
         x[u] = d_h[u] * (_one - after[u] * after[u])
     fill(d_h, _zero)

@@ -1,4 +1,4 @@
-"""How native code is compiled and kept on disk, and the key under which it is kept."""
+"""The compilation of native code, and the key under which Numba stores it on disk."""
 
 import hashlib
 import sys
@@ -18,8 +18,8 @@ _SOURCES = Path(__file__).parent
 def fingerprint() -> int:
     """Return a number that changes with the sources of this folder, XLA's header, or the version of the compiler.
 
-    Numba keeps compiled code beside the file of the outermost function, and looks at that file alone. This number is a
-    part of the key, so that a change in any other file leads to new code.
+    Numba stores compiled code next to the file of the outermost function, and checks the date of that file alone. This
+    number is a part of the key, so a change in any other file leads to a new compilation.
     """
     sources = sorted(_SOURCES.rglob("*.py"))
     parts = [str(source.relative_to(_SOURCES)).encode() + b"\0" + source.read_bytes() for source in sources]
@@ -28,13 +28,13 @@ def fingerprint() -> int:
 
 
 def compiled(signature: str, function: Callable[..., Any]) -> Any:
-    """Compile a function that C code can call. Keep the code on disk if there is a folder that can be written."""
+    """Compile a function that C code can call. Numba stores the code on disk if it can write to a folder."""
     notice = threading.Timer(2.0, sys.stderr.write, ["Compiling the loops for this processor.\n"])
     notice.daemon = True
     notice.start()
     try:
         return numba.cfunc(signature, cache=True)(function)
-    except Exception:  # no folder can be written, or the kept code is damaged
+    except Exception:  # Numba can write to no folder, or the stored code is damaged
         return numba.cfunc(signature)(function)
     finally:
         notice.cancel()

@@ -1,7 +1,13 @@
-"""JAX on the CPU: the native loops in the place of XLA's, where Numba is installed.
+"""JAX on the CPU: the native loops, which replace the loops of XLA if Numba is installed.
 
-XLA runs a loop as some dozen small operations a step, about 2 us each. Compiled for the processor as one function, a step
-of 8 units takes half a microsecond, and the cores share the rows of a batch.
+XLA runs each step of a loop as some dozen small operations of about 2 us each. A native loop is one compiled function: a
+step of 8 units takes half a microsecond, and the cores share the rows of a batch.
+
+    native_loop ── one step ─────►  _step              projects the input in native code as well
+                └─ more steps ───►  _project_and_run   projects the input of all steps first
+                                       └─► _run        (outputs, final), differentiable
+                                             ├─ forward:  _forward    and its own gradient by XLA
+                                             └─ backward: _gradients  and its own gradient by XLA
 """
 
 import importlib.util
@@ -89,7 +95,7 @@ def native_loop(loop: Loop) -> tuple[Array, Leaves]:
 
 
 def in_shape(loop: Loop) -> Loop:
-    """Return a loop whose arrays have exactly the shapes and dtypes that native code reads without a look at them."""
+    """Return a loop whose arrays have the exact shapes and dtypes. Native code reads its arrays without a check."""
     (batch, time, features), units = loop.x.shape, loop.recurrent.shape[0]
     width = GATES[loop.kind] * units
 
@@ -116,10 +122,10 @@ def _project_and_run(kind: str, x: Array, kernel: Array, inputs: Inputs) -> tupl
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _step(kind: str, x: Array, kernel: Array, inputs: Inputs) -> tuple[Array, Leaves]:
-    """Run a window of one step, input and all, in the native code.
+    """Run a window of one step, including the projection of the input, in native code.
 
-    JAX runs a program of a thousand multiplications and more in another thread, which takes longer than a step of one row;
-    it knows nothing of those in the native code.
+    JAX moves a program of a thousand multiplications or more to another thread. The move takes longer than a step of one
+    row. JAX does not count the multiplications in native code, so it runs this program in the calling thread.
     """
     biases = jnp.broadcast_to(inputs.projected, (*x.shape[:2], kernel.shape[1])).astype(x.dtype)
     _, outputs, _, final = _call_forward(kind, inputs._replace(projected=biases), x, kernel)
@@ -153,7 +159,7 @@ _run.defvjp(_save, _back)
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _forward(kind: str, inputs: Inputs) -> tuple[Array, Array, Array, Leaves]:
-    """Return the gates, h, what the way back needs beside them, and the final leaves."""
+    """Return the gates, h, the array `kept` for the backward pass, and the final leaves."""
     return _call_forward(kind, inputs, _none(3), _none(2))
 
 
@@ -190,7 +196,8 @@ def _h_before(inputs: Inputs, outputs: Array) -> Array:
     return jnp.where(inputs.reset[..., None], inputs.initial[0][:, None], before)
 
 
-# A gradient of a gradient goes through both ways once more: as XLA can, through the hoisted loops, which give the same.
+# XLA cannot differentiate native code. For a gradient of a gradient, it differentiates the hoisted loops, which compute the
+# same values.
 
 
 def _forward_by_xla(kind: str, inputs: Inputs) -> tuple[Array, Array, Array, Leaves]:
@@ -212,7 +219,7 @@ def _gradients_by_xla(kind: str, saved: Any, gradients: Any) -> Inputs:
 
 
 def scan(step: Any, carry: Any, given: Any, reverse: bool) -> Any:
-    """Scan as the hoisted loops want it."""
+    """Scan in the way that the hoisted loops expect."""
     return jax.lax.scan(step, carry, given, reverse=reverse)
 
 
@@ -237,7 +244,7 @@ _gradients.defvjp(
 
 
 def _common(inputs: Inputs) -> list[Array]:
-    """Return what both ways get: the leaves to start from, those of resets, and the flags."""
+    """Return the arguments of both directions: the leaves at the start, the leaves after a reset, and the flags."""
     initial = _none(3) if inputs.initial is None else jnp.stack(inputs.initial)
     flags = (_none(2, bool) if flag is None else flag for flag in (inputs.mask, inputs.reset))
     return [jnp.stack(inputs.state), initial, *flags]

@@ -1,7 +1,7 @@
-"""What the native loops are made of: activations and a matrix product that LLVM turns into vector instructions.
+"""The parts of the native loops: activations and a matrix product that LLVM turns into vector instructions.
 
-Loops over whole rows of floats, without branches, are vectorized; `error_model="numpy"` is part of that: Python's division,
-which may raise, is not. Rounding is that of float32, as in XLA's own code.
+LLVM vectorizes loops over whole rows of floats without branches. Division in Python may raise an error, which is a branch;
+`error_model="numpy"` removes it. The functions round to float32, as XLA's own code does.
 """
 
 from collections.abc import Callable
@@ -13,19 +13,19 @@ import numpy as np
 from rnnstate.kernels.loops.definition import Array
 
 _f = np.float32
-# Products and sums may be fused, and zeros lose their sign; NaN and infinity keep their meaning.
+# LLVM may fuse products and sums, and ignore the sign of zeros. NaN and infinity keep their meaning.
 _OPTIONS: dict[str, Any] = {"error_model": "numpy", "fastmath": {"contract", "nsz"}}
 
 
 def native(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function for this processor, as a part of those that call it."""
+    """Compile a function for this processor. LLVM may inline it into the functions that call it."""
     compiled: Callable[..., Any] = numba.njit(**_OPTIONS)(function)
     return compiled
 
 
 @native
 def sigmoid(x: Any) -> Any:
-    """1 / (1 + exp(-x)), exp by Cephes' polynomial, with a relative error below 2e-7."""
+    """Return 1 / (1 + exp(-x)). The polynomial for exp is that of the Cephes library; the relative error is below 2e-7."""
     x = min(max(-x, _f(-87)), _f(88))
     n = np.floor(x * _f(1.44269504088896341) + _f(0.5))
     r = x - n * _f(0.693359375) + n * _f(2.12194440e-4)
@@ -41,7 +41,7 @@ def sigmoid(x: Any) -> Any:
 
 @native
 def tanh(x: Any) -> Any:
-    """Eigen's rational approximation, and exactly 1 where a float32 has nothing between that and the result."""
+    """Return tanh by the rational approximation of the Eigen library, and exactly 1 or -1 where float32 rounds to it."""
     y = min(max(x, _f(-7.90531110763549805)), _f(7.90531110763549805))
     s = y * y
     p = _f(-2.76076847742355e-16)
@@ -62,17 +62,18 @@ def tanh(x: Any) -> Any:
 
 @native
 def add_product(z: Array, tz: int, a: Array, ta: int, b: Array) -> None:
-    """Add the product of `a`, at one step, and `b` to `z`, at one step.
+    """Add the product of `a[:, ta]` and `b` to `z[:, tz]`.
 
-    For a matrix that is read for a few rows only, and so is not worth a copy in strips. Two rows at a time, and eight of the
-    products that make up an element: what is loaded is used twice, and `z` is loaded and stored once in eight.
+    This function serves batches of few rows, which do not repay a copy of `b` in strips. It takes two rows at a time, so
+    that each loaded line of `b` is used twice. It adds eight products at a time, so that `z` is loaded and stored once
+    for eight products.
 
     Args:
-        z: `(rows, time, columns)`.
-        tz: Step of it.
-        a: `(rows, time, inner)`.
-        ta: Step of it.
-        b: `(inner, columns)`.
+        z: The result, `(rows, time, columns)`.
+        tz: Step of `z`.
+        a: The first factor, `(rows, time, inner)`.
+        ta: Step of `a`.
+        b: The second factor, `(inner, columns)`.
     """
     rows = z.shape[0]
     inner, columns = b.shape
@@ -120,7 +121,7 @@ def _eight(a: Array, k: int) -> tuple[float, ...]:
 
 @native
 def add(target: Array, source: Array) -> None:
-    """Add a row to another."""
+    """Add the row `source` to the row `target`."""
     for u in range(target.size):
         target[u] += source[u]
 

@@ -1,8 +1,15 @@
-"""The native loops: some rows of a batch through all steps of a window, forward and back.
+"""The native loops: some rows of a batch run through all steps of a window, forward or back.
 
-Rows know nothing of one another, so that each core can take some of them through the whole window, and need not wait for
-the others in between. What a masked step and a reset mean is as in `loops_reference.py`. Arrays of rows are
-`(batch, time, width)`; those of one step have a time axis of one.
+The rows of a batch do not depend on each other. Each core therefore takes a block of rows through the whole window and
+waits for no other core. Masked steps and resets mean the same as in `kernels/loops/definition.py`.
+
+Every array of rows has the shape `(batch, time, width)`. An array for a single step has a time axis of length one. One
+step of the forward loop reads and writes these places, for the rows `lo` to `hi`:
+
+    t - 1          t                              t + 1
+    h, c  ──────►  x[:, t] += h @ recurrent
+                   cell(x[:, t], h, c)  ───────►  h, c
+                   outputs[:, t] = h,  kept[:, t] = c
 """
 
 import numpy as np
@@ -44,17 +51,17 @@ def rows_forward(
         lo: First row.
         hi: Row after the last one.
         start: Leaves before the window, `(leaves, batch, 1, units)`.
-        initial: Leaves that resets put rows back to.
+        initial: Leaves at which a row starts after a reset, like `start`.
         mask: `(batch, time)`, not 0 at valid steps, or empty.
-        reset: `(batch, time)`, not 0 where a row is put back, or empty.
+        reset: `(batch, time)`, not 0 where a row is reset before the step, or empty.
         recurrent: Recurrent kernel `(units, gates * units)`.
-        bias: Of the recurrent product of a GRU, `(3 * units,)`, or empty.
-        given: Input `(batch, time, features)` that is yet to be projected and added to `x`, or empty.
-        kernel: `(features, gates * units)`.
-        x: Projected input `(batch, time, gates * units)`; becomes the gates, zeros at masked steps.
-        outputs: Takes h, `(batch, time, units)`.
-        kept: Takes c of an LSTM, or h through the last third of the kernel of a GRU, `(batch, time, units)`.
-        final: Takes the leaves after the window, `(leaves, batch, 1, units)`.
+        bias: Bias of the recurrent product of a GRU, `(3 * units,)`, or empty.
+        given: Input `(batch, time, features)` that this function projects and adds to `x`, or empty.
+        kernel: Kernel of the input, `(features, gates * units)`.
+        x: Projected input `(batch, time, gates * units)`. The gates overwrite it, with zeros at masked steps.
+        outputs: Receives h, `(batch, time, units)`.
+        kept: Receives c of an LSTM, or the last third of h times the recurrent kernel of a GRU, `(batch, time, units)`.
+        final: Receives the leaves after the window, `(leaves, batch, 1, units)`.
         spare: Scratch, `(batch, 1, gates * units)`.
         edge: Scratch of the products, `(batch, 1, width of a strip)`.
         strips: The recurrent kernel in strips, or empty.
@@ -67,8 +74,8 @@ def rows_forward(
         copy(c[row, 0], start[last, lo + row, 0])
     for t in range(x.shape[1]):
         if reset.size:
-            _put_back(h, initial[0], reset, t, lo)
-            _put_back(c, initial[last], reset, t, lo)
+            _reset_rows(h, initial[0], reset, t, lo)
+            _reset_rows(c, initial[last], reset, t, lo)
         if given.size:
             add_product(x, t, given, t, kernel)
         if kind == GRU:
@@ -125,24 +132,24 @@ def rows_back(
     edge: Array,
     strips: Array,
 ) -> None:
-    """Run the rows `lo` to `hi` back.
+    """Run the rows `lo` to `hi` backward, from the last step to the first one.
 
     Args:
         kind: Which cell.
         lo: First row.
         hi: Row after the last one.
-        start: As on the way forward, like `initial`, `mask` and `reset`.
-        initial: See `start`.
-        mask: See `start`.
-        reset: See `start`.
-        transposed: Recurrent kernel `(gates * units, units)`.
+        start: As in `rows_forward`.
+        initial: As in `rows_forward`.
+        mask: As in `rows_forward`.
+        reset: As in `rows_forward`.
+        transposed: Transposed recurrent kernel `(gates * units, units)`.
         d_outputs: Gradient of the outputs, `(batch, time, units)`.
-        d_final: Of the leaves after the window, `(leaves, batch, 1, units)`.
-        outputs: What the way forward gave.
-        x: The gates; become the gradient of the projected input.
-        kept: What the way forward kept; of a GRU, it becomes the gradient of h through the last third of the kernel.
-        d_start: Takes the gradient of the leaves before the window.
-        d_initial: Takes that of the leaves of resets.
+        d_final: Gradient of the leaves after the window, `(leaves, batch, 1, units)`.
+        outputs: The outputs of the forward loop, `(batch, time, units)`.
+        x: The gates, `(batch, time, gates * units)`. The gradient of the projected input overwrites them.
+        kept: The array `kept` of the forward loop. For a GRU, the gradient of the same product overwrites it.
+        d_start: Receives the gradient of the leaves before the window, like `start`.
+        d_initial: Receives the gradient of the leaves after a reset, like `initial`.
         spare: Scratch, `(batch, 1, gates * units)`.
         edge: Scratch of the products, `(batch, 1, width of a strip)`.
         strips: `transposed` in strips, or empty.
@@ -187,7 +194,7 @@ def _cell_back(
         if reset.size and reset[row, t]:
             before = initial[row, 0]
         if mask.size and not mask[row, t]:
-            _nothing_back(x[row, t], p[row, 0], kept[row, t], kind == GRU)
+            _masked_back(x[row, t], p[row, 0], kept[row, t], kind == GRU)
         elif kind == LSTM:
             cells.lstm_back(d_h[row, 0], d_c[row, 0], before, kept[row, t], x[row, t], p[row, 0])
         elif kind == GRU:
@@ -197,8 +204,11 @@ def _cell_back(
 
 
 @native
-def _nothing_back(x: Array, p: Array, kept: Array, has_product: bool) -> None:
-    """A masked step: what it kept is c before the next step of an LSTM, and the gradient of a product of a GRU."""
+def _masked_back(x: Array, p: Array, kept: Array, has_product: bool) -> None:
+    """Write the gradients of a masked step, which are zeros.
+
+    `kept` of an LSTM stays, because the next step reads c from it. `kept` of a GRU holds the gradient of a product.
+    """
     fill(x, _zero)
     fill(p, _zero)
     if has_product:
@@ -215,7 +225,7 @@ def _fill_rows(rows: Array, values: Array) -> None:
 
 
 @native
-def _put_back(rows: Array, initial: Array, reset: Array, t: int, lo: int) -> None:
+def _reset_rows(rows: Array, initial: Array, reset: Array, t: int, lo: int) -> None:
     for row in range(rows.shape[0]):
         if reset[lo + row, t]:
             copy(rows[row, 0], initial[lo + row, 0])
@@ -223,7 +233,7 @@ def _put_back(rows: Array, initial: Array, reset: Array, t: int, lo: int) -> Non
 
 @native
 def _collect(d: Array, d_initial: Array, reset: Array, t: int, lo: int) -> None:
-    """Send the gradient of rows that were put back to what they were put back to."""
+    """Add the gradient of each row that was reset to the gradient of its initial leaves."""
     for row in range(d.shape[0]):
         if reset[lo + row, t]:
             add(d_initial[lo + row, 0], d[row, 0])

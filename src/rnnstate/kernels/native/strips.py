@@ -1,4 +1,10 @@
-"""The recurrent product: by a matrix whose columns lie in strips, side by side in memory, as tiles read them."""
+"""The recurrent product with a matrix whose columns are stored in strips, in the order in which tiles read them.
+
+matrix (inner, columns)          strips (strips, inner, WIDTH)
+┌────────┬────────┬────┐         ┌────────┐ ┌────────┐ ┌────┬───┐
+│   0    │   1    │ 2  │   ──►   │   0    │ │   1    │ │ 2  │ 0 │   the last strip is filled with zeros
+└────────┴────────┴────┘         └────────┘ └────────┘ └────┴───┘
+"""
 
 from typing import Any
 
@@ -14,11 +20,11 @@ _zero = np.float32(0)
 
 @native
 def pack(strips: Array, b: Array) -> None:
-    """Lay the columns of a matrix in strips, the last one filled up with zeros: a tile reads its strip from end to end.
+    """Copy the columns of a matrix into strips, and fill the last strip with zeros.
 
     Args:
-        strips: `(strips, inner, WIDTH)`.
-        b: `(inner, columns)`.
+        strips: Receives the strips, `(strips, inner, WIDTH)`.
+        b: The matrix, `(inner, columns)`.
     """
     for strip in range(strips.shape[0]):
         for k in range(b.shape[0]):
@@ -39,15 +45,15 @@ def _copy_to_strip(line: Array, row: Array, first: int) -> None:
 
 @native
 def add_product_of_strips(z: Array, tz: int, a: Array, ta: int, strips: Array, edge: Array) -> None:
-    """Add the product of `a`, at one step, and a matrix in strips to `z`, at one step.
+    """Add the product of `a[:, ta]` and a matrix in strips to `z[:, tz]`.
 
     Args:
-        z: `(rows, time, columns)`.
-        tz: Step of it.
-        a: `(rows, time, inner)`.
-        ta: Step of it.
-        strips: `(strips, inner, WIDTH)`.
-        edge: Scratch `(rows, 1, WIDTH)`, for a strip that reaches beyond the columns.
+        z: The result, `(rows, time, columns)`.
+        tz: Step of `z`.
+        a: The first factor, `(rows, time, inner)`.
+        ta: Step of `a`.
+        strips: The second factor, `(strips, inner, WIDTH)`.
+        edge: Scratch `(rows, 1, WIDTH)`, for a strip that is wider than the columns that are left.
     """
     rows, inner, a_at = z.shape[0], strips.shape[1], _address(a, ta, 0)
     for strip in range(strips.shape[0]):

@@ -1,8 +1,13 @@
-"""Blocks of rows on the threads of XLA, from native code.
+"""Blocks of rows on the threads of XLA, started from native code.
 
-XLA's threads wait for work by looking for it again and again, so that threads of our own would have to share the cores
-with them. Nothing here waits for a thread that has not begun: blocks are taken by whoever comes first, and the thread that
-XLA called takes all that nobody else has.
+The threads of XLA look for work again and again while they wait. Additional threads would have to share the cores with
+them, so this module uses the threads of XLA.
+
+    thread that XLA called     take a block, run it, take the next one, ...   then wait until all blocks are done
+    other threads of XLA            take a block, run it, ...                 leave when no block is left
+
+The counter `_TAKEN` gives each block to exactly one thread. If the other threads come late or never, the calling thread
+runs all blocks itself. It waits only for blocks that another thread has begun. The last thread to leave frees the memory.
 """
 
 from typing import Any
@@ -16,33 +21,35 @@ from rnnstate.kernels.native.math import native
 from rnnstate.kernels.native.xla.frame import words
 from rnnstate.kernels.native.xla.pool import count_threads, schedule
 
-# Callbacks that are made by whoever uses this module.
+# The names of two callbacks, which `xla_call` compiles and publishes.
 BLOCK, TASK = "rnnstate_block_of_rows", "rnnstate_take_blocks"
 _run = types.ExternalFunction(BLOCK, types.void(types.intp, types.intp, types.intp))
 _allocate = types.ExternalFunction("malloc", types.intp(types.intp))
 _free = types.ExternalFunction("free", types.void(types.intp))
 _let_others = types.ExternalFunction("sched_yield", types.int32())
 
-# Multiplications, each with an addition, that make a block worth a thread: at 64 units they take 35 us with all else.
+# The least work of a block that repays a second thread, in multiplications with an addition. At 64 units such a block
+# takes 35 us.
 _WORTH_A_THREAD = 2e6
-# What threads share: what to run, its rows, blocks in all; then counts of blocks taken and done, and of threads to come.
+# The words that the threads share: the call frame, its rows, the number of blocks, the blocks taken, the blocks done, and
+# the threads that still use this memory.
 _FRAME, _ROWS, _BLOCKS, _TAKEN, _DONE, _USERS, _WORDS = range(7)
 
 
 def publish(name: str, callback: Any) -> None:
-    """Give a callback a name under which native code finds it: its address is another one in each process.
+    """Give a callback a name under which native code finds it. Its address differs from process to process.
 
     Args:
-        name: `BLOCK`, which gets the call frame, the first row, and the row after the last; or `TASK`, which gets what the
-            threads share, and calls `take_blocks`.
-        callback: What to call; code that names it must be compiled later.
+        name: `BLOCK` or `TASK`. The callback `BLOCK` takes the call frame, the first row and the row after the last one.
+            The callback `TASK` takes the address of the shared words, and calls `take_blocks`.
+        callback: A compiled function. Publish it before you compile code that uses its name.
     """
     binding.add_symbol(name, callback.address)
 
 
 @intrinsic
 def _add(_: Any, address: Any, value: Any) -> Any:
-    """Add to a word that other threads add to; return what it was before."""
+    """Add to a shared word in one atomic operation. Return its value before the addition."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         word = context.get_value_type(types.intp)
@@ -63,7 +70,7 @@ def _task_address(_: Any) -> Any:
 
 @native
 def take_blocks(shared: int) -> None:
-    """Run blocks until all are taken, and leave."""
+    """Run blocks until none is left, then leave."""
     given = words(shared, _WORDS)
     rows, blocks = given[_ROWS], given[_BLOCKS]
     block = _add(shared + 8 * _TAKEN, 1)
@@ -82,12 +89,12 @@ def _leave(shared: int) -> None:
 
 @native
 def run_in_blocks(frame: int, rows: int, work: float) -> None:
-    """Run all rows, in as many blocks as are worth it.
+    """Run all rows, in several blocks if the work repays more than one thread.
 
     Args:
-        frame: The call frame.
-        rows: Rows of the batch.
-        work: Multiplications and additions of all rows.
+        frame: Address of the call frame.
+        rows: Number of rows of the batch.
+        work: Number of multiplications with an addition, over all rows.
     """
     blocks = max(1, min((rows + 1) // 2, int(work / _WORTH_A_THREAD)))
     if blocks > 1:

@@ -1,8 +1,18 @@
-"""A matrix product in tiles that stay in vector registers throughout, which LLVM does not make out of loops.
+"""A matrix product in tiles that stay in vector registers. LLVM does not find this form in plain loops.
 
-A tile is some rows of a strip of the result. Each step of its inner product loads the vectors of the strip once, for all
-rows, so that the registers are loaded less often than they are multiplied. One core does 80 to 95 % of its peak so from
-64 units on.
+The result is cut into strips of `WIDTH` columns, and a strip into tiles of at most `_ROWS` rows:
+
+                     strip (inner, WIDTH)
+                     ┌──────┐
+                   k │▓▓▓▓▓▓│ loaded once for all rows of the tile
+                     └──────┘
+         k           ┌──────┐
+    row ┌░────────┐  │ tile │ a row holds `_VECTORS` registers of `_LANES` floats
+    row │░  a     │  │      │ sums of all steps k stay in registers
+        └─────────┘  └──────┘
+
+Each step `k` of the inner product loads one line of the strip, and multiplies it by one number of each row. The processor
+thus multiplies more often than it loads. From 64 units on, one core reaches 80 to 95 % of its peak rate.
 
 References:
 - Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008.
@@ -16,13 +26,13 @@ from numba.extending import intrinsic
 
 from rnnstate.kernels.native.math import native
 
-# What Numba compiles for: this processor, unless its settings say another one.
+# The features of the processor that Numba compiles for: this processor, unless Numba's settings name another one.
 _FEATURES = binding.get_host_cpu_features().flatten() if config.CPU_FEATURES is None else config.CPU_FEATURES
-# Rows and vectors of a tile, and numbers of a vector: as many as fit into 32 registers of AVX-512, else into 16.
+# Rows and vectors of a tile, and floats of a vector: as many as fit into the 32 registers of AVX-512, or else into 16.
 _ROWS, _VECTORS, _LANES = (8, 2, 16) if "+avx512f" in _FEATURES else (4, 2, 8)
 WIDTH = _VECTORS * _LANES
 _BYTES = 4
-# Products that are summed by themselves: rounding grows with the length of a sum.
+# The sum of a longer inner product is made in parts of this length, because rounding grows with the length of a sum.
 _SUMMED = 128
 _WORD, _FLOAT = ir.IntType(64), ir.FloatType()
 _VECTOR = ir.VectorType(_FLOAT, _LANES)
@@ -31,7 +41,7 @@ _FUSED = ("contract",)
 
 @intrinsic
 def _add_tile(_: Any, rows: Any, inner: Any, z: Any, z_step: Any, a: Any, a_step: Any, strip: Any) -> tuple[Any, Any]:
-    """Add one tile, of at most `_ROWS` rows, as `add_strip` does."""
+    """Add one tile of at most `_ROWS` rows. The arguments are those of `add_strip`."""
 
     def generate(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
         done = builder.append_basic_block()
@@ -49,7 +59,7 @@ def _add_tile(_: Any, rows: Any, inner: Any, z: Any, z_step: Any, a: Any, a_step
 
 
 def _generate_tile(builder: Any, count: int, inner: Any, z: Any, z_step: Any, a: Any, a_step: Any, strip: Any) -> None:
-    """Generate the code for one number of rows: loop over the inner product, and add what it gives to the tile."""
+    """Generate the code for one number of rows: a loop over the inner product, then the addition to the tile."""
     rows = [builder.add(z, builder.mul(z_step, _word(row))) for row in range(count)]
     places = [_at(builder, row, _BYTES * _LANES * part, _VECTOR) for row in rows for part in range(_VECTORS)]
     entry, loop, end = builder.block, builder.append_basic_block(), builder.append_basic_block()
@@ -60,10 +70,12 @@ def _generate_tile(builder: Any, count: int, inner: Any, z: Any, z_step: Any, a:
     vectors = [
         builder.load(_at(builder, line, _BYTES * _LANES * part, _VECTOR), align=_BYTES) for part in range(_VECTORS)
     ]
+    # One number of each row, copied to all lanes of a register.
     starts = [builder.add(a, builder.mul(a_step, _word(row))) for row in range(count)]
     factors = [_everywhere(builder, builder.add(start, at_k)) for start in starts]
     products = [builder.fmul(factor, vector, flags=_FUSED) for factor in factors for vector in vectors]
     after = [builder.fadd(one, other, flags=_FUSED) for one, other in zip(sums, products, strict=True)]
+    # k and the sums are the variables of the loop: zero at the entry, and the new values after each pass.
     following = builder.add(k, _word(1))
     for phi, later in zip([k, *sums], [following, *after], strict=True):
         phi.add_incoming(ir.Constant(phi.type, None), entry)
@@ -92,15 +104,17 @@ def _everywhere(builder: Any, address: Any) -> Any:
 
 @native
 def add_strip(rows: int, inner: int, z: int, z_step: int, a: int, a_step: int, strip: int) -> None:
-    """Add one strip of a product, in tiles as even as can be: those of few rows wait for each other's sums.
+    """Add one strip of a product to the result, in tiles of nearly equal height.
+
+    A tile of few rows is slow, because each of its sums waits for the sum of the step before.
 
     Args:
         rows: Rows of the result.
         inner: Length of the inner product, at least 1.
         z: Address of the strip of the result.
-        z_step: Bytes from a row of it to the next one.
-        a: Address of the rows of the first factor, like those that follow.
-        a_step: Bytes from a row of it to the next one.
+        z_step: Bytes from one row of the result to the next.
+        a: Address of the first row of the first factor.
+        a_step: Bytes from one row of the first factor to the next.
         strip: Strip of the second factor, `(inner, WIDTH)`.
     """
     tiles = (rows + _ROWS - 1) // _ROWS

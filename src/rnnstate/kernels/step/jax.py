@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain, islice
 from operator import attrgetter, is_
 from typing import Any
 
@@ -13,18 +14,20 @@ import numpy as np
 _VALUE = attrgetter("value")
 
 
-def many_steps(model: Any, few_steps: Callable[..., Any]) -> Callable[..., Any]:
+def many_steps(model: Any, keras_steps: Callable[..., Any], is_stacked: Callable[[Any], bool]) -> Callable[..., Any]:
     """Return a training function that scans `steps_per_execution` training steps in one compiled call.
 
-    Keras' own dispatches each of the steps from Python. The results are the same, bit for bit.
+    Keras 3.15 hands over one batch at a time and dispatches each step from Python. The scan gives the same result, bit for
+    bit. Keras 3.16 stacks the batches of a call and scans them itself, so its own function runs those.
 
     Args:
         model: A compiled model.
-        few_steps: Keras' training function, for what does not fill a call, such as the remainder of an epoch.
+        keras_steps: Keras' training function.
+        is_stacked: Returns whether Keras put the batches of several steps together.
     """
     count = model.steps_per_execution
     if count == 1 or model.run_eagerly or not model.jit_compile or keras.distribution.distribution() is not None:
-        return few_steps
+        return keras_steps
 
     def one_step(state: Any, batch: Any) -> Any:
         logs, state = model.train_step(state, batch)
@@ -35,13 +38,19 @@ def many_steps(model: Any, few_steps: Callable[..., Any]) -> Callable[..., Any]:
         state, logs = jax.lax.scan(one_step, state, batches)
         return jax.tree.map(lambda log: log[-1], logs), state
 
+    # A call that is not full runs step by step. Keras 3.16 would take the rows of a single batch for steps.
+    single = jax.jit(one_step, donate_argnums=0)
+
     def train(state: Any, iterator: Iterator[Any]) -> Any:
-        batches = [batch for _, batch in zip(range(count), iterator, strict=False)]
-        if not batches:
-            raise StopIteration
-        if len(batches) < count or not _alike(batches):
-            return few_steps(state, iter(batches))
-        return steps(state, jax.device_put(jax.tree.map(_stacked, *batches)))
+        first = next(iterator)
+        if is_stacked(first):
+            return keras_steps(state, chain([first], iterator))
+        batches = [first, *islice(iterator, count - 1)]
+        if len(batches) == count and _alike(batches):
+            return steps(state, jax.device_put(jax.tree.map(_stacked, *batches)))
+        for batch in batches:
+            state, logs = single(state, batch)
+        return logs, state
 
     return train
 
@@ -60,16 +69,28 @@ class CompiledStep:
 
     Args:
         function: What to run. It may read and assign the variables.
-        variables: All variables that it uses.
+        served: The variables that it uses, and their values for the thread that asks.
     """
 
-    def __init__(self, function: Callable[..., Any], variables: list[Any]) -> None:
-        self._function, self._variables = function, variables
+    def __init__(self, function: Callable[..., Any], served: Any) -> None:
+        self._function, self._served, self._variables = function, served, served.variables
         self._compiled = jax.jit(self._pure)
-        self._values: tuple[Any, ...] = ()  # what was found to be no tracers, the last time
+        self._values: tuple[Any, ...] = ()  # the values that were found to be no tracers, the last time
         self._concrete: set[type] = set()  # types of such arrays
 
     def __call__(self, *args: Any) -> Any:
+        while True:
+            changes = self._served.changes
+            try:
+                return self._run(args)
+            except Exception:
+                # A thread that trains empties the variables. The call then runs again, from copies.
+                if not self._served.moved(changes):
+                    raise
+
+    def _run(self, args: Any) -> Any:
+        if self._served.copies is not None and (copies := self._served.elsewhere()) is not None:
+            return self._from_copies(copies, args)
         values = tuple(map(_VALUE, self._variables))
         # The weights of a served model stay what they are: one look at who they are, and none at their types.
         known = len(values) == len(self._values) and all(map(is_, values, self._values))
@@ -79,6 +100,15 @@ class CompiledStep:
         result, assigned = self._compiled(values, *args)
         for index, value in assigned.items():
             self._variables[index].assign(value)
+        return result
+
+    def _from_copies(self, copies: list[Any], args: Any) -> Any:
+        if not self._are_concrete(args):
+            with keras.StatelessScope(list(zip(self._variables, copies, strict=True))):
+                return self._function(*args)
+        result, assigned = self._compiled(tuple(copies), *args)
+        for index, value in assigned.items():
+            copies[index] = value
         return result
 
     def _are_concrete(self, arrays: Any) -> bool:

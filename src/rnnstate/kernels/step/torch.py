@@ -23,11 +23,11 @@ class CompiledStep:
 
     Args:
         function: What to run. It may read and assign the variables, and returns outputs and a list of leaves.
-        variables: All variables that it uses.
+        served: The variables that it uses, and the lock that Python code of the network runs under.
     """
 
-    def __init__(self, function: Callable[..., Any], variables: list[Any]) -> None:
-        self._function, self._variables = function, variables
+    def __init__(self, function: Callable[..., Any], served: Any) -> None:
+        self._function, self._variables, self._lock = function, served.variables, served.lock
         self._compiled: dict[Any, _Compiled | None] = {}
 
     def __call__(self, *args: Any) -> Any:
@@ -44,6 +44,11 @@ class CompiledStep:
         """Run the function as it is, and keep the compiled one if it gives the same."""
         if any(type(array) is not torch.Tensor for array in arrays):
             return self._function(*args)
+        # A trace replaces methods of all modules of the process while it runs.
+        with self._lock:
+            return self._made(key, args, arrays)
+
+    def _made(self, key: Any, args: Any, arrays: list[Any]) -> Any:
         compiled = None
         # Whatever an error is about: if it is the network's own, running that will raise it.
         with suppress(Exception):

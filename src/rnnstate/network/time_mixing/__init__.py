@@ -16,10 +16,11 @@ A node is one call of a layer or of an operation of `keras.ops`. Axis 1 of a ser
 | `walk` | follows a network node by node, at any depth |
 | `verdict` | what is found, and the error of `StatefulModel` |
 
-Other packages may import `mixing_of`, `refuse_mixing`, `mode_of_old_file`, `read_mode` and `Mixing`.
+Other packages may import `mixing_of`, `refuse_mixing`, `mode_of_old_file`, `read_mode`, `without_steps` and
+`Mixing`.
 """
 
 from rnnstate.network.time_mixing.verdict import Mixing, mode_of_old_file, read_mode, refuse_mixing
-from rnnstate.network.time_mixing.walk import mixing_of
+from rnnstate.network.time_mixing.walk import mixing_of, without_steps
 
-__all__ = ["Mixing", "mixing_of", "mode_of_old_file", "read_mode", "refuse_mixing"]
+__all__ = ["Mixing", "mixing_of", "mode_of_old_file", "read_mode", "refuse_mixing", "without_steps"]

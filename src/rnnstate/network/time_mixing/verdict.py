@@ -19,6 +19,7 @@ class Mixing:
         name: The layer or operation as messages name it.
         kind: The class of the layer; empty for an operation of `keras.ops`.
         what: What it does, as words that follow its name.
+        reason: Why the port of the layer's class does not carry it as it is, with the way out; empty if there is no port.
 
     Example:
 
@@ -30,6 +31,7 @@ class Mixing:
     name: str
     kind: str
     what: str
+    reason: str = ""
 
     def __str__(self) -> str:
         return f"{self.name} {self.what}"
@@ -37,6 +39,8 @@ class Mixing:
     @property
     def way_out(self) -> str:
         """What the user can do."""
+        if self.reason:
+            return f"The layer cannot be carried as it is: {self.reason}"
         if not self.kind:
             return "Do this in a layer of your own, and register a port for it (`rnnstate.register_port`)"
         return (

@@ -18,7 +18,7 @@ from rnnstate.network.time_mixing.probe import Probed, dependence, probe
 from rnnstate.network.time_mixing.table import known, known_operation
 from rnnstate.network.time_mixing.verdict import Mixing
 from rnnstate.ports.recurrent import runs_backward
-from rnnstate.ports.registry import has_port
+from rnnstate.ports.registry import has_port, why_not_carried
 
 
 def mixing_of(net: Any, carried: Callable[[Any], bool] | None = None) -> list[Mixing]:
@@ -31,6 +31,16 @@ def mixing_of(net: Any, carried: Callable[[Any], bool] | None = None) -> list[Mi
     walk = _Walk(carried or is_carried)
     walk.network(net, [], "")
     return walk.found
+
+
+def without_steps(net: Any) -> list[str]:
+    """Return the paths of the layers with a memory whose input has no steps of the window, such as decoders.
+
+    A decoder runs over steps that are made from one value of the window, for example by `RepeatVector`.
+    """
+    walk = _Walk(is_carried)
+    walk.network(net, [], "")
+    return list(dict.fromkeys(walk.without_steps))
 
 
 def is_carried(layer: Any) -> bool:
@@ -61,6 +71,7 @@ class _Walk:
 
     def __init__(self, carried: Callable[[Any], bool]) -> None:
         self.found: list[Mixing] = []
+        self.without_steps: list[str] = []
         self._carried = carried
         self._axes: dict[int, Axis] = {}
         self._symbols: list[Any] = []  # kept alive, because their ids are keys
@@ -113,6 +124,7 @@ class _Walk:
         """Return what each output of a node holds, and note a node that mixes time."""
         layer = node.call if isinstance(node.call, keras.Layer) else None
         if layer is not None and self._carried(layer):
+            self.without_steps += [node.path] if Axis.STEPS not in node.axes else []
             return _of_carried(layer, node, specs)
         if Axis.STEPS not in node.axes:
             return self._without_time(node, specs)
@@ -153,7 +165,8 @@ class _Walk:
 
     def _note(self, node: Node, what: str) -> None:
         kind = type(node.call).__name__ if isinstance(node.call, keras.Layer) else ""
-        entry = Mixing(node.path, node.name, kind, what)
+        reason = (kind and why_not_carried(node.call)) or ""
+        entry = Mixing(node.path, node.name, kind, what, reason)
         if entry not in self.found:  # a nested network may be called twice
             self.found.append(entry)
 

@@ -141,7 +141,7 @@ class CheckpointFolder:
         total = f" ({len(refused)} in all)" if len(refused) > 3 else ""
         return (kinds[0] if kinds else DataError)(
             f"A folder that holds checkpoints must hold a usable one. Received: `{self.path}`{total}. {reasons} "
-            "Repair what differs, or name a new folder to start anew."
+            "Repair what differs, or name a new folder for a new run."
         )
 
 

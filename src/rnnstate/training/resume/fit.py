@@ -121,7 +121,7 @@ class _Run:
         if self.epoch + bool(self.batch) > epochs:
             raise DataError(
                 f"`epochs` must be at least {self.epoch + bool(self.batch)}, where the run in `{self.folder.path}` "
-                f"stands. Received: epochs={epochs}. Name a new folder to start anew."
+                f"stands. Received: epochs={epochs}. Name a new folder for a new run."
             )
         self._rate = self.content["rates"][0]
         _warn_of_versions(self.content["versions"])

@@ -1,0 +1,115 @@
+"""`evaluate` and `predict` of `StatefulModel`: Keras' methods on windows, with a bank apart from that of training."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rnnstate.errors import DataError
+from rnnstate.model.bank import GIVEN
+from rnnstate.model.compiled import drop_outdated, forget_compiled
+from rnnstate.model.guarded import Guarded, alone
+from rnnstate.model.parts import Parts
+from rnnstate.network.outputs import by_output, outputs_per_step
+from rnnstate.state.checks import checked
+from rnnstate.state.state import State
+from rnnstate.training.fit_checks import check_windows, last_windows, prepare_start, unstacked
+from rnnstate.training.fit_hooks import variables_kept
+from rnnstate.training.keras_calls import read_call
+from rnnstate.training.loader import BoundWindows, Source
+
+
+class Inference(Guarded):
+    """The methods of `StatefulModel` that evaluate and predict."""
+
+    _parts: Parts
+
+    @alone
+    def evaluate(self, x: Any = None, *args: Any, initial_state: Any = None, **kwargs: Any) -> Any:
+        """Return the loss and the metrics on windows. The training states stay as they are.
+
+        Args:
+            x: `Windows` with targets.
+            args: The further arguments of `keras.Model.evaluate` by position, which Keras calls `y`, `batch_size` and so
+                on. Targets, weights and the batch size belong to `Windows`, and are refused here.
+            initial_state: State from which the sequences start, with one row for each key in `x.keys`. By default they
+                start from the initial state of the model.
+            kwargs: As in `keras.Model.evaluate`.
+
+        Returns:
+            As `keras.Model.evaluate`. With targets per sequence, the loss and the metrics are the means over sequences.
+
+        Raises:
+            DataError: If the data are not `Windows`, lack targets, or do not fit the network.
+        """
+        if self._parts.feeder.gave(x):  # by Keras, within `fit`
+            result = super().evaluate(x, *args, **kwargs)
+            self._parts.feeder.finished(x)
+            return result
+        kwargs = read_call("evaluate", x, args, kwargs)
+        x = self._bound_inference(check_windows(self, x, argument="x", targets=True), initial_state)
+        with variables_kept(self):
+            return self._fed(super().evaluate, x, **kwargs)
+
+    @alone
+    def predict(
+        self, x: Any, *args: Any, initial_state: Any = None, return_state: bool = False, **kwargs: Any
+    ) -> dict[Any, Any] | tuple[dict[Any, Any], State]:
+        """Return the outputs for every step of every sequence. The training states stay as they are.
+
+        Args:
+            x: `Windows`.
+            args: The further arguments of `keras.Model.predict` by position; `batch_size` must be `None`.
+            initial_state: State from which the sequences start, with one row for each key in `x.keys`.
+            return_state: Whether to return the state at the end of each sequence, too.
+            kwargs: As in `keras.Model.predict`.
+
+        Returns:
+            `{key: (time, outputs)}` in time order, or `{key: (windows, outputs)}` for an output per window. With
+            `Windows(..., targets="sequence")` it is that of the last window, `{key: (outputs,)}`. For several outputs, the
+            value of each key has the structure of the outputs. With `return_state=True` also a `State` with one row for each
+            key in `x.keys`.
+
+        Raises:
+            DataError: If the data are not `Windows`, or do not fit the network.
+        """
+        kwargs = read_call("predict", x, args, kwargs)
+        source = check_windows(self, x, argument="x", targets=False)
+        x = source.windows
+        if not hasattr(x, "assemble"):
+            raise DataError(
+                "`predict` puts outputs back in time order, so it needs `rnnstate.Windows`. "
+                "Received: a dataset of your own. Use `Windows`, or `step` in a loop."
+            )
+        bound = self._bound_inference(source, initial_state)
+        with variables_kept(self):
+            outputs = self._fed(super().predict, bound, **kwargs)
+        kinds = by_output(self.net, x.targets, "y")
+        per_step = [
+            flag and kind in (None, "steps") for flag, kind in zip(outputs_per_step(self.net), kinds, strict=True)
+        ]
+        result: dict[Any, Any] = x.assemble(unstacked(outputs, len(x)), per_step=per_step)
+        result = last_windows(result, [kind == "sequence" for kind in kinds])
+        return (result, self._parts.inference.read(np.arange(1, len(x.keys) + 1))) if return_state else result
+
+    def _bound_inference(self, source: Source, initial_state: Any) -> BoundWindows:
+        """Bind windows to rows of the inference bank, which start from the given or the initial states."""
+        prepare_start(self.start, source)
+        windows = source.windows
+        rows = len(windows.keys)
+        given = None if initial_state is None else checked(self.state_spec, initial_state, batch_size=rows)
+        given = None if given is None else checked(self.state_spec, given.numpy())
+        bank = self._parts.inference
+        if bank.reserve(rows):
+            forget_compiled(self, "test", "predict")
+        drop_outdated(self, self._parts.made_for, windows, "test_function", "predict_function")
+        slots = np.arange(1, rows + 1, dtype=np.int32)
+        bank.clear_flags()
+        self._parts.inferred.forget()
+        if given is not None:
+            bank.write(slots, given, GIVEN)
+        return BoundWindows(source, slots, mean=True)
+
+    def _fed(self, function: Callable[..., Any], data: BoundWindows, **kwargs: Any) -> Any:
+        """Call Keras' `fit`, `evaluate` or `predict` on windows that are loaded ahead."""
+        return self._parts.feeder.run(function, data, self.steps_per_execution, **kwargs)

@@ -1,0 +1,146 @@
+"""Causal convolutions carry the inputs that their kernels still reach."""
+
+from functools import cache
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import nets
+import rnnstate as rs
+from nets import difference, host
+
+BATCH, TIME, CHANNELS = 3, 19, 4
+
+
+def causal():
+    """Return two convolutions, one with groups and dilation."""
+    x = keras.Input((None, CHANNELS))
+    h = layers.Conv1D(6, 3, padding="causal", dilation_rate=2, groups=2, activation="tanh", name="one")(x)
+    return keras.Model(x, layers.Conv1D(3, 2, padding="causal", name="two")(h))
+
+
+def without_groups():
+    """Return one convolution that every runtime knows: TensorFlow exports no groups."""
+    return keras.Sequential([keras.Input((None, CHANNELS)), layers.Conv1D(3, 3, padding="causal", dilation_rate=2)])
+
+
+def padded():
+    """Return convolutions after zeros on the left, one padding before two of them."""
+    x = keras.Input((None, CHANNELS))
+    h = layers.DepthwiseConv1D(3, dilation_rate=2, name="depthwise")(layers.ZeroPadding1D((4, 0))(x))
+    h = layers.ZeroPadding1D((2, 0))(h)
+    return keras.Model(x, layers.Add()([layers.SeparableConv1D(5, 3, name="separable")(h), layers.Conv1D(5, 3)(h)]))
+
+
+@cache
+def model_of(build):
+    """Return a model that tests share, because they never train it."""
+    return nets.make(build)
+
+
+def by_hand(model, x, start, reset, mask):
+    """Return the outputs and the state of single steps, with resets and masked steps by hand."""
+    initial, state, outputs = model.initial_state(len(x)).numpy(), dict(start), []
+
+    def chosen(rows, one, other):
+        return {
+            name: np.where(rows.reshape(-1, *[1] * (leaf.ndim - 1)), one[name], leaf) for name, leaf in other.items()
+        }
+
+    for t in range(x.shape[1]):
+        state = chosen(reset[:, t], initial, state)
+        y, after = model.step(x[:, t : t + 1], state)
+        outputs.append(host(y))
+        state = chosen(mask[:, t], after.numpy(), state)
+    return np.concatenate(outputs, axis=1), state
+
+
+@pytest.mark.parametrize("build", [causal, padded])
+def test_windows_equal_the_plain_network(build):
+    """Windows of odd lengths equal Keras on the whole sequence; without carry they do not."""
+    model, x = model_of(build), nets.values(BATCH, TIME, CHANNELS)
+    whole = model.net(x)
+    for carry in (True, False):
+        state, outputs = model.initial_state(BATCH), []
+        for begin, end in ((0, 1), (1, 8), (8, TIME)):
+            y, final = model.step(x[:, begin:end], state)
+            state = final if carry else state
+            outputs.append(host(y))
+        distance = difference(np.concatenate(outputs, axis=1), whole)
+        assert distance < 1e-6 if carry else distance > 1e-2
+
+
+def test_masks_and_resets():
+    """A window with padding anywhere and resets anywhere equals single steps by hand, outputs and state."""
+    model, x, rng = model_of(causal), nets.values(BATCH, TIME, CHANNELS), np.random.default_rng(1)
+    mask, reset = rng.uniform(size=(2, BATCH, TIME)) < np.array([0.7, 0.2])[:, None, None]
+    start = {name: nets.values(*leaf.shape, seed=5) for name, leaf in model.initial_state(BATCH).numpy().items()}
+    never, always = np.zeros_like(reset), np.ones_like(mask)
+    for resets, masks in ((never, mask), (reset, always), (reset, mask)):
+        y, state = model.step(
+            x, start, mask=None if masks is always else masks, reset=None if resets is never else resets
+        )
+        expected, final = by_hand(model, x, start, resets, masks)
+        assert np.abs(host(y) - expected)[masks].max() < 1e-6
+        assert difference(state, final) < 1e-6
+
+
+def test_a_step_that_the_network_masks_is_still_a_step():
+    """Keras' convolutions read masked steps as they are, and so do windows."""
+    x = nets.values(BATCH, TIME, CHANNELS)
+    x[:, 3:5] = 0
+    conv = layers.Conv1D(3, 3, padding="causal")
+    model = nets.make(lambda: keras.Sequential([keras.Input((None, CHANNELS)), layers.Masking(), conv]))
+    first, state = model.step(x[:, :4], model.initial_state(BATCH))
+    second, _ = model.step(x[:, 4:], state)
+    assert difference(np.concatenate([host(first), host(second)], axis=1), model.net(x)) < 1e-6
+
+
+def test_training_carries_and_is_saved(tmp_path):
+    """`fit` on sequences of unequal lengths leaves each key where `step` does, and a saved model keeps that."""
+    model, data = nets.make(causal), nets.series([11, 7, 3], features=CHANNELS)
+    model.compile(keras.optimizers.SGD(0.0), "mse")
+    targets = {key: nets.values(len(x), 3) for key, x in data.items()}
+    model.fit(rs.Windows(data, targets, length=5, batch_size=2, order="lanes"), verbose=0)
+    for key, x in data.items():
+        assert difference(model.states.read(key), model.step(x[None], model.initial_state(1))[1].numpy()) < 1e-6
+    model.save(tmp_path / "m.keras")
+    assert keras.saving.load_model(tmp_path / "m.keras").states.read() == model.states.read()
+
+
+@pytest.mark.parametrize("build", [without_groups, padded])
+@pytest.mark.once
+def test_export(build, tmp_path):
+    """An exported step model is verified in its runtime, chunk by chunk; the format of stock layers is refused by name."""
+    rs.export(model_of(build), tmp_path / "m.onnx", format="onnx")
+    with pytest.raises(rs.ExportError, match=r'format="keras" holds stock layers alone\. Received: '):
+        rs.export(model_of(build), tmp_path / "m.keras", format="keras")
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [
+        (layers.Conv1D(3, 3, padding="same"), r"up to 1 steps ahead.*padding=\"causal\""),
+        (layers.Conv1D(3, 3), r"first 2 outputs do not exist.*padding=\"causal\".*ZeroPadding1D\(\(2, 0\)\)"),
+        (layers.Conv1D(3, 2, strides=2, padding="causal"), r"one output for every 2 steps.*`strides=1`"),
+        (layers.SeparableConv1D(3, 3, padding="same"), r"ZeroPadding1D\(\(2, 0\)\)"),
+    ],
+)
+def test_other_convolutions_are_refused(layer, reason):
+    """A convolution that is not causal, or gives fewer outputs, is refused with the way out."""
+    net = keras.Sequential([keras.Input((None, CHANNELS)), layer, layers.GRU(2, return_sequences=True)])
+    with pytest.raises(rs.UnsupportedModelError, match=rf"`{layer.name}`.*cannot be carried as it is.*{reason}"):
+        rs.StatefulModel(net)
+
+
+@pytest.mark.once
+def test_a_padding_that_does_not_fit_is_refused():
+    """Zeros that other layers read too, or of another number than the kernel reads, are refused."""
+    x = keras.Input((None, CHANNELS))
+    other = layers.ZeroPadding1D((3, 0), name="zeros")(x)
+    net = keras.Model(x, layers.GRU(2, return_sequences=True)(layers.Conv1D(3, 3)(other)))
+    with pytest.raises(rs.UnsupportedModelError, match="`zeros`"):
+        rs.StatefulModel(net)
