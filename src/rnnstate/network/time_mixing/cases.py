@@ -1,6 +1,6 @@
 """Runs of one node of a network on random inputs, for the probe. The runs change no variable of the model."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -89,12 +89,10 @@ def _draw(rng: np.random.Generator, shape: Sequence[int], dtype: str, kind: str)
         return np.asarray(rng.integers(0, 2, size=shape), dtype=bool)
     if not keras.backend.is_float_dtype(dtype):
         return np.asarray(rng.integers(0, 2, size=shape), dtype=dtype)
-    draws: dict[str, Callable[[], Any]] = {
-        "normal": lambda: rng.normal(size=shape),
-        "positive": lambda: rng.uniform(0.1, 1.0, size=shape),
-        "whole": lambda: rng.integers(0, 3, size=shape),
-    }
-    return np.asarray(draws[kind](), dtype="float32")
+    if kind == "normal":
+        return np.asarray(rng.normal(size=shape), dtype="float32")
+    drawn = rng.uniform(0.1, 1.0, size=shape) if kind == "positive" else rng.integers(0, 3, size=shape)
+    return np.asarray(drawn, dtype="float32")
 
 
 def _plain(output: Any) -> np.ndarray:
