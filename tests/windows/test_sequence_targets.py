@@ -87,6 +87,6 @@ def test_wrong_targets_are_refused(y, arguments, text):
 def test_unknown_kinds_are_refused():
     """A kind that does not exist, or belongs to no target, is refused."""
     with pytest.raises(rs.DataError, match=r"`targets` must be one of 'auto', .*'sequence'. Received: targets='word'"):
-        rs.Windows(X, {"k0": 1, "k1": 2}, length=3, batch_size=2, targets="word")
+        rs.Windows(X, X, length=3, batch_size=2, targets="word")
     with pytest.raises(rs.DataError, match=r"`targets` must have names of `y`: y has none. Received: 'label'"):
         rs.Windows(X, X, length=3, batch_size=2, targets={"label": "steps"})

@@ -179,10 +179,11 @@ class States:
         """
         self._slots.clear()
         self._last = (), np.zeros(0, np.int32)
-        if (count := sum(name.startswith("leaf_") for name in store.keys())) < len(self._spec):
+        count = sum(name.startswith("leaf_") for name in tuple(store.keys()))
+        if count < len(self._spec):
             warnings.warn(
                 f"The states of the file must have {len(self._spec)} leaves: {self._spec}. Received: {count} leaves, from a "
-                "release that carried fewer layers. The states are left out, so each sequence starts from its initial state.",
+                "release that carried fewer layers. The states are left out: each sequence starts from its initial state.",
                 stacklevel=2,
             )
             return
