@@ -93,8 +93,8 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
         self.start = read_initial(initial_state)
         self.carry = carry
         self._carrier, ports = carrying_clone(net, carry_backward, carry, self.attention_window)
-        if self.time_mixing == "refuse":
-            refuse_mixing(mixing_of(self._carrier))
+        mixing = mixing_of(self._carrier) if self.time_mixing == "refuse" else []
+        refuse_mixing([node for node in mixing if node.tried])
         if not any(layer.port.spec(layer.layer) for layer in ports):
             raise UnsupportedModelError(
                 f"The network must have at least one layer with a memory. Received: `{net.name}` without any. "
@@ -103,7 +103,8 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
         for layer in ports:
             choose_kernels(layer.port, kernels)
         backend_kernels().register_state(State)
-        scope = trace(self._carrier)
+        scope = trace(self._carrier)  # names a layer that fails, which the probe could not try either
+        refuse_mixing(mixing)
         states = States(scope.spec, self._placeholder_state, self._sync, partial(forget_compiled, self, "train"))
         self._parts = Parts(net, scope.spec, scope.owners, states, Bank(scope.spec, "inference"))
         self.start.attach(scope.spec, self._own_initial_state)

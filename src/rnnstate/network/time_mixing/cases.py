@@ -39,6 +39,11 @@ class Node:
         return {shape[1] for axis, shape in zip(self.axes, self.shapes, strict=True) if axis is Axis.STEPS}
 
     @property
+    def draws(self) -> bool:
+        """Whether the layer may draw random numbers, because it has a seed generator."""
+        return any(variable.path.endswith("seed_generator_state") for variable in getattr(self.call, "variables", ()))
+
+    @property
     def name(self) -> str:
         """The layer or the operation, with its class, as messages name it."""
         kind = "Layer" if isinstance(self.call, keras.Layer) else "Operation"

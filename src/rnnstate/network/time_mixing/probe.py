@@ -28,11 +28,13 @@ class Probed:
     Args:
         verdict: The class of the node.
         what: What its output depends on, as words that follow its name.
+        tried: False if the node cannot run on random inputs.
         outputs: The class of each output, if the node does not mix time.
     """
 
     verdict: Verdict
     what: str = ""
+    tried: bool = True
     outputs: list[Verdict] = field(default_factory=list)
 
 
@@ -47,7 +49,7 @@ def probe(node: Node) -> Probed:
             return _probe(node, tuple(length for length in lengths if length))
         except Exception as error:  # a node may fail for any reason, and a longer window may help
             reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-    return Probed(Verdict.MIXES, f"could not be tried on random inputs ({reason[:120]})")
+    return Probed(Verdict.MIXES, f"could not be tried on random inputs ({reason[:120]})", tried=False)
 
 
 def _probe(node: Node, lengths: tuple[int, ...]) -> Probed:
@@ -100,7 +102,8 @@ def _by_values(node: Node, lengths: tuple[int, ...], kinds: list[Verdict]) -> Pr
                     kinds[number] = Verdict.SUMMARISES  # `(batch, values)`, with as many values as steps
                     break
                 return Probed(Verdict.MIXES, _dependence(node, number, lengths[-1]))
-        if kinds[number] is Verdict.PER_STEP and not _same_for_each_step(node, number, lengths):
+        # A layer that draws random numbers gives each step other numbers, and never the same output twice.
+        if kinds[number] is Verdict.PER_STEP and not node.draws and not _same_for_each_step(node, number, lengths):
             return Probed(Verdict.MIXES, "gives a step another output at another place in its window")
     verdict = Verdict.PER_STEP if all(kind is Verdict.PER_STEP for kind in kinds) else Verdict.SUMMARISES
     return Probed(verdict, outputs=kinds)

@@ -19,6 +19,7 @@ class Mixing:
         name: The layer or operation as messages name it.
         kind: The class of the layer; empty for an operation of `keras.ops`.
         what: What it does, as words that follow its name.
+        tried: False if it cannot run on random inputs, so that nothing is known about it.
         reason: Why the port of the layer's class does not carry it as it is, with the way out; empty if there is no port.
 
     Example:
@@ -31,6 +32,7 @@ class Mixing:
     name: str
     kind: str
     what: str
+    tried: bool = True
     reason: str = ""
 
     def __str__(self) -> str:

@@ -132,7 +132,7 @@ class _Walk:
             return self._of_summary_and_steps(node, specs)
         found = _found(node, layer, specs)
         if found.verdict is Verdict.MIXES:
-            self._note(node, found.what or dependence(node))
+            self._note(node, found.what or dependence(node), found.tried)
         classes = found.outputs if len(found.outputs) == len(specs) else [found.verdict] * len(specs)
         return [Axis.SUMMARY if kind is Verdict.SUMMARISES else Axis.STEPS for kind in classes]
 
@@ -163,7 +163,7 @@ class _Walk:
             self._note(node, "joins each step with a summary of its window, so that the step depends on later steps")
         return [Axis.STEPS if join else Axis.SUMMARY for join in joins]
 
-    def _note(self, node: Node, what: str) -> None:
+    def _note(self, node: Node, what: str, tried: bool = True) -> None:
         kind = type(node.call).__name__ if isinstance(node.call, keras.Layer) else ""
         reason = (kind and why_not_carried(node.call)) or ""
         entry = Mixing(node.path, node.name, kind, what, reason)
