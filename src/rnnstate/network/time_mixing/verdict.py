@@ -32,8 +32,8 @@ class Mixing:
     name: str
     kind: str
     what: str
-    tried: bool = True
     reason: str = ""
+    tried: bool = True
 
     def __str__(self) -> str:
         return f"{self.name} {self.what}"

@@ -166,7 +166,7 @@ class _Walk:
     def _note(self, node: Node, what: str, tried: bool = True) -> None:
         kind = type(node.call).__name__ if isinstance(node.call, keras.Layer) else ""
         reason = (kind and why_not_carried(node.call)) or ""
-        entry = Mixing(node.path, node.name, kind, what, reason)
+        entry = Mixing(node.path, node.name, kind, what, reason, tried)
         if entry not in self.found:  # a nested network may be called twice
             self.found.append(entry)
 
