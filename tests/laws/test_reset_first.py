@@ -143,7 +143,8 @@ def test_resets_split_a_layer_that_runs_backward():
     back = layers.GRU(5, return_sequences=True, go_backwards=True, name="back")
     flip = layers.Lambda(lambda y: keras.ops.flip(y, axis=1))
     model = nets.make(
-        lambda: keras.Sequential([nets.series_input(), layers.SimpleRNN(3, return_sequences=True), back, flip])
+        lambda: keras.Sequential([nets.series_input(), layers.SimpleRNN(3, return_sequences=True), back, flip]),
+        time_mixing="allow",  # for the flip
     )
     forward = model.net.layers[0]
     x, resets = nets.values(2, 6, 2, seed=3), np.zeros((2, 6), dtype=bool)

@@ -2,6 +2,7 @@
 
 import keras
 import pytest
+from keras import layers
 
 import nets
 import rnnstate as rs
@@ -110,3 +111,21 @@ def test_keys_that_no_file_can_hold(tmp_path):
     model.states.write([frozenset({1})], {})
     with pytest.raises(rs.DataError, match=r"strings, numbers or tuples of them to be saved. Received: frozenset"):
         model.save_weights(tmp_path / "m.weights.h5")
+
+
+def test_a_file_without_the_leaves_of_convolutions_loads(tmp_path):
+    """Release 0.1.0 did not carry convolutions: the other leaves load, and those of the convolution start fresh."""
+    net = [nets.series_input(), layers.Conv1D(5, 3, padding="causal", name="conv"), layers.GRU(3, name="gru")]
+    model = nets.make(lambda: keras.Sequential(net))
+    given = {"gru/h": nets.values(2, 3, seed=1), "conv/past": nets.values(2, 2, nets.FEATURES, seed=2)}
+    model.states.write(["a", "b"], given)
+    store = {}
+    model.states.save(store)
+    older = {"keys": store["keys"], "flags": store["flags"], "leaf_0": store["leaf_1"]}
+    with pytest.warns(UserWarning, match=r"holds the states of `gru/h`. Received: a file of a release"):
+        model.states.load(older)
+    loaded = model.states.read(["a", "b"])
+    assert difference(loaded["gru/h"], given["gru/h"]) == 0
+    assert not nets.host(loaded["conv/past"]).any()
+    with pytest.raises(KeyError, match=r"leaf_0"):
+        model.states.load({"keys": store["keys"], "flags": store["flags"]})

@@ -202,7 +202,10 @@ REFUSED = [
     ({"y": np.ones(7), "targets": "windows"}, r"`y` must have 3 entries \(one for each window of 3\).*Received: 7"),
     ({"y": np.ones(3), "targets": "last"}, r"`y` must have 7 entries \(one for each step\) in sequence 0. Received: 3"),
     ({"y": np.ones(6), "pieces": 2}, r"With `pieces`, give one target for each step and pass `targets='last'`"),
-    ({"targets": "first"}, r"`targets` must be one of 'auto', 'steps', 'windows', 'last', 'sequence'. Received: targets='first'"),
+    (
+        {"targets": "first"},
+        r"`targets` must be one of 'auto', 'steps', 'windows', 'last', 'sequence'. Received: targets='first'",
+    ),
     ({"sample_weight": np.ones(7)}, r"`sample_weight` weighs targets. Received: no `y`"),
     (
         {"y": np.ones(7), "sample_weight": np.ones((7, 1))},

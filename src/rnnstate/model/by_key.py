@@ -18,6 +18,8 @@ from rnnstate.state.spec import StateSpec
 from rnnstate.state.state import Array, State
 
 Key = Hashable
+# The leaves of convolutions and of attention, which release 0.1.0 did not carry.
+_LATER_LEAVES = ("past", "keys", "values", "valid")
 
 
 class States:
@@ -175,32 +177,41 @@ class States:
     def load(self, store: Any) -> None:
         """Replace all keys and rows by those in the store of a saved model.
 
-        Release 0.1.0 did not carry convolutions. Its file of such a network has fewer leaves, so all keys start fresh.
+        Release 0.1.0 did not carry convolutions and attention. Its files lack their leaves, which then start fresh.
         """
-        self._slots.clear()
-        self._last = (), np.zeros(0, np.int32)
-        count = sum(name.startswith("leaf_") for name in tuple(store.keys()))
-        if count < len(self._spec):
-            warnings.warn(
-                f"The states of the file must have {len(self._spec)} leaves: {self._spec}. Received: {count} leaves, from a "
-                "release that carried fewer layers. The states are left out: each sequence starts from its initial state.",
-                stacklevel=2,
-            )
-            return
         keys = [_decoded(key) for key in json.loads(bytes(np.asarray(store["keys"])).decode() or "[]")]
-        rows = State({leaf: np.asarray(store[f"leaf_{index}"]) for index, leaf in enumerate(self._spec)})
-        for name, leaf in self._spec.items():
+        saved = self._saved_leaves(sum(name.startswith("leaf_") for name in tuple(store.keys())))
+        rows = {leaf: np.asarray(store[f"leaf_{index}"]) for index, leaf in enumerate(saved)}
+        for name in saved:
+            leaf = self._spec[name]
             if tuple(rows[name].shape[1:]) != leaf.shape:
                 raise SpecMismatchError(
                     f"Saved states must have leaf `{name}` of shape {leaf.describe(len(keys))}. "
                     f"Received: shape={rows[name].shape}. The file was saved by another model."
                 )
-        if keys:
+        fresh = self._initial(len(keys)).numpy() if len(saved) < len(self._spec) and keys else {}
+        state = State({name: rows[name] if name in rows else fresh[name] for name in self._spec}) if keys else None
+        self._slots.clear()
+        self._last = (), np.zeros(0, np.int32)
+        if state is not None:
             slots = self.reserve(keys)
             flags = np.asarray(store["flags"])
             for flag in (GIVEN, CARRIED, FRESH):
                 if (chosen := np.flatnonzero(flags == flag)).size:
-                    self.bank.write(slots[chosen], rows.rows(chosen), flag)
+                    self.bank.write(slots[chosen], state.rows(chosen), flag)
+
+    def _saved_leaves(self, count: int) -> list[str]:
+        """Return the names of the leaves in a file, whose number is known: all, or those that release 0.1.0 carried."""
+        names = list(self._spec)
+        older = [name for name in names if name.rpartition("/")[2] not in _LATER_LEAVES]
+        if count == len(names) or count != len(older):
+            return names
+        warnings.warn(
+            f"The file holds the states of {quoted(older)}. Received: a file of a release that did not carry the other "
+            "layers, which start from their initial state.",
+            stacklevel=3,
+        )
+        return older
 
 
 def _encoded(key: Any) -> Any:
