@@ -263,11 +263,11 @@ def test_the_checkpoint_of_another_run_is_refused_by_what_differs(whole, folder,
 
 def test_other_fit_arguments_are_refused(whole, folder):
     """What changes the result may not change between two starts of a run."""
-    with pytest.raises(rs.SpecMismatchError, match=r'fit=\{\}. Received: fit=\{"class_weight"'):
+    with pytest.raises(rs.SpecMismatchError, match=r'fit=\{\}. Received: fit=\{"validation_freq"'):
         whole[0].fit(
             windows(),
             validation_data=validation(),
-            class_weight={0: 2.0},
+            validation_freq=2,
             epochs=2,
             callbacks=[Killer()],
             checkpoint=folder,
