@@ -80,12 +80,14 @@ def test_model_export_is_export(tmp_path):
 
 
 def test_model_export_takes_the_arguments_of_export(tmp_path):
-    """`time`, `force` and `metadata` reach `rnnstate.export`; arguments that only Keras knows are a `TypeError`."""
+    """`time`, `force` and `metadata` reach `rnnstate.export`; arguments that only Keras knows are refused."""
     model = rs.StatefulModel(small())
     (tmp_path / "small.keras").write_text("older")
     done = model.export(tmp_path / "small.keras", "keras", time=3, force=True, metadata={"who": "me"})
     assert (done.manifest["time"], done.manifest["metadata"]) == (3, {"who": "me"})
-    with pytest.raises(TypeError, match="input_signature"):
+    with pytest.raises(
+        ExportError, match="takes `format`, `time`, `force` and `metadata`.*Received: `input_signature`"
+    ):
         model.export(tmp_path / "other.keras", input_signature=None)
 
 

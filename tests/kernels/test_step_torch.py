@@ -17,7 +17,7 @@ def around(layer):
     """Return a model with a layer after its memory."""
     odd = layers.SimpleRNN(3, use_bias=False, return_sequences=True, name="rnn")
     net = keras.Sequential([nets.series_input(), odd, layer])
-    return rs.StatefulModel(nets.randomized(net))
+    return rs.StatefulModel(nets.randomized(net), time_mixing="allow")  # these layers depend on the whole window
 
 
 class Layer(layers.Layer):

@@ -82,7 +82,8 @@ def _comparable(name: str | None, value: Any) -> Any:
     if name == "training":  # PyTorch's mark on every module, which `fit` and `predict` set to and fro
         return _Anything()
     shape = getattr(value, "shape", None)
-    return value if shape is None or any(size != 1 for size in shape) else _Itself(value)
+    # A module, such as `keras.ops` in a layer, has a function `shape`.
+    return value if not isinstance(shape, Iterable) or any(size != 1 for size in shape) else _Itself(value)
 
 
 def _parts(layer: Any, own: set[str]) -> Iterator[tuple[list[str], Any]]:
