@@ -86,7 +86,7 @@ def test_model_export_takes_the_arguments_of_export(tmp_path):
     done = model.export(tmp_path / "small.keras", "keras", time=3, force=True, metadata={"who": "me"})
     assert (done.manifest["time"], done.manifest["metadata"]) == (3, {"who": "me"})
     with pytest.raises(
-        ExportError, match="takes `format`, `time`, `force` and `metadata`.*Received: `input_signature`"
+        ExportError, match=r"takes `format`, `time`, `force` and `metadata`.*Received: `input_signature`"
     ):
         model.export(tmp_path / "other.keras", input_signature=None)
 
