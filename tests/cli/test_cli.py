@@ -3,9 +3,6 @@
 import csv
 import io
 import re
-import shlex
-import subprocess
-import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,17 +16,6 @@ from rnnstate.cli.arguments import parse
 from rnnstate.forecasting.tablefiles import read_table
 
 pytestmark = pytest.mark.once
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> Path:
-    """A folder with RUN, the data it was trained on, and the data that follow, whole and in two halves."""
-    folder = tmp_path_factory.mktemp("cli")
-    data = write_rows(folder / "data.csv", rows(0, 61))
-    assert main(["train", data, *TRAIN, *TINY, "--out", str(folder / "RUN")]) == 0
-    write_rows(folder / "newer.csv", rows(61, 80))
-    write_rows(folder / "all.csv", rows(0, 80))
-    return folder
 
 
 def forecast(folder: Path, data: str, *options: str) -> list[dict[str, str]]:
@@ -400,14 +386,3 @@ def test_loss_that_is_no_number(trained, tmp_path, capsys) -> None:
         capsys.readouterr().err,
     )
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    "command", ["predict RUN newer.csv -o -", "evaluate RUN newer.csv", "inspect RUN", "audit RUN/model.keras"]
-)
-def test_commands_in_a_process_of_their_own(trained, command: str) -> None:
-    """A RUN is read by a process that has not trained it, as a user's next command does."""
-    run = [sys.executable, "-m", "rnnstate", *shlex.split(command)]
-    done = subprocess.run(run, cwd=trained, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout
