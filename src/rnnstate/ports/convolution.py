@@ -15,7 +15,7 @@ from typing import Any
 
 from keras import layers, ops
 
-from rnnstate.ports.protocol import LocalState, Port
+from rnnstate.ports.protocol import LocalState, Port, check_features
 from rnnstate.ports.steps import existing, look_back, only_existing, place, remembered, take_steps
 from rnnstate.state.spec import LeafSpec
 from rnnstate.state.state import Array
@@ -72,6 +72,7 @@ class ConvolutionPort(Port):
         initial: LocalState | None = None,
         attached: Array | None = None,
     ) -> tuple[Array, LocalState]:
+        check_features(self.layer, x, _channels(self.layer))
         if not reach(self.layer):
             return self._convolve(x, self.layer.dilation_rate[0]), {}
         past = ops.cast(state["past"], x.dtype)

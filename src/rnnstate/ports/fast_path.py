@@ -7,9 +7,9 @@ from typing import Any
 
 from keras import activations, layers, ops
 
-from rnnstate.errors import DataError
 from rnnstate.kernels import kernels
 from rnnstate.kernels.loops.definition import Loop
+from rnnstate.ports.protocol import check_features
 from rnnstate.state.state import Array
 
 _KINDS = {layers.LSTMCell: "lstm", layers.GRUCell: "gru", layers.SimpleRNNCell: "rnn"}
@@ -44,7 +44,8 @@ def run_fast(
         _kind(layer.cell), flags, *_factors(layer.cell, training)
     ):
         return None
-    _check_features(layer, x)
+    # PyTorch's operators read past the end of a wrong input without an error.
+    check_features(layer, x, layer.cell.kernel.shape[0])
     mask = None if mask is None else ops.cast(mask, "bool")
     if layer.go_backwards:
         x, mask, reset = (None if part is None else ops.flip(part, axis=1) for part in (x, mask, reset))
@@ -53,15 +54,6 @@ def run_fast(
     loop = Loop(str(_kind(layer.cell)), x, *_weights(layer.cell), tuple(leaves), mask, reset, start)
     outputs, final = kernels().recurrent_loop(loop._replace(**_dropout(layer.cell, loop, training)))
     return _output(layer, outputs, loop), list(final)
-
-
-def _check_features(layer: Any, x: Array) -> None:
-    """Check the number of features. PyTorch's operators read past the end of a wrong input without an error."""
-    if x.shape[-1] != layer.cell.kernel.shape[0]:
-        raise DataError(
-            f"Layer `{layer.name}` must get {layer.cell.kernel.shape[0]} features, (batch, time, features). "
-            f"Received: shape={tuple(x.shape)}."
-        )
 
 
 def slow_because(layer: Any) -> str | None:

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeGuard, cast
 
 from keras import ops
 
-from rnnstate.errors import UnsupportedModelError
+from rnnstate.errors import DataError, UnsupportedModelError
 from rnnstate.state.spec import LeafSpec
 from rnnstate.state.state import Array
 
@@ -85,6 +85,18 @@ def both(one: Array | None, other: Array | None) -> Array | None:
     if one is None or other is None:
         return one if other is None else other
     return ops.logical_and(one, other)
+
+
+def check_features(layer: Any, x: Array, features: int) -> None:
+    """Raise if the input of a layer has another number of features.
+
+    Raises:
+        DataError: If it has.
+    """
+    if x.shape[-1] != features:
+        raise DataError(
+            f"Layer `{layer.name}` must get {features} features, (batch, time, features). Received: shape={tuple(x.shape)}."
+        )
 
 
 def refusal(port_class: type, layer: Any) -> str | None:
