@@ -98,3 +98,21 @@ def test_an_unset_backend_starts_keras_with_an_installed_one(tmp_path):
     """In a new process, importing the package before Keras sets a backend that Keras then runs."""
     code = "import os, rnnstate; print(os.environ['KERAS_BACKEND'])"
     assert run(code, KERAS_HOME=str(tmp_path)) in choosing.PREFERENCE
+
+
+CARRIED_TRAINING = """
+import sys, importlib.util
+import rnnstate as rs
+import keras, numpy as np
+layers = [keras.layers.LSTM(3, return_sequences=True), keras.layers.GRU(2, return_sequences=True)]
+model = rs.StatefulModel(keras.Sequential([keras.Input((None, 2)), *layers]))
+model.compile("adam", "mse")
+model.fit(rs.Windows(np.ones((5, 7, 2)), np.ones((5, 7, 2)), length=3, batch_size=5), verbose=0)
+print(bool(importlib.util.find_spec("tensorflow")), "tensorflow" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize("name", ["jax", "torch"])
+def test_training_on_another_backend_leaves_tensorflow_alone(name):
+    """Where TensorFlow is installed too, `StatefulModel`, `compile` and `fit` do not import it."""
+    assert run(CARRIED_TRAINING, KERAS_BACKEND=name) == "True False"

@@ -126,6 +126,36 @@ def _after_last(reset: Array) -> Array:
 
 def _twin(layer: Any) -> Any:
     """Return a layer with an explicit state around the cell of `layer`. Both layers share the weights."""
+    twin = _like(layer) if type(layer) in _ARGUMENTS else _from_config(layer)
+    if twin.cell is not layer.cell:
+        twin.cell = layer.cell
+    return twin
+
+
+_ARGUMENTS = {
+    layers.SimpleRNN: ("activation",),
+    layers.GRU: ("activation", "recurrent_activation", "reset_after"),
+    layers.LSTM: ("activation", "recurrent_activation", "unit_forget_bias"),
+}
+
+
+def _like(layer: Any) -> Any:
+    """Return a twin of a layer of Keras, without its config.
+
+    Keras imports TensorFlow to write the config of a function, on every backend. TensorFlow then doubles the memory and the
+    time of the start. The twin gets the cell of the layer, so the arguments that the cell alone uses are left out.
+    """
+    shared = ("units", "use_bias", "dropout", "recurrent_dropout", *_ARGUMENTS[type(layer)])
+    scan = ("return_sequences", "go_backwards", "unroll", "zero_output_for_mask", "name", "trainable")
+    return type(layer)(
+        **{name: getattr(layer, name) for name in (*shared, *scan)},
+        seed=layer.cell.seed,
+        dtype=layer.dtype_policy,
+        return_state=True,
+    )
+
+
+def _from_config(layer: Any) -> Any:
     config = {
         **layer.get_config(),
         "return_state": True,
@@ -135,9 +165,7 @@ def _twin(layer: Any) -> Any:
     if "cell" in config:
         del config["cell"]
         return type(layer)(layer.cell, **config)
-    twin = type(layer).from_config(config)
-    twin.cell = layer.cell
-    return twin
+    return type(layer).from_config(config)
 
 
 def leaf_names(layer: Any) -> list[str]:
