@@ -1,4 +1,4 @@
-"""A traced graph of PyTorch's operators: what it may hold to be run again, and what of it can be left out."""
+"""A traced graph of PyTorch's operators: which operations it may hold, and which of them can be left out."""
 
 import operator
 from typing import Any
@@ -11,17 +11,17 @@ _CASTS = (torch.ops.aten.to.dtype, torch.ops.aten.to.dtype_layout)
 
 
 def simplify(module: Any, count: int) -> list[int]:
-    """Leave out of a graph what changes nothing, and let it take tensors in a row.
+    """Remove operations that change nothing from a graph, and let the graph take one flat list of tensors.
 
     Args:
         module: The traced `GraphModule`.
-        count: Number of inputs, from the first on, that are left out if nothing reads them.
+        count: The first `count` inputs are removed if no operation reads them.
 
     Returns:
-        Which of these inputs are left.
+        The indices of the first `count` inputs that remain.
 
     Raises:
-        ValueError: If an operation draws numbers, writes into an input, or is none of PyTorch's own.
+        ValueError: If an operation draws numbers, writes into an input, or does not belong to PyTorch.
     """
     graph = module.graph
     for node in graph.nodes:
@@ -40,7 +40,7 @@ def simplify(module: Any, count: int) -> list[int]:
 
 
 def _same_tensor(node: Any) -> bool:
-    """True if a cast gave back the tensor that it was given."""
+    """Return whether a cast returned its argument unchanged."""
     return bool(_storage(node) == _storage(node.args[0]) and node.meta["val"].dtype == node.args[0].meta["val"].dtype)
 
 
@@ -72,7 +72,7 @@ def _written(node: Any) -> list[Any]:
 
 
 def _draws(node: Any) -> bool:
-    """True if an operation draws numbers; those that only could are marked like those that do."""
+    """Return whether an operation draws numbers. PyTorch marks dropout as drawing even at rate 0."""
     given = _arguments(node)
     rate = given.get("dropout", given.get("dropout_p", 1.0))
     return torch.Tag.nondeterministic_seeded in node.target.tags and bool(rate) and given.get("train") is not False

@@ -75,8 +75,8 @@ class CompiledStep:
     def __init__(self, function: Callable[..., Any], served: Any) -> None:
         self._function, self._served, self._variables = function, served, served.variables
         self._compiled = jax.jit(self._pure)
-        self._values: tuple[Any, ...] = ()  # the values that were found to be no tracers, the last time
-        self._concrete: set[type] = set()  # types of such arrays
+        self._values: tuple[Any, ...] = ()  # the values of the last call, none of which was a tracer
+        self._concrete: set[type] = set()  # types of arrays that are no tracers
 
     def __call__(self, *args: Any) -> Any:
         while True:
@@ -92,7 +92,7 @@ class CompiledStep:
         if self._served.copies is not None and (copies := self._served.elsewhere()) is not None:
             return self._from_copies(copies, args)
         values = tuple(map(_VALUE, self._variables))
-        # The weights of a served model stay what they are: one look at who they are, and none at their types.
+        # The weights of a served model rarely change. If they are the arrays of the last call, their types need no check.
         known = len(values) == len(self._values) and all(map(is_, values, self._values))
         if not self._are_concrete(args if known else (args, values)):
             return self._function(*args)

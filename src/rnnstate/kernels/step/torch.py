@@ -1,8 +1,8 @@
 """PyTorch: one step of a model traced to its tensor operations, once for each shape, and run without the network's Python.
 
-A trace must not fix what depends on values. So it runs on tensors that have none, where asking for one is an error; what
-it finds must do nothing but compute its results, and must give on the first call what the network itself gives. Where
-anything of this fails, the network runs as it is.
+A trace must not turn a decision that depends on values into a constant. It therefore runs on tensors without values, which
+raise an error when Python asks for one. The traced operations may only compute their results. On the first call, these
+must equal the results of the network. If one of these conditions fails, the network runs untraced.
 """
 
 from collections.abc import Callable
@@ -50,7 +50,7 @@ class CompiledStep:
 
     def _made(self, key: Any, args: Any, arrays: list[Any]) -> Any:
         compiled = None
-        # Whatever an error is about: if it is the network's own, running that will raise it.
+        # An error of the network itself is raised again below, where the network runs untraced.
         with suppress(Exception):
             compiled = _compile(self._function, self._variables, args, arrays)
             made = compiled.run(arrays)
@@ -67,10 +67,11 @@ class _Compiled:
     """The operations of a step.
 
     Args:
-        operations: From the values of the variables that are read, and the arrays, to results and new values, in a row.
+        operations: Takes the values of the variables in `read`, then the arrays. Returns the results, then the new values
+            of the variables in `assigned`, as one flat list.
         read: Variables that are read.
         assigned: Variables that are assigned.
-        pack: Gives results the structure of what the step returns.
+        pack: Gives the flat results the structure that the step returns.
     """
 
     operations: Callable[..., Any]
@@ -95,13 +96,13 @@ class _Compiled:
 
 
 def _rewritten() -> bool:
-    """True where operations are not simply run: they are recorded, or cast on the way."""
+    """Return whether operations are recorded or cast on the way, so that a kept trace would give other results."""
     casts = torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
     return bool(casts or torch.jit.is_tracing() or torch.compiler.is_compiling())
 
 
 def _described(part: Any, arrays: list[Any]) -> Any:
-    """Add the arrays of an argument to `arrays`, as tensors; return all that a trace of them depends on."""
+    """Add the arrays of an argument to `arrays`, as tensors, and return the properties that a trace depends on."""
     if part is None:
         return None
     if hasattr(part, "shape"):
@@ -118,11 +119,11 @@ def _compile(function: Callable[..., Any], variables: list[Any], args: Any, arra
     """Trace a step.
 
     Raises:
-        Exception: If anything in it depends on a value, or has an effect.
+        Exception: If an operation depends on a value, or does more than compute its result.
     """
     traced, ends = _Traced(function, variables, args), [*(variable.value for variable in variables), *arrays]
     with torch.inference_mode(False), torch.no_grad():
-        # Tensors of its own for each: one that is given twice would count as one.
+        # Each input gets a separate tensor. The trace would take a tensor that is given twice for one input.
         blanks = [torch.empty_strided(end.shape, end.stride(), dtype=end.dtype, device=end.device) for end in ends]
         module = make_fx(traced, tracing_mode="fake", pre_dispatch=True)(*blanks)
     read = [variables[i] for i in simplify(module, len(variables))]
@@ -130,7 +131,7 @@ def _compile(function: Callable[..., Any], variables: list[Any], args: Any, arra
 
 
 class _Traced:
-    """A step as a function of tensors in a row."""
+    """A step as a function of one flat list of tensors: first the variables, then the arguments."""
 
     def __init__(self, function: Callable[..., Any], variables: list[Any], args: Any) -> None:
         self._function, self._variables, self._args = function, variables, args
@@ -149,7 +150,7 @@ class _Traced:
 
     def _keep_structure(self, result: Any) -> None:
         structure = tree.map_structure(lambda leaf: None, result)
-        plain = structure[0] is None  # what there is to pack then takes less time in Python
+        plain = structure[0] is None  # one array of outputs: packing by hand is faster than `tree`
         self.pack = (lambda made: (made[0], made[1:])) if plain else lambda made: tree.pack_sequence_as(structure, made)
 
 
