@@ -52,6 +52,20 @@ def test_networks_come_back(build, tmp_path):
     assert difference(weights_of(back), weights_of(model)) == 0
 
 
+@pytest.mark.parametrize(
+    ("chosen", "kept"), [({}, "auto"), ({"jit_compile": False}, False), ({"jit_compile": True}, True)]
+)
+def test_the_backend_that_loads_a_model_decides_what_auto_means(chosen, kept, tmp_path, backend):
+    """A file keeps "auto". On PyTorch a loaded model never uses `torch.compile`, as files of release 0.1 hold `True`."""
+    model = nets.make(nets.small)
+    model.compile("sgd", "mse", **chosen)
+    assert model.get_compile_config()["jit_compile"] == kept
+    model.save(tmp_path / "m.keras")
+    back = keras.saving.load_model(tmp_path / "m.keras")
+    expected = backend != "torch" and model.jit_compile
+    assert back.jit_compile == expected
+
+
 def test_resumed_training_equals_uninterrupted_training(tmp_path):
     """Two epochs, a save, a load and two more epochs give the weights and states of four epochs."""
     windows = windows_of(1, (15, 15, 15))

@@ -32,6 +32,7 @@ class Fitting(Inference):
 
     def compile(self, *args: Any, metrics: Any = None, weighted_metrics: Any = None, **kwargs: Any) -> None:
         """Configure the model for training. The arguments are those of `keras.Model.compile`."""
+        self._chosen_jit = kwargs.get("jit_compile", "auto")
         super().compile(
             *args, metrics=honouring_masks(metrics), weighted_metrics=honouring_masks(weighted_metrics), **kwargs
         )
@@ -43,9 +44,22 @@ class Fitting(Inference):
         if self.train_function is not made:
             self.train_function = backend_kernels().many_steps(self, self.train_function, is_stacked)
 
+    def get_compile_config(self) -> dict[str, Any]:
+        """Return the arguments of `compile`, for a file. It keeps `jit_compile="auto"`, for the backend that loads it."""
+        config: dict[str, Any] = super().get_compile_config()
+        return {**config, "jit_compile": "auto"} if config and self._chosen_jit == "auto" else config
+
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compile the model in the same way as the saved one."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        """Compile the model in the same way as the saved one.
+
+        On PyTorch a loaded model does not use `torch.compile`, which takes a minute before the first batch. Files of release
+        0.1 ask for it if they were written on JAX, where `"auto"` meant `True`. Call `compile(..., jit_compile=True)` to
+        use it.
+        """
+        arguments = keras.saving.deserialize_keras_object(config)
+        if keras.config.backend() == "torch":
+            arguments["jit_compile"] = "auto"
+        self.compile(**arguments)
         self.optimizer.build(self.trainable_variables)
 
     def compute_loss(

@@ -20,6 +20,7 @@ class Carrying(Protocol):
         optimizer: The optimizer of the compiled model.
         history: Keras' `History` of the last `fit`.
         stop_training: Whether a callback has ended the run.
+        jit_compile: Whether the training step is compiled.
     """
 
     carry_backward: bool
@@ -27,6 +28,7 @@ class Carrying(Protocol):
     optimizer: Any
     history: Any
     stop_training: bool
+    jit_compile: bool
 
     @property
     def net(self) -> Any: ...
@@ -43,6 +45,9 @@ class Carrying(Protocol):
 
     def count_params(self) -> int: ...
     def get_config(self) -> dict[str, Any]: ...
+
+    jit_compile: bool
+
     def get_compile_config(self) -> dict[str, Any]: ...
     def reset_metrics(self) -> None: ...
     def compute_output_spec(self, inputs: Any, training: bool = False) -> Any: ...

@@ -55,7 +55,8 @@ def identity_of(
         },
         "compile": {
             "optimizer": type(model.optimizer).__name__,
-            "digest": _digest(_without_rate(model.get_compile_config())),
+            # A config keeps "auto". The bits depend on what it means here.
+            "digest": _digest(_without_rate({**model.get_compile_config(), "jit_compile": model.jit_compile})),
         },
         "data": describe_data(windows),
         "validation_data": None if validation is None else describe_data(validation),
