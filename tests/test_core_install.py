@@ -1,7 +1,7 @@
 """Every page runs in the environment of a reader who has installed the core alone: JAX, no extra, no `KERAS_BACKEND`.
 
 Each page is a process that sees the default requirements of this package and nothing else. A block behind
-`<!-- needs: NAME -->` needs an extra, and is left out.
+`<!-- needs: NAME -->` needs an extra or another backend, and is left out.
 """
 
 import os
@@ -20,12 +20,12 @@ pytestmark = pytest.mark.once
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FENCE = re.compile(r"(<!-- needs: \w+ -->\n)?^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"(?:<!-- needs: (\w+) -->\n)?^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def program(page):
     """Return the Python blocks of a page that need no extra, as one program."""
-    return "\n".join(code for needs, code in FENCE.findall(page.read_text()) if not needs)
+    return "\n".join(code for needs, code in FENCE.findall(page.read_text()) if needs in ("", "jax_backend"))
 
 
 def core_distributions():

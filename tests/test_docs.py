@@ -3,6 +3,8 @@
 A document shows output in one of two ways: `print(x)  # prints: text` on one line, or a `text` fence after a `python` fence,
 which is all that the fence before it printed. Words must be equal. Numbers with a decimal point must be equal to their last
 digit on JAX, whose numbers are shown; random weights are others on the other backends.
+
+A block behind `<!-- needs: torch_backend -->`, or the same for `jax` and `tensorflow`, runs on that backend alone.
 """
 
 import doctest
@@ -14,6 +16,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -29,6 +32,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 DECIMAL = re.compile(r"-?\d+\.\d+(?:e[-+]?\d+)?")
+NEEDED_BACKEND = re.compile(r"<!-- needs: (\w+)_backend -->")
 PROMISE = re.compile(r"^\s*print\(.*  # prints: (.*)$")
 
 
@@ -58,9 +62,13 @@ class Page:
 
     def run(self):
         text = self.path.read_text()
+        lines = text.splitlines()
         for kind, line, content in fences(text):
             if kind == "python":
                 self.printed.clear()
+                needed = NEEDED_BACKEND.fullmatch(lines[line - 2])
+                if needed and needed[1] != keras.config.backend():
+                    continue
                 exec(compile("\n" * line + content, str(self.path), "exec"), self.names)
                 self.check_promises(line, content)
             elif kind == "text" and self.printed:
@@ -74,7 +82,7 @@ class Page:
                 check_same(promise[1], "\n".join(text for at, text in self.printed if at == line), self.exact)
 
 
-EVERYWHERE = ("README.md", "tutorial.md", "01_minibatch_states.py")
+EVERYWHERE = ("README.md", "tutorial.md", "training-loops.md", "01_minibatch_states.py")
 
 
 def each(paths):
@@ -99,6 +107,15 @@ def test_a_page_that_lies_fails(wrong, tmp_path):
     path = tmp_path / "page.md"
     path.write_text(f"Words.\n\n```python\n{wrong}\n```\n")
     with pytest.raises((AssertionError, ValueError)):
+        Page(path, exact=True).run()
+
+
+@pytest.mark.parametrize("needed", ["jax", "torch", "tensorflow"])
+def test_a_block_for_one_backend_runs_there_alone(needed, tmp_path, backend):
+    """A block that needs a backend runs on that backend, and is left out on the others."""
+    path = tmp_path / "page.md"
+    path.write_text(f"<!-- needs: {needed}_backend -->\n```python\nraise ValueError\n```\n")
+    with pytest.raises(ValueError, match=r"^$") if needed == backend else nullcontext():
         Page(path, exact=True).run()
 
 

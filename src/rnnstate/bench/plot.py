@@ -42,6 +42,7 @@ def _pyplot() -> Any:
         {
             "svg.fonttype": "none",  # text stays text, so that the style above can change its colour
             "svg.hashsalt": "rnnstate",
+            "axes.facecolor": "none",  # the ground of the figure, which `save` chooses, shows through
             "font.family": "sans-serif",
             **{f"{part}.color": INK for part in ("text", "xtick", "ytick")},
             "axes.labelcolor": INK,
@@ -61,7 +62,8 @@ def save(figure: Any, path: Path, suffix: str) -> None:
     """Write a figure; an SVG suits light and dark pages, other formats have a white background."""
     svg = suffix == ".svg"
     options = {"metadata": {"Date": None}} if svg else {}
-    figure.savefig(path, format=suffix[1:], transparent=svg, facecolor="white", bbox_inches="tight", **options)
+    ground = "none" if svg else "white"
+    figure.savefig(path, format=suffix[1:], facecolor=ground, bbox_inches="tight", **options)
     _pyplot().close(figure)
     if svg:
         head, tag, rest = path.read_text().partition("<defs>")
