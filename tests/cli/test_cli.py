@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +17,8 @@ from rnnstate.cli.arguments import parse
 from rnnstate.forecasting.tablefiles import read_table
 
 pytestmark = pytest.mark.once
+
+LOUD = [option for option in TINY if option != "--quiet"]
 
 
 def forecast(folder: Path, data: str, *options: str) -> list[dict[str, str]]:
@@ -116,7 +119,7 @@ def test_data_without_time_and_key(tmp_path, capsys) -> None:
     (tmp_path / "newer.csv").write_text("\n".join(["load", *lines[60:]]) + "\n")
     (tmp_path / "all.csv").write_text("\n".join(["load", *lines]) + "\n")
     arguments = ["--target", "load", "--window", "5", "--split", "0.9,0,0.1", "--horizon", "2"]
-    assert main(["train", str(tmp_path / "data.csv"), *arguments, *TINY, "--out", str(tmp_path / "RUN")]) == 0
+    assert main(["train", str(tmp_path / "data.csv"), *arguments, *LOUD, "--out", str(tmp_path / "RUN")]) == 0
     said = capsys.readouterr().err
     assert "Cut 1 training sequence into 2 pieces, so that the 2 rows of a batch are full" in said
     assert "No sequence is long enough for validation" in said
@@ -128,13 +131,16 @@ def test_data_without_time_and_key(tmp_path, capsys) -> None:
     assert np.abs(values(forecast(tmp_path, "newer.csv")) - whole)[0] > 1e-2
 
 
-def test_same_seed_same_run(trained, tmp_path) -> None:
-    """Two trainings with one seed have the same losses; another seed has others."""
+def test_same_seed_same_run(trained, tmp_path, capsys) -> None:
+    """Two trainings with one seed have the same losses; another seed has others. `--json` prints the scores of RUN."""
     losses = [(trained / "RUN" / "history.json").read_text()]
     for seed in ("0", "1"):
-        arguments = [*TRAIN, *TINY, "--seed", seed, "--force", "--out", str(tmp_path / "RUN")]
+        arguments = [*TRAIN, *TINY, "--seed", seed, "--force", "--json", "--out", str(tmp_path / "RUN")]
         assert main(["train", str(trained / "data.csv"), *arguments]) == 0
         losses.append((tmp_path / "RUN" / "history.json").read_text())
+        printed = json.loads(capsys.readouterr().out)
+        kept = json.loads((tmp_path / "RUN" / "run.json").read_text())["test"]
+        assert (printed["scores"], printed["predictions"], printed["horizon"]) == (kept["errors"], kept["rows"], 1)
     assert losses[0] == losses[1] != losses[2]
 
 
@@ -191,7 +197,7 @@ def test_resuming_a_complete_run(trained, monkeypatch, capsys, option: str) -> N
     """The same command on a complete RUN succeeds and changes nothing; other settings are an error as before."""
     monkeypatch.chdir(trained)
     written = {file.name: file.stat().st_mtime_ns for file in Path("RUN").iterdir()}
-    given = ["train", "data.csv", *TRAIN, *TINY, "--out", "RUN"]
+    given = ["train", "data.csv", *TRAIN, *LOUD, "--out", "RUN"]
     assert main([*given, option]) == 0
     assert "RUN is already complete: a training with the same settings wrote it." in capsys.readouterr().err
     assert main([*given, option, "--seed", "5"]) == 2
