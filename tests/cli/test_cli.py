@@ -316,6 +316,8 @@ BAD_DATA = {
             "evaluate data.csv newer.csv",
             "RUN must be a folder that `rnnstate train` made. Received: data.csv, no folder.",
         ),
+        ("evaluate RUN newer.csv --encoding base64", "`--encoding` must be an encoding such as utf-8"),
+        ("diff RUN/states.safetensors none.npz", "No such file or directory: none.npz."),
         ("evaluate RUN none.csv", "DATA must be a file that can be read."),
         ("evaluate RUN text.csv", "Column `load` must hold a number."),
         (

@@ -175,3 +175,15 @@ def test_other_shells(shell: str, tmp_path, capsys) -> None:
     (tmp_path / "script").write_text(text)
     if shutil.which(shell):
         subprocess.run([shell, "-n", str(tmp_path / "script")], check=True)
+
+
+def test_outputs_that_are_no_files(tmp_path, monkeypatch, capsys) -> None:
+    """A device is never replaced, and a table is not written under the name of another format."""
+    monkeypatch.chdir(tmp_path)
+    for out, line in (
+        ("/dev/null", "The output must be a regular file. Received: /dev/null. Use - for standard output."),
+        ("out.xlsx", "The output must end in .csv, .csv.gz or .parquet. Received: out.xlsx."),
+    ):
+        assert main(["forecast", "RUN", "-o", out, "--force"]) == 2
+        assert capsys.readouterr().err.startswith(f"Error: {line}")
+    assert list(tmp_path.iterdir()) == []

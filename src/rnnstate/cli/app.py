@@ -42,7 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader of the output is gone. Without this line Python would report it once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return CLOSED_PIPE
-    except (RnnStateError, OSError) as error:
+    except OSError as error:
+        return _fail(f"Error: {error.strerror}: {error.filename}." if error.filename else f"Error: {error}")
+    except RnnStateError as error:
         return _fail(f"Error: {error}")
     except Exception as error:
         if os.environ.get("RNNSTATE_TRACEBACK"):

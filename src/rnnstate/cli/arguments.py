@@ -58,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"rnnstate {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", help=argparse.SUPPRESS)
+    commands = parser.add_subparsers(prog="rnnstate", dest="command", metavar="COMMAND", help=argparse.SUPPRESS)
     lines = []
     for title, group in GROUPS.items():
         lines.append(f"{title}:")

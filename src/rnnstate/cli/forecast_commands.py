@@ -20,7 +20,7 @@ from rnnstate.forecasting.run_folder import Run, is_complete, new_run, read_run,
 from rnnstate.forecasting.series import read_series
 from rnnstate.forecasting.served import Served, prediction_columns, score, serve_table
 from rnnstate.forecasting.settings import Settings
-from rnnstate.forecasting.tablefiles import check_free, read_table, write_table
+from rnnstate.forecasting.tablefiles import check_free, check_suffix, read_table, write_table
 from rnnstate.forecasting.train import CARRIED
 from rnnstate.forecasting.train import train as train_model
 from rnnstate.messages import counted, quoted
@@ -147,8 +147,7 @@ def predict(source: Source, out: Path, output: Output, *, force: bool, update: b
         update: Whether the RUN keeps where the keys stand afterwards. The predictions are written first, so an
             interrupted command can be run again.
     """
-    if out != STANDARD_OUTPUT:
-        check_free(out, force)
+    _check_output(out, force)
     run, served = _serve(source, output, update)
     _write(out, prediction_columns(run.settings, served), force)
     empty = len(served.table) - served.filled
@@ -180,10 +179,9 @@ def forecast(
         plot_path: Picture to draw.
         force: Whether to replace files.
     """
-    for path in (out, plot_path):
-        if path is not None and path != STANDARD_OUTPUT:
-            check_free(path, force)
+    _check_output(out, force)
     if plot_path is not None:
+        check_free(plot_path, force)
         plot.check_plot(plot_path)
     ahead.check_request(read_settings(source.path), steps, hold)
     run, served = (read_run(source.path), None) if source.data is None else _serve(source, output)
@@ -191,7 +189,9 @@ def forecast(
     result = ahead.forecast(run, standing, steps, hold=hold)
     if result.left_out:
         output.note(ahead.about_left_out(result.left_out))
-    _write(out, ahead.forecast_columns(run.settings, result, text=out.suffix != ".parquet"), force)
+    layout = source.reading.get("time_format", run.settings.time_format)
+    columns = ahead.forecast_columns(run.settings, result, text=out.suffix != ".parquet", layout=layout)
+    _write(out, columns, force)
     keys = f" for each of {counted(len(result.keys), 'key')}" if run.settings.key else ""
     output.note(f"Wrote {_shown(out)}: {counted(result.targets.shape[1], 'step')}{keys}.")
     if plot_path is not None:
@@ -207,6 +207,12 @@ def _serve(source: Source, output: Output, update: bool = False) -> tuple[Run, S
     served = serve_table(run, table, continues=source.continues, update=update)
     output.note(_about_starts(run, served))
     return run, served
+
+
+def _check_output(out: Path, force: bool) -> None:
+    if out != STANDARD_OUTPUT:
+        check_suffix(out)
+        check_free(out, force)
 
 
 def _write(out: Path, columns: Mapping[str, Any], force: bool) -> None:

@@ -26,9 +26,9 @@ def _add_audit(commands: Commands) -> Added:
         commands,
         "audit",
         "Report how a Keras model treats its state on this backend. The exit status is 1 if there is an error.",
-        "rnnstate audit power.run/model.keras",
+        "rnnstate audit power.run",
     )
-    parser.add_argument("path", type=Path, metavar="MODEL.keras", help="any Keras model")
+    parser.add_argument("path", type=Path, metavar="RUN|MODEL.keras", help="folder of a training, or any Keras model")
     add_json(parser)
     add_backend(parser)
     return "audit", "report how a Keras model treats its state"

@@ -59,7 +59,7 @@ def findings(path: Path) -> list[Any]:
     """Return the findings of `rnnstate audit`."""
     from rnnstate.inplace.audit import audit
 
-    return audit(load_model(path))
+    return audit(load_model(path / "model.keras" if (path / "run.json").is_file() else path))
 
 
 def export_model(path: Path, out: Path, form: str | None, time: int | None, force: bool, scaled: bool) -> Any:

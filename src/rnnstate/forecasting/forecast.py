@@ -97,13 +97,16 @@ def roll_out(model: Any, scaling: Scaling, state: Any, outlook: Outlook, steps: 
     return np.concatenate(made, axis=1)[:, :steps]
 
 
-def forecast_columns(settings: Settings, result: Forecast, *, text: bool) -> dict[str, Any]:
+def forecast_columns(
+    settings: Settings, result: Forecast, *, text: bool = False, layout: str | None = None
+) -> dict[str, Any]:
     """Return a column for the key, one for the time or the step, and one for each target.
 
     Args:
         settings: Arguments of the training.
         result: The forecast.
-        text: Whether times are for a text file, in its own format.
+        text: Whether times are for a text file.
+        layout: Format of the times in a text file, as for `datetime.strptime`. The default is ISO dates.
 
     Raises:
         DataError: If two columns would have one name.
@@ -117,9 +120,7 @@ def forecast_columns(settings: Settings, result: Forecast, *, text: bool) -> dic
             raise DataError("The columns of the output must differ. Received: `step` twice. Rename it in DATA.")
         columns["step"] = np.tile(np.arange(1, steps + 1), keys)
     else:
-        columns[str(settings.time)] = _cells(
-            result.ticks.reshape(-1), result, settings.time_format if text else None, text
-        )
+        columns[str(settings.time)] = _cells(result.ticks.reshape(-1), result, layout if text else None, text)
     for index, target in enumerate(settings.targets):
         columns[target] = result.targets[:, :, index].reshape(-1)
     return columns

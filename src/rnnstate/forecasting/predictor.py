@@ -106,7 +106,7 @@ class Predictor:
         """
         standing = self._run.end if frame is None else self._serve(frame, continues).standing
         result = forecast(self._run, standing, steps, hold=hold)
-        return as_frame(forecast_columns(self.settings, result, text=False), frame)
+        return as_frame(forecast_columns(self.settings, result), frame)
 
     def _serve(self, frame: Any, continues: bool, update: bool = False) -> Served:
         return serve_table(self._run, self._table(frame), continues=continues, update=update)

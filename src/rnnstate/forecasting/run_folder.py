@@ -167,7 +167,20 @@ def read_run(path: Path) -> Run:
                 f"{path / _STATES[name]} must hold {len(standing.places)} rows, one for each key. "
                 f"Received: {standing.state.batch_size}. {_AGAIN}"
             )
+    _check_outlook(path, standings["end"], settings)
     return Run(path, settings, scaling, model, standings["end"], standings["train"], info, history, seen)
+
+
+def _check_outlook(path: Path, standing: Standing, settings: Settings) -> None:
+    outlook, keys = standing.outlook, len(standing.places)
+    if outlook is None:
+        return
+    wanted = (keys, settings.horizon, len(settings.targets)), (keys, len(settings.columns.inputs))
+    if (outlook.targets.shape, outlook.inputs.shape) != wanted:
+        raise DataError(
+            f"{path / _STATES['end']} must know the next steps in arrays of shapes {wanted[0]} and {wanted[1]}. "
+            f"Received: {outlook.targets.shape} and {outlook.inputs.shape}. {_AGAIN}"
+        )
 
 
 def read_settings(path: Path) -> Settings:
