@@ -23,5 +23,6 @@
 | `predictor` | `rs.load_run`: a RUN as an object that predicts |
 | `scaled_model` | the network of a RUN with its scaling inside, for export |
 
-Only `cli/` imports from this package, and `rs.load_run` is its one public name. The files import one another in about the order of the table.
+Only `cli/` imports from this package, and `rs.load_run` is its one public name. The files import one
+another in about the order of the table.
 """
