@@ -303,6 +303,7 @@ BAD_DATA = {
             "`--layers` must be a list of lstm, gru or rnn, each with its number of units. Received: 'lstm'",
         ),
         ("train data.csv TRAIN --out new --split 1,1,1", "`--split` must be three fractions that add up to 1"),
+        ("train data.csv TRAIN --out new --split nan,0,1", "`--split` must be three fractions that add up to 1"),
         ("train data.csv TRAIN --out new --epochs 0", "`epochs` must be a whole number of at least 1."),
         (
             "train data.csv TRAIN --out data.csv/new",
