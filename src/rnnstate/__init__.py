@@ -9,6 +9,7 @@ A tour, in reading order:
 - `initial`: the states that sequences start from (`initial/`).
 - `read`, `write`, `reset`, `audit`, `repair`: the state of a Keras model you already have (`inplace/`).
 - `register_port`: tells rnnstate what your own layer remembers (`ports/`).
+- `load_run`: a RUN that the command line trained, as an object that predicts (`forecasting/`).
 - `export`: the step model as a file for another runtime (`exporting/`).
 
 Names are bound on first use, so that `import rnnstate` and `rnnstate --help` start neither Keras nor a backend.
@@ -41,6 +42,7 @@ _HOMES = {
     "save_state": "state.files",
     "load_state": "state.files",
     "load_metadata": "state.files",
+    "load_run": "forecasting.predictor",
     "export": "exporting",
     "Export": "exporting",
     "Port": "ports.protocol",
@@ -95,6 +97,7 @@ if TYPE_CHECKING:
     from rnnstate.errors import UnsupportedModelError as UnsupportedModelError
     from rnnstate.exporting import Export as Export
     from rnnstate.exporting import export as export
+    from rnnstate.forecasting.predictor import load_run as load_run
     from rnnstate.inplace.access import read as read
     from rnnstate.inplace.access import reset as reset
     from rnnstate.inplace.access import write as write

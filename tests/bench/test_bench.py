@@ -122,7 +122,7 @@ def test_compiled_by_pytorch(kind, catalogue) -> None:
 def test_another_arithmetic_is_refused(strange, monkeypatch, capsys) -> None:
     """A contender that computes something else is named in one line, and nothing is timed."""
     monkeypatch.setitem(benchcommand.CATALOGUE, "train", strange)
-    assert bench("--contenders", "good,noisy,wrong", "--quiet") == 1
+    assert bench("--contenders", "good,noisy,wrong", "--quiet") == 2
     printed = capsys.readouterr()
     assert printed.err == (
         "Error: Contenders must compute the same before they are timed: the first two results must be [2.0, 2.0], as "
@@ -185,7 +185,7 @@ def test_wrong_options(tmp_path, monkeypatch, capsys, arguments: str, message: s
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(benchcommand, "compare", None)
     Path("there.svg").touch()
-    assert main(["bench", *arguments.split()]) == 1
+    assert main(["bench", *arguments.split()]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"Error: {message}")
     assert error.count("\n") == 1

@@ -8,7 +8,7 @@ from forecasting import TINY, TRAIN, rows, write_rows
 from rnnstate.cli.app import main
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> Path:
     """A folder with RUN, the data it was trained on, and the data that follow, whole and in two halves."""
     folder = tmp_path_factory.mktemp("cli")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -16,6 +17,8 @@ from rnnstate.cli.arguments import parse
 from rnnstate.forecasting.tablefiles import read_table
 
 pytestmark = pytest.mark.once
+
+LOUD = [option for option in TINY if option != "--quiet"]
 
 
 def forecast(folder: Path, data: str, *options: str) -> list[dict[str, str]]:
@@ -48,7 +51,7 @@ def test_predicting_in_two_halves(trained, capsys) -> None:
     whole = forecast(trained, "all.csv")
     capsys.readouterr()
     newer = forecast(trained, "newer.csv")
-    assert "2 keys continue from the kept states; 0 start fresh.\n" in capsys.readouterr().out
+    assert "2 keys continue from the kept states; 0 start fresh.\n" in capsys.readouterr().err
     assert [list(row.values())[:2] for row in newer] == [line.split(",")[:2] for line in rows(61, 80)]
     assert list(newer[0]) == ["house", "at", "load_in_1"]
     np.testing.assert_allclose(values(newer), values(whole)[-len(newer) :], rtol=0, atol=1e-5)
@@ -58,7 +61,7 @@ def test_predicting_without_states_differs(trained, capsys) -> None:
     """Negative control: the same rows started fresh, as after a missing row, give other predictions; it is said why."""
     write_rows(trained / "later.csv", rows(62, 80, "a") + rows(61, 80, "b") + rows(61, 80, "c"))
     later = forecast(trained, "later.csv")
-    line = capsys.readouterr().out.splitlines()[0]
+    line = capsys.readouterr().err.splitlines()[0]
     assert line.startswith(
         "1 key continues from the kept states; 2 start fresh: `a` (it begins at 2020-02-29 13:30:00,"
     )
@@ -116,25 +119,28 @@ def test_data_without_time_and_key(tmp_path, capsys) -> None:
     (tmp_path / "newer.csv").write_text("\n".join(["load", *lines[60:]]) + "\n")
     (tmp_path / "all.csv").write_text("\n".join(["load", *lines]) + "\n")
     arguments = ["--target", "load", "--window", "5", "--split", "0.9,0,0.1", "--horizon", "2"]
-    assert main(["train", str(tmp_path / "data.csv"), *arguments, *TINY, "--out", str(tmp_path / "RUN")]) == 0
-    said = capsys.readouterr().out
+    assert main(["train", str(tmp_path / "data.csv"), *arguments, *LOUD, "--out", str(tmp_path / "RUN")]) == 0
+    said = capsys.readouterr().err
     assert "Cut 1 training sequence into 2 pieces, so that the 2 rows of a batch are full" in said
     assert "No sequence is long enough for validation" in said
     whole = values(forecast(tmp_path, "all.csv"))[60:]
-    assert "Starts fresh: there is no time column to tell; use --continue" in capsys.readouterr().out
+    assert "Starts fresh: there is no time column to tell; use --continue" in capsys.readouterr().err
     continued = values(forecast(tmp_path, "newer.csv", "--continue"))
-    assert "Continues from the kept state: DATA follow the kept data." in capsys.readouterr().out
+    assert "Continues from the kept state: DATA follow the kept data." in capsys.readouterr().err
     np.testing.assert_allclose(continued, whole, rtol=0, atol=1e-5)
     assert np.abs(values(forecast(tmp_path, "newer.csv")) - whole)[0] > 1e-2
 
 
-def test_same_seed_same_run(trained, tmp_path) -> None:
-    """Two trainings with one seed have the same losses; another seed has others."""
+def test_same_seed_same_run(trained, tmp_path, capsys) -> None:
+    """Two trainings with one seed have the same losses; another seed has others. `--json` prints the scores of RUN."""
     losses = [(trained / "RUN" / "history.json").read_text()]
     for seed in ("0", "1"):
-        arguments = [*TRAIN, *TINY, "--seed", seed, "--force", "--out", str(tmp_path / "RUN")]
+        arguments = [*TRAIN, *TINY, "--seed", seed, "--force", "--json", "--out", str(tmp_path / "RUN")]
         assert main(["train", str(trained / "data.csv"), *arguments]) == 0
         losses.append((tmp_path / "RUN" / "history.json").read_text())
+        printed = json.loads(capsys.readouterr().out)
+        kept = json.loads((tmp_path / "RUN" / "run.json").read_text())["test"]
+        assert (printed["scores"], printed["predictions"], printed["horizon"]) == (kept["errors"], kept["rows"], 1)
     assert losses[0] == losses[1] != losses[2]
 
 
@@ -191,10 +197,10 @@ def test_resuming_a_complete_run(trained, monkeypatch, capsys, option: str) -> N
     """The same command on a complete RUN succeeds and changes nothing; other settings are an error as before."""
     monkeypatch.chdir(trained)
     written = {file.name: file.stat().st_mtime_ns for file in Path("RUN").iterdir()}
-    given = ["train", "data.csv", *TRAIN, *TINY, "--out", "RUN"]
+    given = ["train", "data.csv", *TRAIN, *LOUD, "--out", "RUN"]
     assert main([*given, option]) == 0
-    assert "RUN is already complete: a training with the same settings wrote it." in capsys.readouterr().out
-    assert main([*given, option, "--seed", "5"]) == 1
+    assert "RUN is already complete: a training with the same settings wrote it." in capsys.readouterr().err
+    assert main([*given, option, "--seed", "5"]) == 2
     assert "--out must not exist yet. Received: RUN." in capsys.readouterr().err
     assert {file.name: file.stat().st_mtime_ns for file in Path("RUN").iterdir()} == written
 
@@ -254,7 +260,7 @@ def test_keys_that_differ_by_white_space(trained, capfd) -> None:
         "If they name one sequence, write its key in one way.\n"
     ]
     assert "KeyWarning" not in output.err
-    assert "` a` (no state is kept for it, but for 'a', which differs by white space)" in output.out
+    assert "` a` (no state is kept for it, but for 'a', which differs by white space)" in output.err
     assert [row["house"] for row in predictions[::19]] == ["a", " a", "b"]
 
 
@@ -297,6 +303,7 @@ BAD_DATA = {
             "`--layers` must be a list of lstm, gru or rnn, each with its number of units. Received: 'lstm'",
         ),
         ("train data.csv TRAIN --out new --split 1,1,1", "`--split` must be three fractions that add up to 1"),
+        ("train data.csv TRAIN --out new --split nan,0,1", "`--split` must be three fractions that add up to 1"),
         ("train data.csv TRAIN --out new --epochs 0", "`epochs` must be a whole number of at least 1."),
         (
             "train data.csv TRAIN --out data.csv/new",
@@ -310,6 +317,8 @@ BAD_DATA = {
             "evaluate data.csv newer.csv",
             "RUN must be a folder that `rnnstate train` made. Received: data.csv, no folder.",
         ),
+        ("evaluate RUN newer.csv --encoding base64", "`--encoding` must be an encoding such as utf-8"),
+        ("diff RUN/states.safetensors none.npz", "No such file or directory: none.npz."),
         ("evaluate RUN none.csv", "DATA must be a file that can be read."),
         ("evaluate RUN text.csv", "Column `load` must hold a number."),
         (
@@ -325,7 +334,7 @@ BAD_DATA = {
     ],
 )
 def test_errors(trained, tmp_path, monkeypatch, capsys, arguments: str, message: str) -> None:
-    """Each error has exit status 1, is one line on standard error, and leaves nothing behind."""
+    """Each error has exit status 2, is one line on standard error, and leaves nothing behind."""
     monkeypatch.chdir(tmp_path)
     for name in ("data.csv", "newer.csv"):
         Path(name).write_bytes((trained / name).read_bytes())
@@ -335,7 +344,7 @@ def test_errors(trained, tmp_path, monkeypatch, capsys, arguments: str, message:
     Path("RUN").symlink_to(trained / "RUN")
     before = sorted(tmp_path.iterdir())
     given = arguments.replace("TRAIN", " ".join(TRAIN)).split()
-    assert main(given) == 1
+    assert main(given) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"Error: {message}")
     assert error.count("\n") == 1
@@ -351,7 +360,7 @@ def test_unexpected_errors_are_one_line_too(trained, tmp_path, monkeypatch, caps
     monkeypatch.setattr(commands, "train_model", fail)
     arguments = ["train", str(trained / "data.csv"), *TRAIN, "--out", str(tmp_path / "RUN")]
     monkeypatch.delenv("RNNSTATE_TRACEBACK", raising=False)
-    assert main(arguments) == 1
+    assert main(arguments) == 2
     assert capsys.readouterr().err == "Error: RuntimeError: first second Set RNNSTATE_TRACEBACK=1 to see where.\n"
     monkeypatch.setenv("RNNSTATE_TRACEBACK", "1")
     with pytest.raises(RuntimeError, match="first"):
@@ -380,7 +389,7 @@ def test_interrupt_in_training(trained, tmp_path, monkeypatch, capsys) -> None:
 def test_loss_that_is_no_number(trained, tmp_path, capsys) -> None:
     """A training whose loss is no number any more fails, and says what to lower."""
     arguments = [*TRAIN, *TINY, "--learning-rate", "1e38", "--epochs", "3", "--out", str(tmp_path / "RUN")]
-    assert main(["train", str(trained / "data.csv"), *arguments]) == 1
+    assert main(["train", str(trained / "data.csv"), *arguments]) == 2
     assert re.search(
         r"Error: The loss must stay a finite number. Received: \w+ (nan|inf) in epoch \d. Lower",
         capsys.readouterr().err,

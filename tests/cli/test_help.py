@@ -31,7 +31,7 @@ finally:
 
 def test_help_starts_nothing() -> None:
     """`--help`, of a command too, imports neither Keras nor a backend; the probe itself can see an import."""
-    for arguments in (["--help"], ["train", "--help"], ["--version"]):
+    for arguments in (["--help"], ["train", "--help"], ["--version"], ["completion", "bash"]):
         done = subprocess.run([sys.executable, "-c", PROBE, *arguments], capture_output=True, text=True, check=True)
         assert done.stdout.splitlines()[-1] == "[]"
     done = subprocess.run(
@@ -47,12 +47,14 @@ def test_version() -> None:
 
 
 def test_wrong_usage(capsys) -> None:
-    """Wrong usage has exit status 2."""
+    """Wrong usage has exit status 2. Without a command the help lists the commands in groups."""
     for arguments in ([], ["fly"], ["train", "data.csv"], ["predict", "RUN", "data.csv", "--horizon", "x"]):
         with pytest.raises(SystemExit) as stopped:
             main(arguments)
         assert stopped.value.code == 2
-    assert "usage: rnnstate" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert re.search(r"^Forecast:\n  demo .*\nTools:\n  bench ", printed.err, re.MULTILINE | re.DOTALL)
 
 
 def examples() -> dict[str, str]:
@@ -74,9 +76,8 @@ def test_examples_of_the_help(tmp_path, monkeypatch, capsys) -> None:
     assert list(examples()) == list(COMMANDS)
     for example in examples().values():
         assert main(shlex.split(example[1])) == 0, capsys.readouterr().err
-    output = capsys.readouterr().out
-    assert output.count("Continues from the kept state") == 2
-    written = {"power.run", "forecast.csv", "states.npz", "power.keras", "power.keras.json"}
+    assert capsys.readouterr().err.count("Continues from the kept state") == 3
+    written = {"power.run", "forecast.csv", "next_day.csv", "states.npz", "power.keras", "power.keras.json"}
     assert {"part.csv", "power.csv", "newer.csv", *written} == {path.name for path in tmp_path.iterdir()}
 
 

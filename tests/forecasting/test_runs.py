@@ -8,10 +8,11 @@ import keras
 import numpy as np
 import pytest
 
+import rnnstate as rs
 from forecasting import GAP, TINY, TRAIN, rows, write_rows
 from rnnstate.cli.app import main
 from rnnstate.errors import DataError
-from rnnstate.forecasting.run_folder import FILES, load_run, new_run
+from rnnstate.forecasting.run_folder import FILES, new_run, read_run
 from rnnstate.forecasting.series import read_series
 from rnnstate.forecasting.tablefiles import read_table
 
@@ -48,7 +49,7 @@ def test_run_is_complete(trained) -> None:
 
 def test_kept_states_are_where_the_keys_stand(trained) -> None:
     """The kept states equal one pass of `step` over the last gapless rows, up to the end and to the training part's."""
-    run = load_run(trained / "RUN")
+    run = read_run(trained / "RUN")
     table = read_table(str(trained / "data.csv"))
     for row, series in enumerate(read_series(table, run.settings.columns)):
         for standing, high in ((run.end, ROWS), (run.middle, round(0.7 * ROWS))):
@@ -67,7 +68,7 @@ def test_kept_states_are_where_the_keys_stand(trained) -> None:
 @pytest.mark.parametrize("scaled", [False, True])
 def test_exporting_a_run(trained, tmp_path, scaled) -> None:
     """An exported RUN predicts what its model predicts; with its scaling inside, from the data as they are."""
-    run = load_run(trained / "RUN")
+    run = read_run(trained / "RUN")
     assert main(["export", str(trained / "RUN"), str(tmp_path / "m.keras"), *["--scaled"] * scaled]) == 0
     manifest = json.loads((tmp_path / "m.keras.json").read_text())
     assert manifest["metadata"]["inputs"] == ["load", "warmth"]
@@ -92,7 +93,7 @@ def test_exporting_a_run(trained, tmp_path, scaled) -> None:
 
 def test_scaling_needs_a_run(trained, tmp_path, capsys) -> None:
     """A `.keras` file alone does not know the scaling."""
-    assert main(["export", str(trained / "RUN" / "model.keras"), str(tmp_path / "m.keras"), "--scaled"]) == 1
+    assert main(["export", str(trained / "RUN" / "model.keras"), str(tmp_path / "m.keras"), "--scaled"]) == 2
     assert "`--scaled` needs a RUN, which knows its scaling. Received: " in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
@@ -102,7 +103,7 @@ def test_missing_file(run, name: str) -> None:
     """A RUN that lacks a file is refused by its name."""
     (run / name).unlink()
     with pytest.raises(DataError, match=f"Received: .* without `{name}`. Copy the whole folder again"):
-        load_run(run)
+        read_run(run)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -111,15 +112,15 @@ def test_truncated_file(run, name: str) -> None:
     content = (run / name).read_bytes()
     (run / name).write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match=name):
-        load_run(run)
+        read_run(run)
 
 
 def test_other_format(run) -> None:
     """A RUN of another format is refused."""
     info = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**info, "format": 7}))
-    with pytest.raises(DataError, match=r"must be a RUN of format 1. Received: format 7"):
-        load_run(run)
+    with pytest.raises(DataError, match=r"must be a RUN of format 2. Received: format 7"):
+        read_run(run)
 
 
 def test_lacking_entry(run) -> None:
@@ -128,16 +129,16 @@ def test_lacking_entry(run) -> None:
     del info["scaling"]
     (run / "run.json").write_text(json.dumps(info))
     with pytest.raises(DataError, match=r"as `rnnstate train` wrote them. Received: KeyError\('scaling'\)"):
-        load_run(run)
+        read_run(run)
 
 
 def test_states_of_other_keys(run) -> None:
     """States and keys must be of one number."""
-    places = json.loads((run / "keys.json").read_text())
-    places["end"].pop()
-    (run / "keys.json").write_text(json.dumps(places))
+    file = run / "states.safetensors"
+    metadata = rs.load_metadata(file)
+    rs.save_state(file, rs.load_state(file), {**metadata, "keys": metadata["keys"][:1]})
     with pytest.raises(DataError, match=r"states.safetensors must hold 1 rows, one for each key. Received: 2"):
-        load_run(run)
+        read_run(run)
 
 
 @pytest.mark.parametrize(("name", "what"), [("empty", "a folder without run.json"), ("none", "no folder")])
@@ -145,7 +146,7 @@ def test_no_run(tmp_path, name: str, what: str) -> None:
     """What is no RUN is refused."""
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=f"must be a folder that `rnnstate train` made. Received: .*{name}, {what}"):
-        load_run(tmp_path / name)
+        read_run(tmp_path / name)
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])

@@ -83,7 +83,7 @@ def bench(
         results.append(compare(kind, entries, **timing, note=note))
         for line in (*text(results[-1]), ""):
             say(line)
-    _write(results, json_path, plot_path, say)
+    _write(results, json_path, plot_path, note)
 
 
 def list_contenders(kind: str, say: Say) -> None:
@@ -139,12 +139,12 @@ def _check_files(json_path: Path | None, plot_path: Path | None, force: bool) ->
         benchplot.check_plot(plot_path)
 
 
-def _write(results: Sequence[Comparison], json_path: Path | None, plot_path: Path | None, say: Say) -> None:
+def _write(results: Sequence[Comparison], json_path: Path | None, plot_path: Path | None, note: Note) -> None:
     if json_path is not None:
         content = json.dumps([result.to_json() for result in results], indent=1) + "\n"
         write_durably(json_path, content.encode())
-        say(f"Wrote {json_path}.")
+        note(f"Wrote {json_path}.")
     if plot_path is not None:
         with replacing(plot_path) as temporary:
             benchplot.draw(results, temporary, plot_path.suffix)
-        say(f"Wrote {plot_path}.")
+        note(f"Wrote {plot_path}.")

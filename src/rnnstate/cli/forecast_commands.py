@@ -1,27 +1,27 @@
-"""The commands `demo`, `train`, `predict` and `evaluate`. They hand each line to `say`; only `predict -o -` prints."""
+"""The commands `demo`, `train`, `evaluate`, `predict` and `forecast`."""
 
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from rnnstate.errors import DataError
-from rnnstate.forecasting.continuation import Starts, find_starts
-from rnnstate.forecasting.errors_table import score_table
-from rnnstate.forecasting.predict import advance
-from rnnstate.forecasting.run_folder import Run, is_complete, load_run, new_run, read_settings, save_run
-from rnnstate.forecasting.series import Series, read_series
+from rnnstate.cli.output import Output
+from rnnstate.cli.progress import Progress
+from rnnstate.forecasting import forecast as ahead
+from rnnstate.forecasting import plot
+from rnnstate.forecasting.continuation import Standing, merged
+from rnnstate.forecasting.errors_table import Score, score_table
+from rnnstate.forecasting.run_folder import Run, is_complete, new_run, read_run, read_settings, save_run, update_run
+from rnnstate.forecasting.series import read_series
+from rnnstate.forecasting.served import Served, prediction_columns, score, serve_table
 from rnnstate.forecasting.settings import Settings
-from rnnstate.forecasting.tablefiles import check_free, read_table, write_table
-from rnnstate.forecasting.tables import Table
-from rnnstate.forecasting.train import CARRIED, Say, judge
+from rnnstate.forecasting.tablefiles import check_free, check_suffix, read_table, write_table
+from rnnstate.forecasting.train import CARRIED
 from rnnstate.forecasting.train import train as train_model
 from rnnstate.messages import counted, quoted
 
@@ -30,59 +30,87 @@ DEMO_DATA = "household_power_15min.csv.gz"
 DEMO = Settings(targets=("active_kw", "reactive_kvar"), time="time", epochs=100)
 
 
+@dataclass(frozen=True)
+class Source:
+    """The data of a command that uses a RUN.
+
+    Args:
+        path: The RUN.
+        data: The file, `-` for standard input, or `None` if the command runs without data.
+        continues: Whether data without times continue from the kept states.
+        reading: Fields of `ReadOptions` that replace the options of the RUN.
+    """
+
+    path: Path
+    data: str | None
+    continues: bool
+    reading: Mapping[str, Any]
+
+
 def train(
     settings: Settings,
     data: str,
     out: Path,
     *,
     force: bool,
-    verbose: int | str,
     command: Sequence[str],
-    say: Say,
+    output: Output,
+    json: bool = False,
     checkpoint: Path | None = None,
     resume: bool = False,
 ) -> None:
-    """Train on `data` and leave a RUN at `out`. Where that was done already, only say so.
+    """Train on `data`, leave a RUN at `out`, and show the test errors. Where that was done already, only say so.
 
     Args:
         settings: Arguments of the training.
         data: The file to train on.
         out: The RUN to make.
         force: Whether to replace a RUN.
-        verbose: How Keras shows the progress.
         command: The command line, to be kept in the RUN.
-        say: Takes each line of output.
+        output: Takes the result and the notes.
+        json: Whether the result is JSON.
         checkpoint: Folder of checkpoints, which stays.
         resume: Whether to keep checkpoints in a folder next to `out` until the RUN is complete.
     """
     unfinished = out.absolute().with_name(f"{out.name}.checkpoint")
     if (resume or checkpoint) and not force and is_complete(out, settings):
         # A supervisor that starts the same command again must see success.
-        say(f"{out} is already complete: a training with the same settings wrote it. Nothing was trained.")
+        output.note(f"{out} is already complete: a training with the same settings wrote it. Nothing was trained.")
+        if json:
+            output.document({"run": str(out), **_kept_scores(out)})
         if resume:
             shutil.rmtree(unfinished, ignore_errors=True)
         return
+    progress = None if output.quiet else Progress()
     with new_run(out, force) as folder:
         series = read_series(read_table(data, settings.reading), settings.columns)
-        trained = train_model(settings, series, say, verbose, unfinished if resume else checkpoint)
+        trained = train_model(settings, series, output.note, progress, unfinished if resume else checkpoint)
         save_run(folder, settings, trained, command)
     if resume:
         shutil.rmtree(unfinished)
-    title = f"Test errors, {counted(settings.horizon, 'step')} ahead ({counted(trained.scored, 'prediction')})"
-    _say_scores(title, trained.scores, say)
+    about = {"run": str(out)}
+    _show_scores("Test errors", settings, trained.scores, trained.scored, output, about if json else None)
 
 
 def demo(
-    out: Path | None, epochs: int | None, *, force: bool, verbose: int | str, command: Sequence[str], say: Say
+    out: Path | None, epochs: int | None, *, force: bool, command: Sequence[str], output: Output, json: bool
 ) -> None:
     """Train on the household power data of this package. Without `out`, the RUN is removed afterwards."""
     settings = DEMO if epochs is None else replace(DEMO, epochs=epochs)
-    say("Data of one household near Paris: mean electric power of each 15 minutes, 2006 to 2010, measured.")
+    output.note("Data of one household near Paris: mean electric power of each 15 minutes, 2006 to 2010, measured.")
     if _backend() == "torch":
-        say("On PyTorch this takes many minutes, on JAX half a minute. For a first look: --epochs 1.")
-    with as_file(files("rnnstate") / "data" / DEMO_DATA) as data, ExitStack() as stack:
-        path = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="rnnstate-demo-"))) / "RUN"
-        train(settings, str(data), path, force=force, verbose=verbose, command=command, say=say)
+        output.note("On PyTorch this takes many minutes, on JAX half a minute. For a first look: --epochs 1.")
+    with as_file(files("rnnstate") / "data" / DEMO_DATA) as data, _place_of(out) as path:
+        train(settings, str(data), path, force=force, command=command, output=output, json=json)
+
+
+@contextmanager
+def _place_of(out: Path | None) -> Iterator[Path]:
+    if out is not None:
+        yield out
+        return
+    with tempfile.TemporaryDirectory(prefix="rnnstate-demo-") as folder:
+        yield Path(folder) / "RUN"
 
 
 def _backend() -> str:
@@ -91,58 +119,108 @@ def _backend() -> str:
     return str(keras.backend.backend())
 
 
-def next_steps(out: Path, say: Say) -> None:
+def next_steps(out: Path, output: Output) -> None:
     """Say which commands use a new RUN."""
-    say("")
-    say(f"RUN is in {out}. Next:")
-    say(f"  rnnstate predict {out} NEWER.csv -o FORECAST.csv")
-    say(f"  rnnstate inspect {out}")
+    output.note("")
+    output.note(f"RUN is in {out}. Next:")
+    output.note(f"  rnnstate predict {out} NEWER.csv -o FORECAST.csv")
+    output.note(f"  rnnstate forecast {out}")
+    output.note(f"  rnnstate inspect {out}")
 
 
-def evaluate(path: Path, data: str, *, always: bool, reading: Mapping[str, Any], say: Say) -> None:
-    """Score the model of a RUN on all rows of `data`."""
-    run, _, series, starts = _run_on(path, data, always, reading)
-    _say_starts(run, series, starts, say)
-    outputs, _ = advance(run.model, series, run.scaling, starts=starts)
-    scores, scored = judge(run.model, series, run.scaling, run.settings, outputs, [0] * len(series))
-    title = f"Errors, {counted(run.settings.horizon, 'step')} ahead ({counted(scored, 'prediction')})"
-    _say_scores(title, scores, say)
+def evaluate(source: Source, output: Output, *, json: bool) -> None:
+    """Show the errors of a RUN on all rows of the data."""
+    run, served = _serve(source, output)
+    scores, scored = score(run, served)
+    about = {"run": str(run.path), "continued": served.starts.continued, "fresh": served.starts.reasons}
+    _show_scores("Errors", run.settings, scores, scored, output, about if json else None)
 
 
-def predict(
-    path: Path, data: str, out: Path, *, always: bool, force: bool, reading: Mapping[str, Any], say: Say
-) -> None:
-    """Write predictions for each row of `data`. They continue from the states that a RUN keeps for its keys.
+def predict(source: Source, out: Path, output: Output, *, force: bool, update: bool) -> None:
+    """Write predictions for each row of the data. They continue from the states that a RUN keeps for its keys.
 
     Args:
-        path: The RUN.
-        data: The file to predict for.
+        source: The RUN and the data.
         out: The file to write; `-` is standard output, as CSV.
-        always: Whether data without times continue from the kept states.
+        output: Takes the notes.
         force: Whether to replace `out`.
-        reading: Fields of `ReadOptions` that replace the options of the RUN.
-        say: Takes each line about the predictions.
+        update: Whether the RUN keeps where the keys stand afterwards. The predictions are written first, so an
+            interrupted command can be run again.
     """
-    if out != STANDARD_OUTPUT:
-        check_free(out, force)
-    run, table, series, starts = _run_on(path, data, always, reading)
-    _say_starts(run, series, starts, say)
-    outputs, _ = advance(run.model, series, run.scaling, starts=starts)
-    columns = _prediction_columns(run.settings, table, series, outputs)
-    if out == STANDARD_OUTPUT:
-        _print_table(columns)
-    else:
-        write_table(out, columns, force=force)
-    filled = sum(int(np.isfinite(one[:, 0]).sum()) for one in outputs)
-    empty = len(table) - filled
+    _check_output(out, force)
+    run, served = _serve(source, output, update)
+    _write(out, prediction_columns(run.settings, served), force)
+    empty = len(served.table) - served.filled
     gaps = f"; {counted(empty, 'row')} left empty, where the data have a gap" if empty else ""
-    say(f"Wrote {'standard output' if out == STANDARD_OUTPUT else out}: {counted(filled, 'prediction')}{gaps}.")
+    output.note(f"Wrote {_shown(out)}: {counted(served.filled, 'prediction')}{gaps}.")
+    if update:
+        update_run(run, merged(run.end, served.standing))
+        output.note(f"Updated {run.path}: the next data continue from here.")
 
 
-def _print_table(columns: Mapping[str, Any]) -> None:
-    """Write columns as CSV to standard output."""
-    with tempfile.TemporaryDirectory(prefix="rnnstate-predict-") as folder:
-        file = Path(folder) / "predictions.csv"
+def forecast(
+    source: Source,
+    out: Path,
+    output: Output,
+    *,
+    steps: int | None,
+    hold: bool,
+    plot_path: Path | None,
+    force: bool,
+) -> None:
+    """Write predictions for the steps after the data, or after the place where the RUN stands.
+
+    Args:
+        source: The RUN, and the data that come before the forecast.
+        out: The file to write; `-` is standard output, as CSV.
+        output: Takes the notes.
+        steps: How many steps.
+        hold: Whether inputs that are no targets keep their last values.
+        plot_path: Picture to draw.
+        force: Whether to replace files.
+    """
+    _check_output(out, force)
+    if plot_path is not None:
+        check_free(plot_path, force)
+        plot.check_plot(plot_path)
+    ahead.check_request(read_settings(source.path), steps, hold)
+    run, served = (read_run(source.path), None) if source.data is None else _serve(source, output)
+    standing: Standing = run.end if served is None else served.standing
+    result = ahead.forecast(run, standing, steps, hold=hold)
+    if result.left_out:
+        output.note(ahead.about_left_out(result.left_out))
+    layout = source.reading.get("time_format", run.settings.time_format)
+    columns = ahead.forecast_columns(run.settings, result, text=out.suffix != ".parquet", layout=layout)
+    _write(out, columns, force)
+    keys = f" for each of {counted(len(result.keys), 'key')}" if run.settings.key else ""
+    output.note(f"Wrote {_shown(out)}: {counted(result.targets.shape[1], 'step')}{keys}.")
+    if plot_path is not None:
+        plot.draw_forecast(plot_path, run.settings, result, [] if served is None else served.series)
+        output.note(f"Wrote {plot_path}.")
+
+
+def _serve(source: Source, output: Output, update: bool = False) -> tuple[Run, Served]:
+    """Run the data through the model of the RUN. Cheap checks come before the model is loaded."""
+    settings = read_settings(source.path)
+    table = read_table(str(source.data), replace(settings.reading, **source.reading))
+    run = read_run(source.path)
+    served = serve_table(run, table, continues=source.continues, update=update)
+    output.note(_about_starts(run, served))
+    return run, served
+
+
+def _check_output(out: Path, force: bool) -> None:
+    if out != STANDARD_OUTPUT:
+        check_suffix(out)
+        check_free(out, force)
+
+
+def _write(out: Path, columns: Mapping[str, Any], force: bool) -> None:
+    if out != STANDARD_OUTPUT:
+        write_table(out, columns, force=force)
+        return
+    with tempfile.TemporaryDirectory(prefix="rnnstate-") as folder:
+        file = Path(folder) / "table.csv"
         write_table(file, columns)
         sys.stdout.flush()
         with file.open("rb") as content:
@@ -150,57 +228,54 @@ def _print_table(columns: Mapping[str, Any]) -> None:
         sys.stdout.buffer.flush()
 
 
-def _run_on(path: Path, data: str, always: bool, reading: Mapping[str, Any]) -> tuple[Run, Table, list[Series], Starts]:
-    """Load a RUN and data for it. Cheap checks come before the model is loaded."""
-    settings = read_settings(path)
-    table = read_table(data, replace(settings.reading, **reading))
-    run = load_run(path)
-    series = read_series(table, run.settings.columns, run.end.steps)
-    return run, table, series, find_starts(series, run.end, always)
+def _shown(out: Path) -> str:
+    return "standard output" if out == STANDARD_OUTPUT else str(out)
 
 
-def _prediction_columns(
-    settings: Settings, table: Table, series: Sequence[Series], outputs: Iterable[Any]
-) -> dict[str, Any]:
-    values = np.full((len(table), len(settings.targets)), np.nan)
-    for one, output in zip(series, outputs, strict=True):
-        values[one.rows] = output
-    names = [name for name in (settings.key, settings.time) if name is not None]
-    columns: dict[str, Any] = {name: table.cells(name) for name in names}
-    for index, target in enumerate(settings.targets):
-        name = f"{target}_in_{settings.horizon}"
-        if name in columns:
-            raise DataError(f"The columns of the output must differ. Received: `{name}` twice. Rename it in DATA.")
-        columns[name] = values[:, index]
-    return columns
-
-
-def _say_starts(run: Run, series: Sequence[Series], starts: Starts, say: Say) -> None:
+def _about_starts(run: Run, served: Served) -> str:
+    starts = served.starts
     if run.settings.key is None:
-        reason = starts.reasons.get(series[0].key)
+        reason = starts.reasons.get(served.series[0].key)
         since = f", which end at {run.end.places[0].time}" if run.end.places[0].time else ""
-        say(
+        return (
             f"Starts fresh: {reason}."
             if reason
             else f"Continues from the kept state: DATA follow the kept data{since}."
         )
-        return
     fresh = [f"`{key}` ({reason})" for key, reason in starts.reasons.items()]
     shown = ", ".join(fresh[:3]) + (f", ... ({len(fresh)} in all)" if len(fresh) > 3 else "")
     verb = "continues" if starts.continued == 1 else "continue"
     start = "starts" if len(fresh) == 1 else "start"
     line = f"{counted(starts.continued, 'key')} {verb} from the kept states; {len(fresh)} {start} fresh"
-    say(f"{line}: {shown}." if fresh else f"{line}.")
+    return f"{line}: {shown}." if fresh else f"{line}."
 
 
-def _say_scores(title: str, scores: Sequence[Any], say: Say) -> None:
-    say("")
-    if not scores:
-        say("No row has a known target to compare with: no table of errors.")
+def _kept_scores(path: Path) -> dict[str, Any]:
+    from rnnstate.forecasting.run_folder import read_info
+
+    test = read_info(path)["test"]
+    return {"horizon": read_settings(path).horizon, "predictions": test["rows"], "scores": test["errors"]}
+
+
+def _show_scores(
+    title: str,
+    settings: Settings,
+    scores: Sequence[Score],
+    scored: int,
+    output: Output,
+    about: Mapping[str, Any] | None,
+) -> None:
+    """Show errors as a table, or as JSON with the facts `about` them."""
+    if about is not None:
+        found = {"horizon": settings.horizon, "predictions": scored, "scores": [asdict(one) for one in scores]}
+        output.document({**about, **found})
         return
-    say(f"{title}:")
-    for line in score_table(scores):
-        say(line)
+    output.note("")
+    if not scores:
+        output.result(["No row has a known target to compare with: no table of errors."])
+        return
+    output.result([f"{title}, {counted(settings.horizon, 'step')} ahead ({counted(scored, 'prediction')}):"])
+    output.result(score_table(scores))
     behind = [s.target for s in scores if s.served == CARRIED and s.ratio is not None and s.ratio > 1]
     if behind:
-        say(f"Persistence is better for {quoted(behind)}. More --epochs, layers or features may help.")
+        output.note(f"Persistence is better for {quoted(behind)}. More --epochs, layers or features may help.")

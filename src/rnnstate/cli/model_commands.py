@@ -1,11 +1,12 @@
 """The commands `inspect`, `audit` and `export` for a model."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rnnstate.errors import DataError
-from rnnstate.forecasting.run_folder import load_model, load_run
+from rnnstate.forecasting.run_folder import load_model, read_run
 from rnnstate.forecasting.scaled_model import about_columns, with_scaling
 from rnnstate.messages import counted, text_table
 from rnnstate.state.spec import LeafSpec
@@ -14,33 +15,51 @@ HEADER = ("layer", "leaf", "shape", "dtype", "carried")
 
 
 def describe(path: Path) -> list[str]:
-    """Return the lines of `rnnstate inspect`: a table of leaves, and for a RUN also where its keys stand.
+    """Return the lines of `rnnstate inspect`: a table of leaves, and for a RUN also where its keys stand."""
+    found = facts(path)
+    table = _leaf_table(found["leaves"])
+    if found["kind"] == "model":
+        return table
+    keys = found["keys"]
+    lines = [
+        f"Predicts {', '.join(found['targets'])} from {', '.join(found['inputs'])}, "
+        f"{counted(found['horizon'], 'step')} ahead; windows of {counted(found['window'], 'step')}.",
+        *(_place_line(place["key"], place["time"]) for place in keys[:3]),
+    ]
+    if len(keys) > 3:
+        lines.append(f"... {counted(len(keys), 'key')} in all.")
+    return [*lines, "", *table]
+
+
+def facts(path: Path) -> dict[str, Any]:
+    """Return what `rnnstate inspect` knows about a RUN or a model, for JSON.
 
     Raises:
         DataError: If there is neither a RUN nor a model.
     """
     if path.is_file():
-        return _leaf_table(load_model(path))
+        return {"kind": "model", "leaves": _leaf_facts(load_model(path))}
     if not path.exists():
         raise DataError(f"There must be a RUN or a .keras file. Received: {path}, which does not exist.")
-    run = load_run(path)
+    run = read_run(path)
     settings = run.settings
-    lines = [
-        f"Predicts {', '.join(settings.targets)} from {', '.join(settings.columns.inputs)}, "
-        f"{counted(settings.horizon, 'step')} ahead; windows of {counted(settings.window, 'step')}.",
-        *(_place_line(place.key, place.time) for place in run.end.places[:3]),
-    ]
-    if len(run.end.places) > 3:
-        lines.append(f"... {counted(len(run.end.places), 'key')} in all.")
-    return [*lines, "", *_leaf_table(run.model)]
+    return {
+        "kind": "run",
+        "targets": settings.targets,
+        "inputs": settings.columns.inputs,
+        "horizon": settings.horizon,
+        "window": settings.window,
+        "keys": [asdict(place) for place in run.end.places],
+        "versions": run.info["versions"],
+        "leaves": _leaf_facts(run.model),
+    }
 
 
-def findings(path: Path) -> tuple[list[str], bool]:
-    """Return the lines of `rnnstate audit`, and whether one of them is an error."""
+def findings(path: Path) -> list[Any]:
+    """Return the findings of `rnnstate audit`."""
     from rnnstate.inplace.audit import audit
 
-    found = audit(load_model(path))
-    return [str(finding) for finding in found] or ["Nothing to report."], any(f.level == "error" for f in found)
+    return audit(load_model(path / "model.keras" if (path / "run.json").is_file() else path))
 
 
 def export_model(path: Path, out: Path, form: str | None, time: int | None, force: bool, scaled: bool) -> Any:
@@ -49,7 +68,7 @@ def export_model(path: Path, out: Path, form: str | None, time: int | None, forc
     from rnnstate.model.stateful_model import StatefulModel
 
     if path.is_dir():
-        run = load_run(path)
+        run = read_run(path)
         model, metadata = (with_scaling(run) if scaled else run.model), about_columns(run, included=scaled)
         return export(model, out, form, time=time, force=force, metadata=metadata)
     if scaled:
@@ -63,13 +82,18 @@ def _place_line(key: str, time: str | None) -> str:
     return f"Kept state{f' of {key}' if key else ''}: at {time or 'the end of its data'}."
 
 
-def _leaf_table(model: Any) -> list[str]:
+def _leaf_table(leaves: Sequence[Mapping[str, Any]]) -> list[str]:
+    rows = [tuple(leaf[name] for name in HEADER) for leaf in leaves]
+    return text_table(HEADER, rows) if rows else ["No layer of this model remembers anything."]
+
+
+def _leaf_facts(model: Any) -> list[dict[str, str]]:
     rows = [
         (*name.rpartition("/")[::2], leaf.describe(), leaf.dtype, carried)
         for leaves, carried in _leaves(model)
         for name, leaf in leaves.items()
     ]
-    return text_table(HEADER, rows) if rows else ["No layer of this model remembers anything."]
+    return [dict(zip(HEADER, row, strict=True)) for row in rows]
 
 
 def _leaves(model: Any) -> Iterator[tuple[Mapping[str, LeafSpec], str]]:

@@ -1,8 +1,9 @@
 """`rnnstate inspect`, `rnnstate diff` and `rnnstate convert` of state files. They start neither Keras nor a backend."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,26 +13,42 @@ from rnnstate.state.formats import SUFFIXES as SUFFIXES
 from rnnstate.state.formats import check_suffix, read_any, write_any
 from rnnstate.state.state import State
 
+# `inspect` shows this many characters of an entry of the metadata.
+_LONGEST = 200
+
 
 def describe_state(path: Path) -> list[str]:
-    """Return the lines of `rnnstate inspect` for a state file: a row per leaf, and what the file says of itself.
+    """Return the lines of `rnnstate inspect` for a state file: a row per leaf, and what the file says of itself."""
+    found = state_facts(path)
+    lines = [f"State of {found['rows']} rows, spec {found['fingerprint']}."]
+    lines += [_line(leaf["name"], str(tuple(leaf["shape"])), leaf["dtype"], _range(leaf)) for leaf in found["leaves"]]
+    if found["versions"]:
+        lines.append(f"Written by {', '.join(f'{name} {version}' for name, version in found['versions'].items())}.")
+    return [*lines, *(f"{name}: {_short(json.dumps(value))}" for name, value in found["metadata"].items())]
+
+
+def state_facts(path: Path) -> dict[str, Any]:
+    """Return what `rnnstate inspect` knows about a state file, for JSON.
 
     Raises:
         DataError: If the file is no state file, truncated, changed, or of a newer format.
     """
     state, metadata = read_any(path)
-    rows = [(name, str(tuple(value.shape)), str(value.dtype), _range(value)) for name, value in state.items()]
-    lines = [f"State of {state.batch_size} rows, spec {state.spec.fingerprint}.", *(_line(row) for row in rows)]
-    if path.suffix == ".safetensors":
-        lines.append(f"Written by {', '.join(f'{name} {version}' for name, version in load_versions(path).items())}.")
-    return [*lines, *(f"{name}: {json.dumps(value)}" for name, value in metadata.items())]
+    return {
+        "kind": "state",
+        "rows": state.batch_size,
+        "fingerprint": state.spec.fingerprint,
+        "leaves": [_leaf_facts(name, value) for name, value in state.items()],
+        "versions": load_versions(path) if path.suffix == ".safetensors" else {},
+        "metadata": metadata,
+    }
 
 
 def diff_states(one: Path, other: Path) -> tuple[list[str], bool]:
     """Return the lines of `rnnstate diff`, and whether the two states differ.
 
     Args:
-        one: A state file, `.npz` or `.h5`.
+        one: A state file: `.safetensors`, `.npz` or `.h5`.
         other: Another one.
 
     Returns:
@@ -40,11 +57,23 @@ def diff_states(one: Path, other: Path) -> tuple[list[str], bool]:
     Raises:
         DataError: If a file cannot be read as a state.
     """
+    found = differences(one, other)
+    return [f"{each['leaf']}: {each['difference']}" for each in found] or ["The states are equal, bit for bit."], bool(
+        found
+    )
+
+
+def differences(one: Path, other: Path) -> list[dict[str, Any]]:
+    """Return the leaves that differ between two state files, for JSON.
+
+    Raises:
+        DataError: If a file cannot be read as a state.
+    """
     first, second = read_any(one)[0], read_any(other)[0]
-    lines = [f"{name}: only in {one}" for name in first if name not in second]
-    lines += [f"{name}: only in {other}" for name in second if name not in first]
-    lines += [line for name in first if name in second for line in _leaf_diff(name, first[name], second[name])]
-    return lines or ["The states are equal, bit for bit."], bool(lines)
+    found = [{"leaf": name, "difference": f"only in {one}"} for name in first if name not in second]
+    found += [{"leaf": name, "difference": f"only in {other}"} for name in second if name not in first]
+    pairs = [(name, _leaf_diff(first[name], second[name])) for name in first if name in second]
+    return found + [{"leaf": name, **difference} for name, difference in pairs if difference is not None]
 
 
 def convert_state(source: Path, target: Path, force: bool = False) -> State:
@@ -71,24 +100,35 @@ def convert_state(source: Path, target: Path, force: bool = False) -> State:
     return state
 
 
-def _line(cells: Iterable[str]) -> str:
+def _line(*cells: str) -> str:
     return "  ".join(cells)
 
 
-def _range(value: np.ndarray) -> str:
-    return f"{value.min():.3g} to {value.max():.3g}" if value.size else "empty"
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ... ({len(text):,} characters; --json shows all)"
 
 
-def _leaf_diff(name: str, one: np.ndarray, other: np.ndarray) -> list[str]:
+def _leaf_facts(name: str, value: np.ndarray) -> dict[str, Any]:
+    low, high = (float(value.min()), float(value.max())) if value.size else (None, None)
+    return {"name": name, "shape": value.shape, "dtype": str(value.dtype), "min": low, "max": high}
+
+
+def _range(leaf: Mapping[str, Any]) -> str:
+    return "empty" if leaf["min"] is None else f"{leaf['min']:.3g} to {leaf['max']:.3g}"
+
+
+def _leaf_diff(one: np.ndarray, other: np.ndarray) -> dict[str, Any] | None:
+    """Return how two leaves differ, or `None` if they are equal bit for bit."""
     if one.shape != other.shape or one.dtype != other.dtype:
-        return [f"{name}: {one.shape} {one.dtype} against {other.shape} {other.dtype}"]
+        return {"difference": f"{one.shape} {one.dtype} against {other.shape} {other.dtype}"}
     if one.tobytes() == other.tobytes():
-        return []
+        return None
     distance = np.abs(one.astype("float64") - other.astype("float64")).reshape(len(one), -1).max(axis=1, initial=0)
-    rows = np.flatnonzero(distance)
+    rows, largest = np.flatnonzero(distance), float(distance.max(initial=0))
+    facts = {"rows": rows.tolist(), "largest": largest}
     if not len(rows):
-        return [f"{name}: equal numbers in other bits, such as 0.0 and -0.0"]
-    return [f"{name}: up to {distance.max(initial=0):.3g} apart, in {len(rows)} of {len(one)} rows ({_first(rows)})"]
+        return {"difference": "equal numbers in other bits, such as 0.0 and -0.0", **facts}
+    return {"difference": f"up to {largest:.3g} apart, in {len(rows)} of {len(one)} rows ({_first(rows)})", **facts}
 
 
 def _first(rows: np.ndarray) -> str:

@@ -23,7 +23,7 @@ def parse_split(text: str) -> tuple[float, float, float]:
         fractions = tuple(float(part) for part in text.split(","))
     except ValueError:
         fractions = ()
-    if len(fractions) != 3 or min(fractions) < 0 or fractions[0] == 0 or abs(sum(fractions) - 1) > 1e-6:
+    if len(fractions) != 3 or min(fractions) < 0 or fractions[0] == 0 or not abs(sum(fractions) - 1) <= 1e-6:
         raise DataError(
             "`--split` must be three fractions that add up to 1, for training, validation and test. "
             f"Received: {text}. Write for example 0.7,0.1,0.2."

@@ -57,7 +57,9 @@ def advance(
     outputs, final = serve(model, arrays, begin)
     ends = _ends(model, counts, final)
     places = tuple(_place(one, part, high) for one, part, (_, high) in zip(series, spans, bounds, strict=True))
-    return _unscaled(series, spans, outputs, scaling, model.net.output_shape[-1]), Standing(places, ends)
+    kind = series[0].kind if series and series[0].ticks is not None else None
+    standing = Standing(places, ends, kind=kind, zoned=bool(series) and series[0].zoned)
+    return _unscaled(series, spans, outputs, scaling, model.net.output_shape[-1]), standing
 
 
 def serve(model: Any, arrays: Sequence[Array], state: Mapping[str, Any]) -> tuple[list[Array], State]:
@@ -100,7 +102,9 @@ def _place(series: Series, spans: NDArray[np.int64], high: int) -> Place:
     time = None
     if series.ticks is not None and len(spans):
         time = show_tick(float(series.ticks[spans[-1, 1] - 1]), series.kind)
-    return Place(series.key, time, series.step, bool(len(spans)) and int(spans[-1, 1]) == high)
+    ticks = np.zeros(0) if series.ticks is None else series.ticks[:high][~np.isnan(series.ticks[:high])]
+    until = show_tick(float(ticks[-1]), series.kind) if len(ticks) else None
+    return Place(series.key, time, series.step, bool(len(spans)) and int(spans[-1, 1]) == high, until)
 
 
 def _ends(model: Any, counts: NDArray[np.int64], final: State) -> State:

@@ -4,7 +4,6 @@
 `read_series` follows `sort`.
 """
 
-import codecs
 from dataclasses import dataclass
 
 from rnnstate.errors import DataError
@@ -44,8 +43,8 @@ class ReadOptions:
         if self.decimal not in (".", ","):
             raise DataError(f"`--decimal` must be `.` or `,`. Received: {self.decimal!r}.")
         try:
-            codecs.lookup(self.encoding)
-        except LookupError:
+            "".encode(self.encoding)  # a codec such as base64 is no encoding of text
+        except (LookupError, ValueError):
             raise DataError(
                 f"`--encoding` must be an encoding such as utf-8 or latin-1. Received: {self.encoding!r}."
             ) from None

@@ -1,11 +1,13 @@
 """RUN: the folder that a training leaves. It is written whole or not at all, and checked when it is read.
 
 model.keras                the StatefulModel
-states.safetensors         where each key stands after all of its data, one row for each key
+states.safetensors         where each key stands after all of its data: state, last time, usual step, next predictions
 states_train.safetensors   where each key stood after its training part
-keys.json                  key, last time and usual step of each row of the two
 run.json                   command, arguments, scaling, test errors, versions, format
 history.json               loss of each epoch
+
+One file says where the keys stand, so that `write_standing` replaces all of it at once. RUNs of format 1 have the times in
+a further file, `keys.json`. They can be read, and not updated.
 """
 
 import json
@@ -19,16 +21,18 @@ import numpy as np
 
 from rnnstate.durable import replacing_folder
 from rnnstate.errors import DataError
-from rnnstate.forecasting.continuation import Place, Standing
+from rnnstate.forecasting.continuation import Standing
 from rnnstate.forecasting.examples import Scaling
 from rnnstate.forecasting.settings import Settings
+from rnnstate.forecasting.standing_file import fingerprint, read_standing, write_standing
 from rnnstate.forecasting.train import Trained
 from rnnstate.messages import quoted
 from rnnstate.versions import installed_versions
 
-FORMAT = 1
+FORMAT = 2
 _STATES = {"end": "states.safetensors", "train": "states_train.safetensors"}
-FILES = ("run.json", "history.json", "keys.json", "model.keras", *_STATES.values())
+FILES = ("run.json", "history.json", "model.keras", *_STATES.values())
+_KEYS = "keys.json"  # of format 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +48,7 @@ class Run:
         middle: Where each key stood after its training part.
         info: All of `run.json`.
         history: Loss of each epoch, by name.
+        seen: Which content of `states.safetensors` was read.
     """
 
     path: Path
@@ -54,6 +59,7 @@ class Run:
     middle: Standing
     info: Mapping[str, Any]
     history: Mapping[str, list[float]]
+    seen: str
 
 
 @contextmanager
@@ -104,41 +110,51 @@ def _check_replaceable(path: Path, force: bool) -> None:
 
 def save_run(folder: Path, settings: Settings, trained: Trained, command: Sequence[str]) -> None:
     """Write all files of a RUN into an empty folder."""
-    from rnnstate.state.files import save_state
-
     trained.model.save(folder / "model.keras")
-    places = {}
     for name, standing in (("end", trained.end), ("train", trained.middle)):
-        save_state(folder / _STATES[name], standing.state)
-        places[name] = [asdict(place) for place in standing.places]
-    _write_json(folder / "keys.json", places)
+        write_standing(folder / _STATES[name], standing)
     _write_json(folder / "history.json", trained.history)
     _write_json(folder / "run.json", _info(settings, trained, command))
 
 
-def load_run(path: Path) -> Run:
+def update_run(run: Run, standing: Standing) -> str:
+    """Make a RUN stand where new data ended. A reader sees the old place of all keys, or the new one.
+
+    Returns:
+        The fingerprint of the new states, as `Run.seen`.
+
+    Raises:
+        DataError: If the RUN has format 1, or other data have moved it since it was read.
+    """
+    file = run.path / _STATES["end"]
+    if run.info["format"] == 1:
+        raise DataError(f"`--update` needs a RUN of format {FORMAT}. Received: {run.path}, of format 1. Train again.")
+    if fingerprint(file) != run.seen:
+        raise DataError(f"{run.path} must not change meanwhile. Received: states of another --update. Run it again.")
+    write_standing(file, standing)
+    return fingerprint(file)
+
+
+def read_run(path: Path) -> Run:
     """Read a RUN.
 
     Raises:
         DataError: If the folder is no RUN, has another format, lacks a file, or is damaged.
     """
-    from rnnstate.state.files import load_state
-
     info = read_info(path)
-    missing = [name for name in FILES if not (path / name).is_file()]
+    files = (*FILES, _KEYS) if info["format"] == 1 else FILES
+    missing = [name for name in files if not (path / name).is_file()]
     if missing:
-        raise DataError(f"A RUN must hold {', '.join(FILES)}. Received: {path} without {quoted(missing)}. {_AGAIN}")
+        raise DataError(f"A RUN must hold {', '.join(files)}. Received: {path} without {quoted(missing)}. {_AGAIN}")
     model = load_model(path / "model.keras")
-    places = _read_json(path / "keys.json")
+    places = _read_json(path / _KEYS) if info["format"] == 1 else None
     history = _read_json(path / "history.json")
+    seen = fingerprint(path / _STATES["end"])
     try:
         settings = read_settings(path)
         scaling = Scaling(np.array(info["scaling"]["mean"]), np.array(info["scaling"]["std"]))
         standings = {
-            name: Standing(
-                tuple(Place(**place) for place in places[name]),
-                load_state(path / file, spec=model.state_spec),
-            )
+            name: read_standing(path / file, model.state_spec, places and places[name])
             for name, file in _STATES.items()
         }
     except (KeyError, TypeError, AttributeError) as error:
@@ -151,7 +167,20 @@ def load_run(path: Path) -> Run:
                 f"{path / _STATES[name]} must hold {len(standing.places)} rows, one for each key. "
                 f"Received: {standing.state.batch_size}. {_AGAIN}"
             )
-    return Run(path, settings, scaling, model, standings["end"], standings["train"], info, history)
+    _check_outlook(path, standings["end"], settings)
+    return Run(path, settings, scaling, model, standings["end"], standings["train"], info, history, seen)
+
+
+def _check_outlook(path: Path, standing: Standing, settings: Settings) -> None:
+    outlook, keys = standing.outlook, len(standing.places)
+    if outlook is None:
+        return
+    wanted = (keys, settings.horizon, len(settings.targets)), (keys, len(settings.columns.inputs))
+    if (outlook.targets.shape, outlook.inputs.shape) != wanted:
+        raise DataError(
+            f"{path / _STATES['end']} must know the next steps in arrays of shapes {wanted[0]} and {wanted[1]}. "
+            f"Received: {outlook.targets.shape} and {outlook.inputs.shape}. {_AGAIN}"
+        )
 
 
 def read_settings(path: Path) -> Settings:
@@ -179,7 +208,7 @@ def read_info(path: Path) -> Mapping[str, Any]:
         raise DataError(f"RUN must be a folder that `rnnstate train` made. Received: {path}, {what}.")
     info = _read_json(path / "run.json")
     found = info.get("format") if isinstance(info, dict) else None
-    if found != FORMAT or not isinstance(info, dict):
+    if found not in (1, FORMAT) or not isinstance(info, dict):
         raise DataError(
             f"{path} must be a RUN of format {FORMAT}. Received: format {found}. "
             f"Use the release of rnnstate that wrote it, or train again."

@@ -70,6 +70,7 @@ class Series:
         step: Usual step of the times, if they are regular.
         spans: First row of each span and the row after its last `(spans, 2)`.
         kind: Whether the times are dates or numbers.
+        zoned: Whether dates name their time zone; the ticks are in UTC then.
     """
 
     key: str
@@ -79,6 +80,7 @@ class Series:
     step: float | None
     spans: Spans
     kind: Kind = "number"
+    zoned: bool = False
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -189,7 +191,7 @@ def _one_series(
     ticks = times.ticks[rows]
     step = steps[key] if key in steps else usual_step(np.diff(ticks[~np.isnan(ticks)]))
     spans = find_spans(observed_rows(values, ticks), jumps(ticks, step))
-    return Series(key, rows, values, ticks, step, spans, times.kind)
+    return Series(key, rows, values, ticks, step, spans, times.kind, times.zoned)
 
 
 def _check_order(times: TimeColumn, groups: Groups, table: Table, columns: Columns) -> None:

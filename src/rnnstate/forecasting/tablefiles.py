@@ -108,8 +108,9 @@ def write_table(path: Path, columns: Mapping[str, Sequence[Any]], *, force: bool
     """Write columns as CSV, or as Parquet if the name ends with `.parquet`; empty strings and NaN are empty cells.
 
     Raises:
-        DataError: If the file exists and `force` is false.
+        DataError: If the file exists and `force` is false, or its name ends as another format.
     """
+    check_suffix(path)
     check_free(path, force)
     with replacing(path) as temporary:
         if path.suffix == ".parquet":
@@ -118,10 +119,20 @@ def write_table(path: Path, columns: Mapping[str, Sequence[Any]], *, force: bool
             _write_csv(temporary, columns, compress=path.suffix == ".gz")
 
 
+def check_suffix(path: Path) -> None:
+    """Raise a `DataError` unless the name of a table ends as CSV or Parquet does."""
+    if path.suffix.lower() not in ("", ".csv", ".txt", ".gz", ".parquet"):
+        raise DataError(
+            f"The output must end in .csv, .csv.gz or .parquet. Received: {path}. Other formats are unknown."
+        )
+
+
 def check_free(path: Path, force: bool) -> None:
     """Raise a `DataError` if something stands at `path` that may not be overwritten, or its folder is missing."""
     if path.is_dir():
         raise DataError(f"The output must be a file. Received: {path}, which is a folder.")
+    if path.exists() and not path.is_file():
+        raise DataError(f"The output must be a regular file. Received: {path}. Use - for standard output.")
     if path.exists() and not force:
         raise DataError(f"The output must not exist yet. Received: {path}. Give another name, or --force.")
     if not path.absolute().parent.is_dir():

@@ -1,14 +1,15 @@
 """Training with carried state on the training part of series, then a pass over all rows."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from rnnstate.errors import DataError
+from rnnstate.forecasting.ahead import look_ahead
 from rnnstate.forecasting.continuation import Standing, Starts
 from rnnstate.forecasting.errors_table import Score, score_ways
 from rnnstate.forecasting.examples import PARTS, Examples, Scaling, fill_rows, make_examples, shortest, split_bounds
@@ -18,6 +19,18 @@ from rnnstate.forecasting.settings import Settings, parse_layers
 from rnnstate.messages import counted, quoted
 
 Say = Callable[[str], None]
+
+
+class ShowsEpochs(Protocol):
+    """Shows the epochs of a training while it runs."""
+
+    def batch(self, epoch: int, epochs: int, batch: int, batches: int) -> None:
+        """Show that batches 1 to `batch` of an epoch are done."""
+
+    def epoch(self, epoch: int, epochs: int, logs: Mapping[str, Any]) -> None:
+        """Show the losses of an epoch that is done."""
+
+
 CARRIED = "model, state carried"
 
 
@@ -45,9 +58,20 @@ class Trained:
 
 
 def train(
-    settings: Settings, series: Sequence[Series], say: Say, verbose: int | str = 0, checkpoint: Path | None = None
+    settings: Settings,
+    series: Sequence[Series],
+    say: Say,
+    progress: ShowsEpochs | None = None,
+    checkpoint: Path | None = None,
 ) -> Trained:
-    """Train on `series` with `settings`, and say how the data are used. With `checkpoint`, continue from there.
+    """Train on `series` with `settings`.
+
+    Args:
+        settings: Arguments of the training.
+        series: The data.
+        say: Takes each line about the use of the data.
+        progress: Shows the epochs.
+        checkpoint: Folder of checkpoints. The training continues from the last one.
 
     Raises:
         DataError: If the data are too short for the window, or the loss is no longer a finite number.
@@ -57,13 +81,15 @@ def train(
     _check_window(settings, parts["train"])
     for line in _about(settings, series, parts):
         say(line)
-    model, history = _fit(settings, parts, say, verbose, checkpoint)
+    model, history = _fit(settings, parts, say, progress, checkpoint)
     lows = [split_bounds(len(one), settings.fractions)["train"][1] for one in series]
-    _, middle = advance(model, series, scaling, bounds=[(0, low) for low in lows])
+    first, middle = advance(model, series, scaling, bounds=[(0, low) for low in lows])
     rest = [(low, len(one)) for one, low in zip(series, lows, strict=True)]
     crossing = [_crosses(one, low) for one, low in zip(series, lows, strict=True)]
     starts = Starts(np.where(crossing, np.arange(len(series)), -1), middle.state, {})
     outputs, end = advance(model, series, scaling, bounds=rest, starts=starts)
+    whole = [np.where(np.isnan(after), before, after) for before, after in zip(first, outputs, strict=True)]
+    end = replace(end, outlook=look_ahead(series, whole, settings.horizon))
     lows = [split_bounds(len(one), settings.fractions)["test"][0] for one in series]
     scores, scored = judge(model, series, scaling, settings, outputs, lows)
     return Trained(model, scaling, end, middle, history, scores, scored)
@@ -92,7 +118,7 @@ def build_net(settings: Settings) -> Any:
 
 
 def _fit(
-    settings: Settings, parts: dict[str, Examples], say: Say, verbose: int | str, checkpoint: Path | None
+    settings: Settings, parts: dict[str, Examples], say: Say, progress: ShowsEpochs | None, checkpoint: Path | None
 ) -> tuple[Any, dict[str, Any]]:
     import keras
 
@@ -105,12 +131,13 @@ def _fit(
     validation = _windows(settings, parts["validation"]) if parts["validation"].x else None
     # The patience is as long as the training, so training never stops early. The callback restores the best weights.
     best = keras.callbacks.EarlyStopping("val_loss", patience=settings.epochs, restore_best_weights=True)
+    windows = _windows(settings, parts["train"])
     history = model.fit(
-        _windows(settings, parts["train"]),
+        windows,
         validation_data=validation,
         epochs=settings.epochs,
-        verbose=verbose,
-        callbacks=[best] if validation else [],
+        verbose=0,
+        callbacks=[*([best] if validation else []), _shown(progress, settings.epochs, len(windows))],
         checkpoint=checkpoint,
     ).history
     history = {name: [float(value) for value in values] for name, values in history.items()}
@@ -119,6 +146,24 @@ def _fit(
         lowest = min(history["val_loss"])
         say(f"Kept the weights of epoch {history['val_loss'].index(lowest) + 1}, of the lowest val_loss: {lowest:.4f}.")
     return model, history
+
+
+def _shown(progress: ShowsEpochs | None, epochs: int, batches: int) -> Any:
+    """Return the callback that shows the epochs. It is always there, because a checkpoint knows the callbacks of its run."""
+    import keras
+
+    if progress is None:
+        return keras.callbacks.LambdaCallback()
+    epoch = [1]
+
+    def begin(index: int, logs: Any = None) -> None:
+        epoch[0] = index + 1
+
+    return keras.callbacks.LambdaCallback(
+        on_epoch_begin=begin,
+        on_train_batch_end=lambda batch, logs: progress.batch(epoch[0], epochs, batch + 1, batches),
+        on_epoch_end=lambda index, logs: progress.epoch(index + 1, epochs, logs),
+    )
 
 
 def _check_history(history: dict[str, list[float]]) -> None:
