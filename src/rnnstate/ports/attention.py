@@ -49,9 +49,18 @@ def window_of(layer: Any, window: Window) -> int | None:
         window: One number, or one by layer name.
     """
     asked = window.get(layer.name) if isinstance(window, Mapping) else window
-    own = layer.get_config().get("sliding_window")
+    own = _sliding_window(layer)
     limits = [limit for limit in (asked, None if own is None else own - 1) if limit is not None]
     return min(limits, default=None)
+
+
+def _sliding_window(layer: Any) -> int | None:
+    """Return the argument `sliding_window` of a layer. Its config tells too, but to make a config may import TensorFlow."""
+    for name in ("_sliding_window", "sliding_window"):
+        if name in vars(layer):
+            own: int | None = vars(layer)[name]
+            return own
+    return layer.get_config().get("sliding_window")
 
 
 class AttentionPort(Port):
