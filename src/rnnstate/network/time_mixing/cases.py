@@ -66,7 +66,7 @@ class Node:
         return values
 
     def run(self, cases: Cases) -> list[list[np.ndarray]]:
-        """Return the outputs for each case. One call of the node takes all cases as rows of its batch, if it takes any batch."""
+        """Return the outputs for each case. All cases are rows of one batch, if the node takes a batch of any size."""
         if any(shape[0] is not None for shape in self.shapes):
             return [self._run(values) for values in cases]
         joined = {key: np.concatenate([values[key] for values in cases]) for key in cases[0]}
