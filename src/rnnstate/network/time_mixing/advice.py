@@ -22,8 +22,8 @@ def _pooling(layer: Any) -> str:
     strides, steps = layer.strides[0], layer.pool_size[0]
     if strides > 1:
         return (
-            f"it gives one output for every {strides} steps (strides={strides}), {_PER_STEP}. Pool the data before `Windows`, "
-            "or use `strides=1` in a causal convolution: `ZeroPadding1D` and then `DepthwiseConv1D`"
+            f"it gives one output for every {strides} steps (strides={strides}), {_PER_STEP}. Pool the data before "
+            "`Windows`, or use `strides=1` in a causal convolution: `ZeroPadding1D` and then `DepthwiseConv1D`"
         )
     return (
         f'it reads {steps} steps, some of them later ones or none at the start (padding="{layer.padding}"). Put '
