@@ -56,11 +56,9 @@ def window_of(layer: Any, window: Window) -> int | None:
 
 def _sliding_window(layer: Any) -> int | None:
     """Return the argument `sliding_window` of a layer. Its config tells too, but to make a config may import TensorFlow."""
-    for name in ("_sliding_window", "sliding_window"):
-        if name in vars(layer):
-            own: int | None = vars(layer)[name]
-            return own
-    return layer.get_config().get("sliding_window")
+    named = vars(layer)
+    own: int | None = named["_sliding_window"] if "_sliding_window" in named else layer.get_config()["sliding_window"]
+    return own
 
 
 class AttentionPort(Port):
