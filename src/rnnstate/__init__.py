@@ -58,7 +58,7 @@ _HOMES = {
     "CarryError": "errors",
     "ExportError": "errors",
 }
-_MODULES = ("initial", "onnx_step", "testing", "weights")
+_MODULES = ("initial", "layers", "onnx_step", "testing", "weights")
 
 choose_backend()
 register_saved_classes()
@@ -82,6 +82,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from rnnstate import initial as initial
+    from rnnstate import layers as layers
     from rnnstate import onnx_step as onnx_step
     from rnnstate import testing as testing
     from rnnstate import weights as weights

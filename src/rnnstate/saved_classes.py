@@ -26,6 +26,8 @@ HOMES = {
     "Observed": "initial.observed",
     "Bridge": "initial.bridge",
     "CountingCell": "testing.counting",
+    "PositionEmbedding": "layers.positions",
+    "RotaryPosition": "layers.positions",
 }
 
 

@@ -108,3 +108,21 @@ def test_wrong_masks_are_refused(shape):
     model = nets.shared("gru")
     with pytest.raises(rs.StateShapeError, match=r"`mask` must be boolean with shape \(3, 7\). Received: shape="):
         model.step(nets.values(3, 7, 2), model.initial_state(3), mask=np.ones(shape, dtype=bool))
+
+
+@pytest.mark.parametrize("kind", ["gru", "stack"])
+def test_a_window_that_begins_with_masked_steps_repeats_the_last_output(kind):
+    """Steps that the network masks give the output of the last valid step, also if that step is in an earlier window."""
+    cells = {
+        "gru": layers.GRU,
+        "stack": lambda *units, **how: layers.RNN([layers.GRUCell(5), layers.LSTMCell(3)], **how),
+    }
+    net = keras.Sequential([nets.series_input(), layers.Masking(), cells[kind](3, return_sequences=True, name="rec")])
+    model, x = rs.StatefulModel(nets.randomized(net)), nets.values(3, 11, 2)
+    x[:, 2:9] = 0
+    first, state = model.step(x[:, :4], model.initial_state(3))
+    second, _ = model.step(x[:, 4:], state)
+    windows = np.concatenate([nets.host(first), nets.host(second)], axis=1)
+    assert difference(windows, model.net(x)) < TOLERANCE
+    assert np.abs(windows[:, 4]).max() > 1e-3
+    assert difference(windows[:, 1], windows[:, 8]) == 0

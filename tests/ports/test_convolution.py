@@ -98,6 +98,19 @@ def test_a_step_that_the_network_masks_is_still_a_step():
     assert difference(np.concatenate([host(first), host(second)], axis=1), model.net(x)) < 1e-6
 
 
+def test_a_convolution_ends_the_mask_of_the_network():
+    """A recurrent layer after a convolution sees no mask of the network, in windows as in Keras."""
+    x = nets.values(BATCH, TIME, CHANNELS)
+    x[:, 3:9] = 0
+    parts = [layers.Masking(), layers.Conv1D(3, 3, padding="causal"), layers.GRU(2, return_sequences=True)]
+    model = nets.make(lambda: keras.Sequential([keras.Input((None, CHANNELS)), *parts]))
+    first, state = model.step(x[:, :5], model.initial_state(BATCH))
+    second, _ = model.step(x[:, 5:], state)
+    windows = np.concatenate([host(first), host(second)], axis=1)
+    assert difference(windows, model.net(x)) < 1e-6
+    assert np.abs(np.diff(windows[:, 3:9], axis=1)).max() > 1e-3
+
+
 def test_training_carries_and_is_saved(tmp_path):
     """`fit` on sequences of unequal lengths leaves each key where `step` does, and a saved model keeps that."""
     model, data = nets.make(causal), nets.series([11, 7, 3], features=CHANNELS)

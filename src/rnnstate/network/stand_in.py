@@ -72,7 +72,8 @@ class PortLayer(keras.Layer):
         return step_by_step(self.port, x, state, masks["mask"], training, reset, initial)
 
     def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
-        return self.layer.compute_mask(inputs, previous_mask)
+        # Later layers see the mask of the network only as far as Keras hands it on. The mask of the window is in the scope.
+        return self.layer.compute_mask(inputs, previous_mask) if self.layer.supports_masking else None
 
     def compute_output_spec(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         # The layer itself answers: it may have no `compute_output_shape`, and then Keras runs the layer on symbols.

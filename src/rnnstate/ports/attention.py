@@ -49,9 +49,16 @@ def window_of(layer: Any, window: Window) -> int | None:
         window: One number, or one by layer name.
     """
     asked = window.get(layer.name) if isinstance(window, Mapping) else window
-    own = layer.get_config().get("sliding_window")
+    own = _sliding_window(layer)
     limits = [limit for limit in (asked, None if own is None else own - 1) if limit is not None]
     return min(limits, default=None)
+
+
+def _sliding_window(layer: Any) -> int | None:
+    """Return the argument `sliding_window` of a layer. Its config tells too, but to make a config may import TensorFlow."""
+    named = vars(layer)
+    own: int | None = named["_sliding_window"] if "_sliding_window" in named else layer.get_config()["sliding_window"]
+    return own
 
 
 class AttentionPort(Port):

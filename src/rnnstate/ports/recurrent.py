@@ -6,7 +6,7 @@ from typing import Any
 from keras import layers, ops, tree
 
 from rnnstate.ports.fast_path import run_fast
-from rnnstate.ports.protocol import LocalState, Port
+from rnnstate.ports.protocol import LocalState, Port, both
 from rnnstate.ports.scan import scan_cell
 from rnnstate.state.spec import LeafSpec
 from rnnstate.state.state import Array
@@ -49,15 +49,33 @@ class RecurrentPort(Port):
         training: bool = False,
         reset: Array | None = None,
         initial: LocalState | None = None,
+        attached: Array | None = None,
     ) -> tuple[Array, LocalState]:
+        mask = both(attached, mask)
         names = list(self.spec(self.layer))
         # JAX' scan expects the nested lists that the cells return, in the same order.
         given, start = (
             None if leaves is None else self._packed([leaves[name] for name in names]) for leaves in (state, initial)
         )
         y, final = self._run(x, given, mask, training, reset, start)
+        if attached is not None and mask is not None:
+            y = self._repeated(y, mask, given)
         result = (y, *final) if self.layer.return_state else y
         return result, dict(zip(names, final if self._flat else tree.flatten(final), strict=True))
+
+    def _repeated(self, y: Array, mask: Array, given: Any) -> Array:
+        """Return the output, where masked steps at the start of a window repeat the output of an earlier window.
+
+        Keras repeats the last output of the window alone, and zeros where there is none. The last output is the leaf h.
+        """
+        layer = self.layer
+        if layer.zero_output_for_mask or runs_backward(layer) or not _masks_itself(layer):
+            return y
+        last = (given[-1] if isinstance(layer.cell, layers.StackedRNNCells) else given)[0]
+        seen = ops.cumsum(ops.cast(mask, "int32"), axis=1) > 0
+        seen, last = (seen, ops.expand_dims(last, 1)) if layer.return_sequences else (seen[:, -1], last)
+        flags = ops.reshape(seen, (*ops.shape(seen), *[1] * (len(y.shape) - len(seen.shape))))
+        return ops.where(flags, y, ops.cast(last, y.dtype))
 
     def _packed(self, leaves: list[Array]) -> Any:
         # Packing takes as long as a short window, so flat lists skip it.

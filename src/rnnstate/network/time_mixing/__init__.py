@@ -12,8 +12,10 @@ A node is one call of a layer or of an operation of `keras.ops`. Axis 1 of a ser
 | `axis` | what axis 1 of a tensor stands for: the steps of the window, or something else |
 | `table` | the class of the layers that Keras has, by their configuration, without any computation |
 | `probe` | the class of any other node, from a few runs on small random inputs |
+| `trial` | the runs of the probe on windows of one length |
 | `cases` | the random inputs of the probe |
 | `walk` | follows a network node by node, at any depth |
+| `advice` | what to use in place of a layer without a port |
 | `verdict` | what is found, and the error of `StatefulModel` |
 
 Other packages may import `mixing_of`, `refuse_mixing`, `mode_of_old_file`, `read_mode`, `without_steps` and

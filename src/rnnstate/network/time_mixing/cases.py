@@ -11,7 +11,8 @@ from rnnstate.network.time_mixing.axis import Axis
 
 # Normal values, positive values for functions such as logarithms, and small whole numbers for tables.
 KINDS = ("normal", "positive", "whole")
-Values = dict[int, np.ndarray]
+Values = dict[int, np.ndarray]  # by the id of the symbol
+Cases = list[Values]  # one for each kind
 
 
 class Node:
@@ -49,8 +50,11 @@ class Node:
         kind = "Layer" if isinstance(self.call, keras.Layer) else "Operation"
         return f"{kind} `{self.path}` ({type(self.call).__name__})"
 
-    def random(self, steps: int, kind: str, seed: int = 0) -> Values:
-        """Return random values for each symbol. Static values are the same for any number of steps."""
+    def random(self, steps: int, seed: int = 0, scale: float = 1.0) -> Cases:
+        """Return random values for each symbol, of each kind. Static values are the same for any number of steps."""
+        return [self._drawn(steps, kind, seed, scale) for kind in KINDS]
+
+    def _drawn(self, steps: int, kind: str, seed: int, scale: float) -> Values:
         rng = np.random.default_rng(seed)
         values = {}
         for symbol, axis in zip(self.symbols, self.axes, strict=True):
@@ -58,12 +62,19 @@ class Node:
             shape = [2 if batch is None else batch, *(3 if size is None else size for size in sizes)]
             if axis is Axis.STEPS:
                 shape[1] = steps
-            values[id(symbol)] = _draw(rng, shape, symbol.dtype, kind)
+            values[id(symbol)] = _draw(rng, shape, symbol.dtype, kind, scale)
         return values
 
-    def run(self, values: Values) -> list[np.ndarray]:
-        """Return the outputs for values of the symbols."""
+    def run(self, cases: Cases) -> list[list[np.ndarray]]:
+        """Return the outputs for each case. All cases are rows of one batch, if the node takes a batch of any size."""
+        if any(shape[0] is not None for shape in self.shapes):
+            return [self._run(values) for values in cases]
+        joined = {key: np.concatenate([values[key] for values in cases]) for key in cases[0]}
+        rows = len(next(iter(joined.values())))
+        outputs = [_split(output, rows, len(cases)) for output in self._run(joined)]
+        return [list(case) for case in zip(*outputs, strict=True)] if outputs else [[] for _ in cases]
 
+    def _run(self, values: Values) -> list[np.ndarray]:
         def filled(part: Any) -> Any:
             return ops.convert_to_tensor(values[id(part)], dtype=part.dtype) if id(part) in values else part
 
@@ -72,8 +83,11 @@ class Node:
             outputs = self.call(*args, **kwargs)
         return [_plain(output) for output in tree.flatten(outputs) if output is not None]
 
-    def change(self, values: Values, others: Values, steps: Any) -> Values:
-        """Return values with some steps of every series taken from other values."""
+    def change(self, cases: Cases, others: Cases, steps: Any) -> Cases:
+        """Return the cases with some steps of every series taken from other cases."""
+        return [self._changed(values, other, steps) for values, other in zip(cases, others, strict=True)]
+
+    def _changed(self, values: Values, others: Values, steps: Any) -> Values:
         changed = {}
         for symbol, axis in zip(self.symbols, self.axes, strict=True):
             changed[id(symbol)] = values[id(symbol)].copy()
@@ -81,21 +95,31 @@ class Node:
                 changed[id(symbol)][:, steps] = others[id(symbol)][:, steps]
         return changed
 
-    def part(self, values: Values, steps: Any) -> Values:
-        """Return values with the given steps of every series alone, in the given order."""
-        return {
-            id(symbol): values[id(symbol)][:, steps] if axis is Axis.STEPS else values[id(symbol)]
-            for symbol, axis in zip(self.symbols, self.axes, strict=True)
-        }
+    def part(self, cases: Cases, steps: Any) -> Cases:
+        """Return the cases with the given steps of every series alone, in the given order."""
+        return [
+            {
+                id(symbol): values[id(symbol)][:, steps] if axis is Axis.STEPS else values[id(symbol)]
+                for symbol, axis in zip(self.symbols, self.axes, strict=True)
+            }
+            for values in cases
+        ]
 
 
-def _draw(rng: np.random.Generator, shape: Sequence[int], dtype: str, kind: str) -> np.ndarray:
+def _split(output: np.ndarray, rows: int, count: int) -> list[np.ndarray]:
+    """Return the rows of each case. An output without a row for each row of the input becomes one value."""
+    if not output.shape or output.shape[0] != rows:
+        return [np.zeros(())] * count
+    return np.split(output, count)
+
+
+def _draw(rng: np.random.Generator, shape: Sequence[int], dtype: str, kind: str, scale: float) -> np.ndarray:
     if dtype == "bool":
         return np.asarray(rng.integers(0, 2, size=shape), dtype=bool)
     if not keras.backend.is_float_dtype(dtype):
         return np.asarray(rng.integers(0, 2, size=shape), dtype=dtype)
     if kind == "normal":
-        return np.asarray(rng.normal(size=shape), dtype="float32")
+        return np.asarray(scale * rng.normal(size=shape), dtype="float32")
     drawn = rng.uniform(0.1, 1.0, size=shape) if kind == "positive" else rng.integers(0, 3, size=shape)
     return np.asarray(drawn, dtype="float32")
 

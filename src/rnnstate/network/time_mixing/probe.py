@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from rnnstate.network.time_mixing.axis import Verdict
-from rnnstate.network.time_mixing.cases import KINDS, Node
+from rnnstate.network.time_mixing.cases import Node
+from rnnstate.network.time_mixing.trial import Trial
 
 # The longer one has two halves of the shorter one, so that JAX compiles for two shapes alone.
 LENGTHS = (4, 8)
 LONGER = (32, 64)  # for nodes that need more steps, such as a large kernel without padding
-TOLERANCE = 1e-4  # of two windows against one run, which may round differently; half precision gets more
-EXACT = 1e-6  # of runs of one length, which round alike
+ELSEWHERE = "gives a step another output at another place in its window"
 
 
 @dataclass(frozen=True)
@@ -53,18 +53,18 @@ def probe(node: Node) -> Probed:
 
 
 def _probe(node: Node, lengths: tuple[int, ...]) -> Probed:
-    runs = {steps: node.run(node.random(steps, KINDS[0])) for steps in lengths}
+    trials = {steps: Trial(node, steps) for steps in lengths}
     batch = 2 if node.shapes[0][0] is None else node.shapes[0][0]
     kinds = []
-    for number, output in enumerate(runs[lengths[0]]):
-        shapes = {steps: runs[steps][number].shape for steps in lengths}
+    for number, shape in enumerate(trials[lengths[0]].shapes):
+        shapes = {steps: trial.shapes[number] for steps, trial in trials.items()}
         kind = _by_shape(node, shapes, batch)
-        if kind is Verdict.MIXES:
+        if kind is Verdict.MIXES and shape:
             return Probed(Verdict.MIXES, _resized(shapes))
-        kinds.append(kind if output.ndim else Verdict.MIXES)
+        kinds.append(kind)
     if Verdict.MIXES in kinds:
         return Probed(Verdict.MIXES, "returns one value for the whole batch")
-    return _by_values(node, lengths, kinds)
+    return _by_values(node, list(trials.values()), kinds)
 
 
 def _by_shape(node: Node, shapes: dict[int, tuple[int, ...]], batch: int) -> Verdict:
@@ -90,70 +90,31 @@ def _resized(shapes: dict[int, tuple[int, ...]]) -> str:
     return f"turns {steps} steps into an output of shape ({sizes})"
 
 
-def _by_values(node: Node, lengths: tuple[int, ...], kinds: list[Verdict]) -> Probed:
-    """Run the tests of values on all outputs with a time axis."""
+def _by_values(node: Node, trials: list[Trial], kinds: list[Verdict]) -> Probed:
+    """Run the tests of values on all outputs with a time axis. The longest window comes first: it says most."""
     for number, kind in enumerate(kinds):
         if kind is not Verdict.PER_STEP:
             continue
-        for steps in lengths:
-            found = _offsets(node, number, steps, sorted({0, steps // 2, steps - 1}))
-            if found - {0}:
-                if len(lengths) == 1 and len(node.run(node.random(steps, KINDS[0]))[number].shape) == 2:
+        for trial in reversed(trials):
+            if trial.offsets(number) - {0}:
+                if len(trials) == 1 and len(trial.shapes[number]) == 2:
                     kinds[number] = Verdict.SUMMARISES  # `(batch, values)`, with as many values as steps
                     break
-                return Probed(Verdict.MIXES, _dependence(node, number, lengths[-1]))
+                return Probed(Verdict.MIXES, _dependence(trials[-1], number))
         # A layer that draws random numbers gives each step other numbers, and never the same output twice.
-        if kinds[number] is Verdict.PER_STEP and not node.draws and not _same_for_each_step(node, number, lengths):
-            return Probed(Verdict.MIXES, "gives a step another output at another place in its window")
+        if kinds[number] is Verdict.PER_STEP and not node.draws and not _same_for_each_step(trials, number):
+            return Probed(Verdict.MIXES, ELSEWHERE)
     verdict = Verdict.PER_STEP if all(kind is Verdict.PER_STEP for kind in kinds) else Verdict.SUMMARISES
     return Probed(verdict, outputs=kinds)
 
 
-def _offsets(node: Node, number: int, steps: int, changed: list[int]) -> set[int]:
-    """Return where the input steps lie, relative to a step, on which the output at this step depends."""
-    found = set()
-    for kind in KINDS:
-        values, others = node.random(steps, kind), node.random(steps, kind, seed=1)
-        before = node.run(values)[number]
-        for step in changed:
-            after = node.run(node.change(values, others, [step]))[number]
-            found |= {step - int(out) for out in _different_steps(before, after)}
-    return found
-
-
-def _different_steps(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    if one.dtype.kind != "f":
-        differs = one != other
-    else:
-        scale = max(1.0, float(np.nanmax(np.abs(one), initial=0.0, where=np.isfinite(one))))
-        with np.errstate(invalid="ignore"):
-            differs = ~((np.abs(one - other) <= EXACT * scale) | (one == other) | (np.isnan(one) & np.isnan(other)))
-    return np.flatnonzero(differs.any(axis=tuple(axis for axis in range(one.ndim) if axis != 1)))
-
-
-def _same_for_each_step(node: Node, number: int, lengths: tuple[int, ...]) -> bool:
+def _same_for_each_step(trials: list[Trial], number: int) -> bool:
     """Whether the output at a step is the same at any place of any window."""
-    for steps in lengths:
-        for seed, kind in enumerate(KINDS):
-            values = node.random(steps, kind, seed)
-            whole = node.run(values)[number]
-            order = np.roll(np.arange(steps), 1)
-            if not _close(whole[:, order], node.run(node.part(values, order))[number]):
-                return False
-            cut = steps // 2
-            for part in (slice(cut), slice(cut, None)) if cut in lengths else ():
-                if not _close(whole[:, part], node.run(node.part(values, part))[number]):
-                    return False
-    return True
-
-
-def _close(one: np.ndarray, other: np.ndarray) -> bool:
-    if one.shape != other.shape:
-        return False
-    if one.dtype.kind != "f":
-        return bool((one == other).all())
-    scale = max(1.0, float(np.nanmax(np.abs(one), initial=0.0, where=np.isfinite(one))))
-    return bool(np.allclose(one, other, rtol=0, atol=TOLERANCE * scale, equal_nan=True))
+    lengths = {trial.steps for trial in trials}
+    return all(
+        trial.same_in_another_order(number) and (trial.steps // 2 not in lengths or trial.same_in_halves(number))
+        for trial in trials
+    )
 
 
 def dependence(node: Node) -> str:
@@ -163,22 +124,21 @@ def dependence(node: Node) -> str:
         return "takes series with different numbers of steps"
     for steps in (fixed,) if fixed is not None else (LENGTHS[-1], LONGER[-1]):
         try:
-            shape = node.run(node.random(steps, KINDS[0]))[0].shape
-            if len(shape) < 2 or shape[1] != steps:
-                return _resized({steps: shape})
-            return _dependence(node, 0, steps)
+            trial = Trial(node, steps)
+            shape = trial.shapes[0]
+            return _dependence(trial, 0) if len(shape) > 1 and shape[1] == steps else _resized({steps: shape})
         except Exception:  # it may need more steps
             continue
     return "depends on other steps"
 
 
-def _dependence(node: Node, number: int, steps: int) -> str:
-    """Change each step in turn, and describe the range of steps on which an output depends."""
-    found = _offsets(node, number, steps, list(range(steps)))
+def _dependence(trial: Trial, number: int) -> str:
+    """Describe the range of steps on which an output depends."""
+    found = trial.offsets(number)
     first, last = min(found, default=0), max(found, default=0)
     if first == last == 0:
-        return "gives a step another output at another place in its window"
-    everything, begin, end = steps - 1, _step(first), _step(last)
+        return ELSEWHERE
+    everything, begin, end = trial.steps - 1, _step(first), _step(last)
     if last - first >= everything and (first == -everything) == (last == everything):
         return "has an output at step t that depends on all steps of the window"
     if first == -everything:

@@ -20,7 +20,7 @@ class Mixing:
         kind: The class of the layer; empty for an operation of `keras.ops`.
         what: What it does, as words that follow its name.
         tried: False if it cannot run on random inputs, so that nothing is known about it.
-        reason: Why the port of the layer's class does not carry it as it is, with the way out; empty if there is no port.
+        reason: Why the layer cannot be carried as it is, with the way out; empty if nothing is known about its class.
 
     Example:
 

@@ -12,6 +12,7 @@ from keras import tree
 
 from rnnstate.network.clone import is_container
 from rnnstate.network.stand_in import PortLayer
+from rnnstate.network.time_mixing.advice import advice
 from rnnstate.network.time_mixing.axis import Axis, Verdict, axes_of_inputs, joined
 from rnnstate.network.time_mixing.cases import Node
 from rnnstate.network.time_mixing.probe import Probed, dependence, probe
@@ -165,7 +166,7 @@ class _Walk:
 
     def _note(self, node: Node, what: str, tried: bool = True) -> None:
         kind = type(node.call).__name__ if isinstance(node.call, keras.Layer) else ""
-        reason = (kind and why_not_carried(node.call)) or ""
+        reason = (kind and (why_not_carried(node.call) or advice(node.call))) or ""
         entry = Mixing(node.path, node.name, kind, what, reason, tried)
         if entry not in self.found:  # a nested network may be called twice
             self.found.append(entry)

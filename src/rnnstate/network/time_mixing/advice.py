@@ -1,0 +1,59 @@
+"""Why Keras' own layers without a port cannot be carried as they are configured, and what to use instead."""
+
+from collections.abc import Callable
+from typing import Any
+
+from keras import layers
+
+_PER_STEP = "and a network must give one output for each step"
+
+
+def advice(layer: Any) -> str | None:
+    """Return why a layer without a port mixes time, with the way out. `None` if nothing is known about its class.
+
+    Args:
+        layer: A layer. It may be an operation of `keras.ops`, about which nothing is known.
+    """
+    words = next((_WORDS[kind] for kind in type(layer).__mro__ if kind in _WORDS), None)
+    return words(layer) if callable(words) else words
+
+
+def _pooling(layer: Any) -> str:
+    strides, steps = layer.strides[0], layer.pool_size[0]
+    if strides > 1:
+        return (
+            f"it gives one output for every {strides} steps (strides={strides}), {_PER_STEP}. Pool the data before "
+            "`Windows`, or use `strides=1` in a causal convolution: `ZeroPadding1D` and then `DepthwiseConv1D`"
+        )
+    return (
+        f'it reads {steps} steps, some of them later ones or none at the start (padding="{layer.padding}"). Put '
+        f"`ZeroPadding1D(({steps - 1}, 0))` before a `DepthwiseConv1D({steps})`, which can learn to average"
+    )
+
+
+def _several_steps(layer: Any) -> str:
+    return f"it makes several steps of one, {_PER_STEP}. Repeat the steps of the data before `Windows`"
+
+
+_WORDS: dict[Any, str | Callable[[Any], str]] = {
+    **dict.fromkeys((layers.AveragePooling1D, layers.MaxPooling1D), _pooling),
+    **dict.fromkeys((layers.UpSampling1D, layers.Conv1DTranspose), _several_steps),
+    layers.Cropping1D: f"it removes steps, {_PER_STEP}. Crop the data before `Windows`",
+    layers.ZeroPadding1D: (
+        "it moves all steps. Put it right before a convolution that reads back as many steps as it adds on the left, and "
+        'give the convolution `padding="valid"`'
+    ),
+    layers.GroupNormalization: (
+        "its mean and variance are over all steps of the window. Use `LayerNormalization` or `RMSNormalization`"
+    ),
+    **dict.fromkeys(
+        (layers.Attention, layers.AdditiveAttention),
+        "it keeps no bounded memory. Use `MultiHeadAttention` or `GroupQueryAttention`, called with "
+        "`use_causal_mask=True`, in `StatefulModel(net, attention_window=W)`",
+    ),
+    **dict.fromkeys(
+        (layers.UnitNormalization, layers.Softmax, layers.LayerNormalization, layers.BatchNormalization),
+        "it works along the time axis. Use `axis=-1`",
+    ),
+    layers.PReLU: "it has another slope for each step of a window. Use `shared_axes=[1]`",
+}

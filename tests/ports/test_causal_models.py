@@ -1,0 +1,83 @@
+"""Networks of convolutions and attention, exported, and trained from a checkpoint."""
+
+import shutil
+
+import keras
+import pytest
+from keras import layers
+
+import nets
+import rnnstate as rs
+from killable import Killed, Killer, differences, train
+from rnnstate.exporting.formats import FORMATS
+from rnnstate.model.by_key import States
+
+
+def network():
+    """Return a causal convolution, then attention."""
+    x = keras.Input((None, 2))
+    h = layers.Conv1D(4, 3, padding="causal", activation="tanh", name="conv")(x)
+    h = layers.MultiHeadAttention(2, 3, dropout=0.1, name="attention")(h, h, use_causal_mask=True)
+    return keras.Model(x, layers.Dense(1, name="read_out")(h))
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("form", ["saved_model", "stablehlo"])
+def test_formats(form, tmp_path):
+    """Each format is verified in its own runtime, in chunks, with the leaves of both layers."""
+    model = rs.StatefulModel(nets.randomized(network()), attention_window=5)
+    done = rs.export(model, tmp_path / f"model{FORMATS[form].suffix}", format=form)
+    assert done.largest_difference < 1e-5
+    leaves = ["conv/past", "attention/keys", "attention/values", "attention/valid"]
+    assert [leaf["leaf"] for leaf in done.manifest["state"]] == leaves
+
+
+@pytest.mark.once
+def test_litert_of_a_convolution(tmp_path):
+    """A LiteRT file of a convolution is verified in its runtime, in chunks."""
+    x = keras.Input((None, 2))
+    model = rs.StatefulModel(nets.randomized(keras.Model(x, layers.Conv1D(4, 3, padding="causal", name="conv")(x))))
+    assert rs.export(model, tmp_path / "model.tflite", format="litert").largest_difference < 1e-5
+
+
+@pytest.mark.once
+def test_attention_that_does_not_carry_is_not_exported(tmp_path):
+    """Attention that starts fresh in each window differs from the whole, so the export is refused and writes nothing."""
+    model = rs.StatefulModel(nets.randomized(network()), attention_window=5, carry=["conv"])
+    assert list(model.state_spec) == ["conv/past"]
+    with pytest.raises(rs.ExportError, match=r'what one pass over the whole sequence gives.*time_mixing="allow"'):
+        rs.export(model, tmp_path / "model.onnx", format="onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.once
+def test_layers_that_carry_alone(tmp_path):
+    """With `time_mixing="allow"`, a file of a model in which the convolution alone carries has its leaf alone."""
+    model = rs.StatefulModel(nets.randomized(network()), attention_window=5, carry=["conv"], time_mixing="allow")
+    done = rs.export(model, tmp_path / "model.stablehlo", format="stablehlo")
+    assert [leaf["leaf"] for leaf in done.manifest["state"]] == ["conv/past"]
+    assert done.largest_difference < 1e-5
+
+
+def build():
+    """Return a compiled model, the same each time."""
+    keras.utils.set_random_seed(3)
+    model = rs.StatefulModel(network(), attention_window=4)
+    model.compile(keras.optimizers.Adam(0.05), "mse")
+    return model
+
+
+def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    """Weights, dropout, states and history are those of the uninterrupted run; without the kept states they are not."""
+    whole, run, control = (tmp_path / name for name in ("whole", "run", "control"))
+    model = build()
+    expected = train(whole, model=model, keep=100)
+    assert any(name.startswith("state/attention") for name in expected)
+    run.mkdir()
+    shutil.copy(whole / "checkpoint-00000000.safetensors", run)  # the run stands before its first batch
+    with pytest.raises(Killed):
+        train(run, Killer(("on_train_batch_begin", 5, 0)), model=model)
+    shutil.copytree(run, control)
+    assert differences(train(run, model=model), expected) == []
+    monkeypatch.setattr(States, "load", lambda self, store: self.reset())
+    assert "state/attention/keys" in differences(train(control, model=model), expected)
