@@ -8,6 +8,7 @@ A tour, in reading order:
 - `Windows`: long sequences cut into windows, which `fit` sees in time order (`windows/`).
 - `initial`: the states that sequences start from (`initial/`).
 - `read`, `write`, `reset`, `audit`, `repair`: the state of a Keras model you already have (`inplace/`).
+- `layers`: linear recurrences, whose steps are computed in parallel (`layers/`).
 - `register_port`: tells rnnstate what your own layer remembers (`ports/`).
 - `export`: the step model as a file for another runtime (`exporting/`).
 
@@ -56,7 +57,7 @@ _HOMES = {
     "CarryError": "errors",
     "ExportError": "errors",
 }
-_MODULES = ("initial", "onnx_step", "testing", "weights")
+_MODULES = ("initial", "layers", "onnx_step", "testing", "weights")
 
 choose_backend()
 register_saved_classes()
@@ -80,6 +81,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from rnnstate import initial as initial
+    from rnnstate import layers as layers
     from rnnstate import onnx_step as onnx_step
     from rnnstate import testing as testing
     from rnnstate import weights as weights

@@ -26,6 +26,9 @@ HOMES = {
     "Observed": "initial.observed",
     "Bridge": "initial.bridge",
     "CountingCell": "testing.counting",
+    "MinGRU": "layers.min_gru",
+    "MinLSTM": "layers.min_lstm",
+    "LRU": "layers.lru",
 }
 
 

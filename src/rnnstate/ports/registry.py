@@ -5,10 +5,12 @@ from typing import Any
 import keras
 from keras import layers
 
+from rnnstate.layers.base import LinearRecurrence
 from rnnstate.ports.attention import NO_WINDOW, AttentionPort, Window, window_of
 from rnnstate.ports.bidirectional import BidirectionalPort
 from rnnstate.ports.convolution import ConvolutionPort
 from rnnstate.ports.fresh import FreshPort
+from rnnstate.ports.linear_recurrence import LinearRecurrencePort
 from rnnstate.ports.protocol import PortLike, refusal
 from rnnstate.ports.recurrent import BackwardPort, RecurrentPort, runs_backward
 
@@ -20,6 +22,7 @@ _REGISTRY: dict[type, type] = {
     layers.SeparableConv1D: ConvolutionPort,
     layers.MultiHeadAttention: AttentionPort,
     layers.GroupQueryAttention: AttentionPort,
+    LinearRecurrence: LinearRecurrencePort,
 }
 
 
