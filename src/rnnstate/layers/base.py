@@ -132,7 +132,7 @@ class LinearRecurrence(keras.layers.Layer):
 
     def _given(self, initial_state: Any) -> list[Array]:
         """Return a state that the user gives, as a list of leaves."""
-        leaves = tree.flatten(initial_state)
+        leaves: list[Array] = tree.flatten(initial_state)
         shapes = [tuple(leaf.shape) for leaf in leaves]
         if len(leaves) != len(self.state_names) or any(shape[1:] != (self.state_size,) for shape in shapes):
             raise StateShapeError(

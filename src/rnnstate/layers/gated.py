@@ -69,7 +69,7 @@ class GatedRecurrence(LinearRecurrence):
             )
 
     def projections(self, x: Array) -> list[Array]:
-        """Return the gates before their sigmoid, then the candidate, each `(batch, time, units)` in the dtype of the weights."""
+        """Return the gates before their sigmoid, then the candidate, each `(batch, time, units)` in the weights' dtype."""
         y = ops.matmul(x, self.kernel)
         y = y if self.bias is None else y + self.bias
         # In half precision, a decay close to 1 would round to 1, and sums over many steps would lose their small parts.

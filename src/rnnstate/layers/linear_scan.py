@@ -1,8 +1,8 @@
 """The linear recurrence h_t = a_t h_(t-1) + b_t over all steps of a window, in parallel.
 
 A window is cut into blocks. All blocks advance together, one step at a time, from a state of zero. Next to its states h,
-each block keeps p, the product of its decays. The last h and p of the blocks are a shorter recurrence, which is solved in the
-same way. Its results are the states before the blocks, and each of them reaches every step of its block through p:
+each block keeps p, the product of its decays. The last h and p of the blocks are a shorter recurrence, which is solved in
+the same way. Its results are the states before the blocks, and each of them reaches every step of its block through p:
 
     time            0 1 2 3 | 4 5 6 7 | 8 9 10 11        three blocks of 4 steps
     h, from zero    0 1 2 3   0 1 2 3   0 1  2  3        4 steps, each on all blocks at once
@@ -61,8 +61,7 @@ def linear_scan(decay: Number, drive: Number) -> Number:
     if time <= block:
         return _in_block(decay, drive, axis=1)[1]
     count = -(-time // block)
-    blocks = (_cut(number, count, block) for number in (decay, drive))
-    products, states = _in_block(*blocks, axis=2)
+    products, states = _in_block(_cut(decay, count, block), _cut(drive, count, block), axis=2)
     ends = linear_scan(_last(products), _last(states))
     before = tuple(ops.pad(end[:, :-1], ((0, 0), (1, 0), (0, 0)))[:, :, None] for end in ends)
     joined = plus(states, times(products, before))
