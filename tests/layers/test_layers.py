@@ -48,7 +48,8 @@ def test_equals_numpy(kind, flags):
 def weighed(y, final):
     """Return a sum of outputs and final leaves with random weights."""
     parts = [ops.convert_to_tensor(part) for part in (y, *final)]
-    return sum(ops.sum(part * nets.values(*part.shape, seed=30 + n)) for n, part in enumerate(parts))
+    weights = [ops.convert_to_tensor(nets.values(*part.shape, seed=30 + n)) for n, part in enumerate(parts)]
+    return sum(ops.sum(part * weight) for part, weight in zip(parts, weights, strict=True))
 
 
 def single_steps(layer, x, start, mask, reset, initial):

@@ -120,8 +120,8 @@ def test_a_subclass_that_computes_itself_is_refused():
     """The port runs the layers as they are, so a subclass that overrides `call` needs its own port."""
 
     class Other(rs.layers.MinGRU):
-        def call(self, sequences):
-            return super().call(sequences) + 1
+        def call(self, sequences, initial_state=None, mask=None):
+            return super().call(sequences, initial_state, mask) + 1
 
     net = keras.Sequential([nets.series_input(features=(FEATURES,)), Other(3, return_sequences=True, name="other")])
     with pytest.raises(rs.UnsupportedModelError, match=r"`other`.*its class Other overrides `call`.*register_port"):
