@@ -35,7 +35,8 @@ def test_equals_numpy(kind, flags):
     layer = recurrences.layer_of(kind)
     x, start, mask, reset, initial = case(layer, 67)
     mask, reset = mask if flags in ("masked", "both") else None, reset if flags == "both" else None
-    y, final = layer.run(x, start, mask, reset=reset, initial=initial)
+    run = recurrences.compiled(lambda *given: layer.run(*given[:3], reset=given[3], initial=given[4]))
+    y, final = run(x, start, mask, reset, initial)
     weights = recurrences.weights_of(layer)
     expected, leaves = recurrences.unroll(kind, weights, x, start, mask, reset, initial)
     valid = np.ones(x.shape[:2], bool) if mask is None else mask
@@ -80,7 +81,7 @@ def test_gradients(kind, monkeypatch):
 
     loop = gradients(lambda x, start, again: single_steps(layer, x, start, mask, reset, again))
     monkeypatch.setattr(linear_scan, "_block", lambda: 3)
-    for written_out in (16, 2):  # blocks written out, and blocks in a loop
+    for written_out in (16, 2) if kind == "lru" else (16,):  # blocks written out, and blocks in a loop
         monkeypatch.setattr(linear_scan, "WRITTEN_OUT", written_out)
         parallel = gradients(lambda x, start, again: layer.run(x, start, mask, reset=reset, initial=again))
         assert all(difference(*pair) < 1e-5 for pair in zip(parallel, loop, strict=True))
@@ -125,8 +126,10 @@ def test_the_last_output_and_the_state(kind):
     last.set_weights(every.get_weights())
     x, start, *_ = case(every, 7)
     mask = np.arange(7) < np.array([[7], [4]])
-    whole, final = every.run(x, start, mask)
-    y, *leaves = last(x, initial_state=start, mask=mask)
+    whole, final = recurrences.compiled(every.run)(x, start, mask)
+    y, *leaves = recurrences.compiled(lambda *given: last(given[0], initial_state=given[1], mask=given[2]))(
+        x, start, mask
+    )
     assert difference(y, host(whole)[[0, 1], [6, 3]]) < 1e-6
     assert max(difference(*pair) for pair in zip(leaves, final, strict=True)) < 1e-6
     shapes = last.compute_output_shape((None, None, FEATURES))
@@ -144,11 +147,11 @@ def test_in_a_network(kind, tmp_path):
     net.save(tmp_path / "net.keras")
     series, known = nets.values(BATCH, 7, FEATURES), nets.values(BATCH, UNITS, seed=1)
     series[0, 3:] = 0
-    outputs = keras.saving.load_model(tmp_path / "net.keras")([series, known])
+    outputs = recurrences.compiled(keras.saving.load_model(tmp_path / "net.keras"))([series, known])
     inner = [net.get_layer(f"start_{name}")(known) for name in layer.state_names]
-    expected, leaves = layer.run(series, inner, mask=(series != 0).any(-1))
+    expected, leaves = recurrences.compiled(layer.run)(series, inner, mask=(series != 0).any(-1))
     assert max(difference(*pair) for pair in zip(outputs, (expected, *leaves), strict=True)) < 1e-6
-    unmasked, _ = layer.run(series, inner)
+    unmasked, _ = recurrences.compiled(layer.run)(series, inner)
     assert difference(unmasked, expected) > 1e-3
 
 
@@ -156,14 +159,15 @@ def test_in_a_network(kind, tmp_path):
 def test_dropout_acts_in_training_alone(kind):
     """Dropout drops the same features at each step of a window, in training. Dropping everything leaves the biases."""
     layer = recurrences.layer_of(kind, dropout=0.5, seed=3)
+    x = np.ones((BATCH, 1, FEATURES), "float32")
+    plain = host(layer(x))
+    assert difference(recurrences.layer_of(kind)(x), plain) < 1e-7
     x = np.ones((BATCH, 7, FEATURES), "float32")
-    plain = recurrences.layer_of(kind)
-    assert difference(layer(x), plain(x)) < 1e-7
     first, second = (host(layer._dropped(ops.convert_to_tensor(x), training=True)) for _ in range(2))
     assert set(np.unique(first)) <= {0.0, 2.0}
     assert (first == first[:, :1]).all()
     assert not (first == second).all()
-    assert difference(layer(x, training=True), plain(x)) > 1e-3
+    assert difference(layer(x[:, :1], training=True), plain) > 1e-3
 
 
 @pytest.mark.once

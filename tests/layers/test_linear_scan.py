@@ -6,9 +6,15 @@ from keras import ops
 
 import nets
 from nets import difference, host
+from recurrences import compiled
 from rnnstate.layers import linear_scan as module
 
 BATCH, SIZE = 3, 5
+
+
+def scan(decay, drive):
+    """Return the states of a linear recurrence, by a compiled call on JAX."""
+    return compiled(lambda *numbers: module.linear_scan(*numbers))(decay, drive)
 
 
 def inputs(time, parts, seed=0):
@@ -47,7 +53,7 @@ def test_parallel_equals_single_steps(parts):
     """One step, blocks, blocks of blocks and odd ends: each length gives what NumPy gives step by step."""
     for time in (1, 2, 17, 67, 293):
         decay, drive = inputs(time, parts)
-        assert largest(module.linear_scan(*tensors(decay, drive)), by_numpy(decay, drive)) < 5e-6, time
+        assert largest(scan(*tensors(decay, drive)), by_numpy(decay, drive)) < 5e-6, time
 
 
 def test_the_comparison_can_fail():
@@ -55,7 +61,7 @@ def test_the_comparison_can_fail():
     decay, drive = inputs(67, 1)
     other = (decay[0].copy(),)
     other[0][:, 40] = 0
-    assert largest(module.linear_scan(*tensors(other, drive)), by_numpy(decay, drive)) > 1e-2
+    assert largest(scan(*tensors(other, drive)), by_numpy(decay, drive)) > 1e-2
 
 
 @pytest.mark.parametrize("parts", [1, 2])
@@ -66,12 +72,12 @@ def test_each_way_gives_the_same(parts, monkeypatch):
     def combine(left, right):
         return module.times(left[0], right[0]), module.plus(module.times(right[0], left[1]), right[1])
 
-    expected = ops.associative_scan(combine, (decay, drive), axis=1)[1]
-    assert largest(module._looped(decay, drive), expected) < 2e-6
+    expected = compiled(lambda *numbers: ops.associative_scan(combine, numbers, axis=1)[1])(decay, drive)
+    assert largest(compiled(module._looped)(decay, drive), expected) < 2e-6
     for written_out in (16, 2):
         monkeypatch.setattr(module, "WRITTEN_OUT", written_out)
         monkeypatch.setattr(module, "_block", lambda: 5)
-        assert largest(module.linear_scan(decay, drive), expected) < 2e-6
+        assert largest(scan(decay, drive), expected) < 2e-6
 
 
 def test_factors_of_one_row_stand_for_all_rows():
@@ -79,13 +85,13 @@ def test_factors_of_one_row_stand_for_all_rows():
     decay, drive = inputs(67, 2)
     one = tuple(part[:1] for part in decay)
     every = tuple(np.repeat(part, BATCH, axis=0) for part in one)
-    assert largest(module.linear_scan(*tensors(one, drive)), by_numpy(every, drive)) < 5e-6
+    assert largest(scan(*tensors(one, drive)), by_numpy(every, drive)) < 5e-6
 
 
 def test_float64_is_kept():
     """A recurrence in float64 is computed in float64 where the backend has it."""
     decay, drive = (tuple(part.astype("float64") for part in number) for number in inputs(67, 1))
-    (states,) = module.linear_scan(*tensors(decay, drive))
+    (states,) = scan(*tensors(decay, drive))
     bound = 1e-12 if "float64" in str(states.dtype) else 5e-6  # JAX computes in float32 unless it is told otherwise
     assert largest((states,), by_numpy(decay, drive)) < bound
 
@@ -95,9 +101,9 @@ def test_long_windows_neither_overflow_nor_vanish():
     decay, drive = inputs(4099, 1)
     rng = np.random.default_rng(2)
     decay = (np.exp(-np.exp(rng.uniform(-12, 4.2, size=decay[0].shape))).astype("float32"),)
-    (states,) = module.linear_scan(*tensors(decay, drive))
+    (states,) = scan(*tensors(decay, drive))
     (expected,) = by_numpy(decay, drive)
     assert np.isfinite(host(states)).all()
     assert nets.difference(states, expected) < 2e-5
-    (full,) = module.linear_scan(*tensors((np.ones_like(drive[0]),), drive))  # a sum of all steps
+    (full,) = scan(*tensors((np.ones_like(drive[0]),), drive))  # a sum of all steps
     assert difference(full, np.cumsum(drive[0], axis=1, dtype="float64")) < 2e-4

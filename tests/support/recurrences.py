@@ -80,3 +80,12 @@ def unroll(kind, weights, x, start, mask=None, reset=None, initial=None):
         states = [np.where(valid, new, old) for new, old in zip(after, states, strict=True)]
         outputs.append(np.where(valid, y, 0))
     return np.stack(outputs, axis=1), states
+
+
+def compiled(function):
+    """Return a function compiled for JAX, where each operation of a plain call would be compiled by itself."""
+    if keras.config.backend() != "jax":
+        return function
+    import jax  # noqa: TID251
+
+    return jax.jit(function)
