@@ -12,8 +12,8 @@ the same way. Its results are the states before the blocks, and each of them rea
 Nothing is divided, and no logarithm is taken. If |a_t| <= 1, the products p can only shrink. A product too small for the
 float type becomes zero, and what it would have added is below the rounding of the result. So windows of any length are safe.
 
-`keras.ops.associative_scan` computes the same. It is not used, because on PyTorch it rounds to float32 on the CPU, and on
-TensorFlow it took several times as long. The tests compare both.
+`keras.ops.associative_scan` computes the same, and the tests compare both. It is not used here: on PyTorch its buffers are
+float32 on the default device, whatever its input is, and on TensorFlow it took several times as long.
 """
 
 from collections.abc import Sequence
@@ -129,11 +129,25 @@ def _one_like(number: Number) -> Number:
 
 def _looped(decay: Number, drive: Number) -> Number:
     """Run one step at a time, for any number of steps."""
+    shape, size, dtype = ops.shape(drive[0]), drive[0].shape[-1], keras.backend.standardize_dtype(drive[0].dtype)
+    x = ops.concatenate([*(ops.broadcast_to(part, shape) for part in decay), *drive], axis=-1)
+    # The loop of `keras.layers.RNN` runs for an unknown number of steps on every backend, and in exported files.
+    # `ops.scan` does not on TensorFlow.
+    cell = _Step(len(drive), size, name="linear_step", dtype=dtype)
+    loop = keras.layers.RNN(cell, return_sequences=True, name="linear_scan", dtype=dtype)
+    start = [ops.zeros((shape[0], size), dtype=dtype) for _ in drive]
+    return tuple(ops.split(loop(x, initial_state=start), len(drive), axis=-1))
 
-    def one_step(state: Any, step: Any) -> tuple[Any, Any]:
-        after = plus(times(step[0], state), step[1])
-        return after, after
 
-    by_step = tuple(tuple(ops.swapaxes(part, 0, 1) for part in number) for number in (decay, drive))
-    _, states = ops.scan(one_step, tuple(ops.zeros_like(part[0]) for part in by_step[1]), by_step)
-    return tuple(ops.swapaxes(part, 0, 1) for part in states)
+class _Step(keras.layers.Layer):
+    """One step as a cell. Its input holds all parts of the factor, then all parts of the summand."""
+
+    def __init__(self, parts: int, size: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.parts, self.state_size, self.output_size = parts, [size] * parts, parts * size
+
+    def call(self, inputs: Array, states: Any) -> tuple[Array, list[Array]]:
+        numbers = ops.split(inputs, 2 * self.parts, axis=-1)
+        decay, drive = tuple(numbers[: self.parts]), tuple(numbers[self.parts :])
+        after = plus(times(decay, tuple(states)), drive)
+        return ops.concatenate(after, axis=-1), list(after)
