@@ -101,13 +101,12 @@ def test_predict_carries(kind):
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("form", ["onnx", "stablehlo"])
-def test_export(form, tmp_path):
+def test_export(tmp_path):
     """A file holds the step of all three layers, verified in its runtime. Plain Keras has no such layers."""
     x = nets.series_input(features=(FEATURES,))
     h = [layer(return_sequences=True, name=kind)(x) for kind, layer in LAYERS.items()]
     model = nets.make(lambda: keras.Model(x, keras.layers.Concatenate()(h)))
-    exported = rs.export(model, tmp_path / f"m.{form}", format=form)
+    exported = rs.export(model, tmp_path / "m.onnx", format="onnx")
     assert exported.largest_difference < 1e-5
     with pytest.raises(rs.ExportError, match=r'format="keras" holds stock layers alone\. Received: '):
         rs.export(model, tmp_path / "m.keras", format="keras")

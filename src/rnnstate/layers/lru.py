@@ -45,7 +45,7 @@ class LRU(LinearRecurrence):
 
     >>> net = keras.Sequential([keras.Input((None, 2)), rs.layers.LRU(3, state_size=5, name="lru")])
     >>> rs.StatefulModel(net).state_spec
-    StateSpec(lru/real: (batch, 5) float32, lru/imaginary: (batch, 5) float32)
+    StateSpec(lru/real: (batch, units=5) float32, lru/imaginary: (batch, units=5) float32)
 
     References:
         - Orvieto et al., "Resurrecting recurrent neural networks for long sequences", ICML 2023.

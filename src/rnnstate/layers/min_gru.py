@@ -47,7 +47,7 @@ class MinGRU(GatedRecurrence):
     >>> net(np.ones((5, 7, 2), "float32")).shape == (5, 7, 3)
     True
     >>> rs.StatefulModel(net).state_spec
-    StateSpec(gru/h: (batch, 3) float32)
+    StateSpec(gru/h: (batch, units=3) float32)
 
     References:
         - Feng et al., "Were RNNs all we needed?", arXiv 2410.01201 (2024).
