@@ -25,7 +25,7 @@ import numpy as np
 import pytest
 
 import rnnstate as rs
-from rnnstate import initial
+from rnnstate import initial, layers
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -174,9 +174,13 @@ def test_docstrings_run(name, tmp_path, monkeypatch):
     assert runner.failures == 0, "".join(output)
 
 
+MODULES_OF_CLASSES = {"initial": initial, "layers": layers}
+
+
 def public_names():
-    """Return every public name, those of `rnnstate.initial` with their prefix."""
-    return [*rs.__all__, *(f"initial.{name}" for name in own_names(initial))]
+    """Return every public name, those of `rnnstate.initial` and `rnnstate.layers` with their prefix."""
+    inner = [f"{part}.{name}" for part, module in MODULES_OF_CLASSES.items() for name in own_names(module)]
+    return [*rs.__all__, *inner]
 
 
 def own_names(module):
@@ -237,8 +241,8 @@ def examples_of(value):
 
 def test_every_public_name_has_an_example():
     """The docstring of each public class and function has an example, and `test_docstrings_run` runs it."""
-    layers = [getattr(initial, name.removeprefix("initial.")) for name in public_names() if name.startswith("initial.")]
-    values = [getattr(rs, name) for name in rs.__all__] + layers
+    inner = [getattr(module, name) for module in MODULES_OF_CLASSES.values() for name in own_names(module)]
+    values = [getattr(rs, name) for name in rs.__all__] + inner
     documented = [
         value
         for value in values

@@ -8,6 +8,7 @@ A tour, in reading order:
 - `Windows`: long sequences cut into windows, which `fit` sees in time order (`windows/`).
 - `initial`: the states that sequences start from (`initial/`).
 - `read`, `write`, `reset`, `audit`, `repair`: the state of a Keras model you already have (`inplace/`).
+- `layers`: linear recurrences, whose steps are computed in parallel (`layers/`).
 - `register_port`: tells rnnstate what your own layer remembers (`ports/`).
 - `load_run`: a RUN that the command line trained, as an object that predicts (`forecasting/`).
 - `export`: the step model as a file for another runtime (`exporting/`).

@@ -28,6 +28,9 @@ HOMES = {
     "CountingCell": "testing.counting",
     "PositionEmbedding": "layers.positions",
     "RotaryPosition": "layers.positions",
+    "MinGRU": "layers.min_gru",
+    "MinLSTM": "layers.min_lstm",
+    "LRU": "layers.lru",
 }
 
 

@@ -6,6 +6,9 @@
 | `registry` | `register_port` and `find_port`: which port runs which class of layers |
 | `recurrent` | the ports of LSTM, GRU, SimpleRNN, ConvLSTM, stacks and custom cells, forward and backward |
 | `bidirectional` | the port of `Bidirectional` |
+| `convolution` | the ports of causal convolutions |
+| `attention` | the port of causal self-attention |
+| `linear_recurrence` | the port of `MinGRU`, `MinLSTM` and `LRU` |
 | `fresh` | the port of a layer that starts fresh in each window |
 | `fast_path` | decides whether a layer runs in a fast loop from `kernels/` |
 | `scan` | the explicit loop over steps, for cells without a fast loop |

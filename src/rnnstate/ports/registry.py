@@ -5,11 +5,13 @@ from typing import Any
 import keras
 from keras import layers
 
+from rnnstate.layers.base import LinearRecurrence
 from rnnstate.layers.positions import Positioned
 from rnnstate.ports.attention import NO_WINDOW, AttentionPort, Window, window_of
 from rnnstate.ports.bidirectional import BidirectionalPort
 from rnnstate.ports.convolution import ConvolutionPort
 from rnnstate.ports.fresh import FreshPort
+from rnnstate.ports.linear_recurrence import LinearRecurrencePort
 from rnnstate.ports.position import PositionPort
 from rnnstate.ports.protocol import PortLike, refusal
 from rnnstate.ports.recurrent import BackwardPort, RecurrentPort, runs_backward
@@ -23,6 +25,7 @@ _REGISTRY: dict[type, type] = {
     layers.MultiHeadAttention: AttentionPort,
     layers.GroupQueryAttention: AttentionPort,
     Positioned: PositionPort,
+    LinearRecurrence: LinearRecurrencePort,
 }
 
 
