@@ -14,18 +14,18 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+import pages
 import rnnstate
 
 pytestmark = pytest.mark.once
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FENCE = re.compile(r"(?:<!-- needs: (\w+) -->\n)?^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def program(page):
-    """Return the Python blocks of a page that need no extra, as one program."""
-    return "\n".join(code for needs, code in FENCE.findall(page.read_text()) if needs in ("", "jax_backend"))
+def runs(page):
+    """Return whether a page has Python blocks that the core can run."""
+    return any(kind == "python" and need in (None, "jax_backend") for need, kind, *_ in pages.blocks(page))
 
 
 def core_distributions():
@@ -64,13 +64,13 @@ def core(tmp_path_factory):
     return folder
 
 
-def run_in_core(core, code, folder):
-    """Run a program in a process that sees the core alone."""
+def run_in_core(core, arguments, folder):
+    """Run Python in a process that sees the core alone."""
     hidden = ("KERAS_BACKEND", "PYTHONPATH", "VIRTUAL_ENV")
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
     environment |= {"PYTHONPATH": str(core), "KERAS_HOME": str(folder / "keras"), "TF_CPP_MIN_LOG_LEVEL": "3"}
     # `-S` leaves out site-packages, and so everything that the folder does not hold.
-    command = [sys.executable, "-S", "-c", code]
+    command = [sys.executable, "-S", *arguments]
     return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
 
 
@@ -79,11 +79,11 @@ def test_the_core_has_no_other_backend(core, tmp_path):
     code = (
         "import importlib.util as u; print([n for n in ('tensorflow', 'torch', 'pandas', 'numba') if u.find_spec(n)])"
     )
-    assert run_in_core(core, code, tmp_path).stdout == "[]\n"
+    assert run_in_core(core, ["-c", code], tmp_path).stdout == "[]\n"
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if program(page)], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [page for page in PAGES if runs(page)], ids=lambda page: page.name)
 def test_a_page_runs_with_the_core_alone(page, core, tmp_path):
-    """All blocks of a page, pasted from top to bottom, run without an error."""
-    done = run_in_core(core, program(page), tmp_path)
+    """All blocks of a page, pasted from top to bottom, run without an error and print what the page shows."""
+    done = run_in_core(core, [pages.__file__, page], tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]

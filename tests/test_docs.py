@@ -1,10 +1,7 @@
 """The documents run: every Python fence, every example, every docstring; and the reference lists every public name.
 
-A document shows output in one of two ways: `print(x)  # prints: text` on one line, or a `text` fence after a `python` fence,
-which is all that the fence before it printed. Words must be equal. Numbers with a decimal point must be equal to their last
-digit on JAX, whose numbers are shown; random weights are others on the other backends.
-
-A block behind `<!-- needs: torch_backend -->`, or the same for `jax` and `tensorflow`, runs on that backend alone.
+`test_core_install.py` runs each page on JAX, with the default install. This file runs the pages whose blocks need an extra or
+another backend. `support/pages.py` says how a page shows output.
 """
 
 import doctest
@@ -25,77 +22,51 @@ import numpy as np
 import pytest
 
 import rnnstate as rs
+from pages import Page, blocks, fences
 from rnnstate import initial, layers
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-DECIMAL = re.compile(r"-?\d+\.\d+(?:e[-+]?\d+)?")
-NEEDED_BACKEND = re.compile(r"<!-- needs: (\w+)_backend -->")
-PROMISE = re.compile(r"^\s*print\(.*  # prints: (.*)$")
-
-
-def fences(text):
-    """Return `(kind, first line, content)` of every fence of a page."""
-    return [(m[1], text.count("\n", 0, m.start(2)), m[2]) for m in FENCE.finditer(text)]
-
-
-def check_same(expected, actual, exact):
-    """Assert that two texts are the same: words always, decimals to the digits shown if `exact`."""
-    assert DECIMAL.sub("#", actual).split() == DECIMAL.sub("#", expected).split(), f"printed: {actual}"
-    if exact:
-        for shown, printed in zip(DECIMAL.findall(expected), DECIMAL.findall(actual), strict=True):
-            unit = 10.0 ** -len(shown.split("e")[0].partition(".")[2]) * (10.0 ** int(shown.partition("e")[2] or 0))
-            assert abs(float(shown) - float(printed)) < 1.5 * unit, f"shown {shown}, printed {printed}"
-
-
-class Page:
-    """Runs the fences of one page from top to bottom, and keeps what each line printed."""
-
-    def __init__(self, path, exact):
-        self.path, self.exact, self.names = path, exact, {"__name__": "__main__", "print": self.print}
-        self.printed = []
-
-    def print(self, *values, sep=" ", **kwargs):
-        self.printed.append((sys._getframe(1).f_lineno, sep.join(map(str, values))))
-
-    def run(self):
-        text = self.path.read_text()
-        lines = text.splitlines()
-        for kind, line, content in fences(text):
-            if kind == "python":
-                self.printed.clear()
-                needed = NEEDED_BACKEND.fullmatch(lines[line - 2])
-                if needed and needed[1] != keras.config.backend():
-                    continue
-                exec(compile("\n" * line + content, str(self.path), "exec"), self.names)
-                self.check_promises(line, content)
-            elif kind == "text" and self.printed:
-                check_same(content, "\n".join(text for _, text in self.printed), self.exact)
-                self.printed.clear()
-
-    def check_promises(self, first, content):
-        for line, source in enumerate(content.splitlines(), start=first + 1):
-            promise = PROMISE.match(source)
-            if promise:
-                check_same(promise[1], "\n".join(text for at, text in self.printed if at == line), self.exact)
-
 
 EVERYWHERE = ("README.md", "tutorial.md", "training-loops.md", "01_minibatch_states.py")
 
 
 def each(paths):
-    """Return the paths as parameters. Most of them run on one backend alone."""
+    """Return the examples as parameters. Most of them run on one backend alone."""
     marks = {path: () if path.name in EVERYWHERE else pytest.mark.once for path in paths}
     return [pytest.param(path, id=path.name, marks=mark) for path, mark in marks.items()]
 
 
-@pytest.mark.parametrize("path", each(PAGES))
+def at_hand(need):
+    """Return whether a block may run here: each extra is installed, and one backend runs."""
+    return not need.endswith("_backend") or need == f"{keras.config.backend()}_backend"
+
+
+def where(path):
+    """Return the page as a parameter, with the mark that says on which backends it runs in this process."""
+    needs = {need for need, *_ in blocks(path) if need}
+    marks = []
+    if path.name not in EVERYWHERE:
+        marks = [pytest.mark.skipif(keras.config.backend() != "jax", reason="the page shows numbers of JAX")]
+    elif not any(not need.endswith("_backend") for need in needs):
+        marks = [
+            pytest.mark.skipif(keras.config.backend() == "jax", reason="test_core_install.py runs the page on JAX")
+        ]
+    return pytest.param(path, id=path.name, marks=marks)
+
+
+def more_than_the_core(path):
+    """Return whether a page runs here: on each backend, or because a block needs an extra."""
+    extras = [need for need, *_ in blocks(path) if need and not need.endswith("_backend")]
+    return path.name in EVERYWHERE or bool(extras)
+
+
+@pytest.mark.parametrize("path", [where(path) for path in PAGES if more_than_the_core(path)])
 def test_every_python_fence_runs(path, tmp_path, monkeypatch, backend):
     """The code of a page runs from top to bottom, in an empty folder, and prints what the page shows."""
     monkeypatch.chdir(tmp_path)
-    Page(path, exact=backend == "jax").run()
+    Page(path, exact=backend == "jax", has=at_hand).run()
 
 
 @pytest.mark.parametrize(
@@ -107,7 +78,7 @@ def test_a_page_that_lies_fails(wrong, tmp_path):
     path = tmp_path / "page.md"
     path.write_text(f"Words.\n\n```python\n{wrong}\n```\n")
     with pytest.raises((AssertionError, ValueError)):
-        Page(path, exact=True).run()
+        Page(path, exact=True, has=at_hand).run()
 
 
 @pytest.mark.parametrize("needed", ["jax", "torch", "tensorflow"])
@@ -116,7 +87,7 @@ def test_a_block_for_one_backend_runs_there_alone(needed, tmp_path, backend):
     path = tmp_path / "page.md"
     path.write_text(f"<!-- needs: {needed}_backend -->\n```python\nraise ValueError\n```\n")
     with pytest.raises(ValueError, match=r"^$") if needed == backend else nullcontext():
-        Page(path, exact=True).run()
+        Page(path, exact=True, has=at_hand).run()
 
 
 @cache

@@ -42,13 +42,9 @@ def ending(task): return running(2.0, most=0)
 def late(task): return running(2.0, most=2)
 def noisy(task): print("not the protocol"); return running(2.0)
 """
-# With whom each backend's run compares: together the runs meet everybody.
-TRAINING = {"jax": ("keras-jax", "flax-nnx"), "torch": ("keras-torch",), "tensorflow": ("keras-tensorflow",)}
-STEPPING = {
-    "jax": ("keras-jax", "flax-nnx"),
-    "torch": ("keras-torch", "torch-lstm"),
-    "tensorflow": ("keras-tensorflow",),
-}
+OURS = "rnnstate-jax"
+# Each contender runs in a process with its own backend. The peers train, and step.
+TRAINING = STEPPING = ("keras-jax", "flax-nnx")
 
 TINY = Task(units=3, batch=2, features=5, window=7, windows=4)
 # torch.compile writes C++ and needs a compiler for it.
@@ -77,9 +73,9 @@ def entries(contenders: dict[str, Contender], *names: str) -> dict[str, Entry]:
     return {name: Entry(contenders[name], TINY) for name in names}
 
 
-def test_this_project_and_a_peer(backend, capsys, tmp_path) -> None:
-    """This project on the backend of the run and PyTorch's own LSTM agree, and are timed; table and file say the same."""
-    ours, path = f"rnnstate-{backend}", tmp_path / "times.json"
+def test_this_project_and_a_peer(capsys, tmp_path) -> None:
+    """This project and PyTorch's own LSTM agree, and are timed; table and file say the same."""
+    ours, path = OURS, tmp_path / "times.json"
     assert bench("--contenders", f"{ours},torch-lstm", "--json", str(path)) == 0
     printed = capsys.readouterr()
     assert "Round 2 of 2." in printed.err
@@ -93,19 +89,19 @@ def test_this_project_and_a_peer(backend, capsys, tmp_path) -> None:
     assert {"keras", "torch", "numpy"} <= set(kept["machine"]["versions"])
 
 
-def test_peers_train_alike(backend) -> None:
+def test_peers_train_alike() -> None:
     """In training peers compute what this project does, or what it does without state, which the check can tell apart."""
-    names = [f"rnnstate-{backend}", f"rnnstate-{backend}-not-carried", *TRAINING[backend]]
+    names = [OURS, f"{OURS}-not-carried", *TRAINING]
     result = compare("train", {name: Entry(TRAIN[name], TINY) for name in names}, **FAST)
     assert (list(result.times), result.failed) == (names, {})
     with pytest.raises(RnnStateError, match="must compute the same"):
         check_equal({name: result.firsts[name] for name in names[:2]})
 
 
-def test_peers_step_alike(backend) -> None:
+def test_peers_step_alike() -> None:
     """One step carries alike for all, two layers and two rows; the one that carries nothing is apart."""
     task = Task(units=3, batch=2, features=5, window=1, windows=1)
-    names = [f"rnnstate-{backend}", "onnxruntime", *STEPPING[backend]]
+    names = [OURS, "onnxruntime", *STEPPING]
     result = compare("step", {name: Entry(STEP[name], task) for name in names}, **FAST)
     assert (list(result.times), result.failed) == (names, {})
 
@@ -250,8 +246,8 @@ def test_many_sequences_are_the_same_numbers() -> None:
     np.testing.assert_array_equal(many[8:], many[:8])
 
 
-def test_a_bank_with_many_sequences(backend) -> None:
+def test_a_bank_with_many_sequences() -> None:
     """With more sequences than an epoch has windows, an epoch is as long as without."""
-    name = f"rnnstate-{backend}"
+    name = OURS
     result = compare("train", {name: Entry(TRAIN[name], replace(TINY, sequences=1000))}, **FAST)
     assert (list(result.times), result.failed, len(result.firsts[name])) == ([name], {}, 2)
