@@ -1,7 +1,7 @@
 """The documents run: every Python fence, every example, every docstring; and the reference lists every public name.
 
-`test_core_install.py` runs each page on JAX, with the default install. This file runs the pages whose blocks need an extra or
-another backend. `support/pages.py` says how a page shows output.
+`test_core_install.py` runs each page on JAX, with the default install. This file runs the pages whose blocks need an extra
+or another backend. `support/pages.py` says how a page shows output.
 """
 
 import doctest

@@ -1,8 +1,8 @@
 """Runs the Python blocks of a document, and compares what they print with what the document shows.
 
 A document shows output in one of two ways: `print(x)  # prints: text` on one line, or a `text` fence after a `python` fence,
-which holds all that the fence before it printed. Words must be equal. A number with a decimal point must be equal to its last
-digit on JAX, which made the numbers. Random weights differ on the other backends.
+which holds all that the fence before it printed. Words must be equal. A number with a decimal point must be equal to its
+last digit on JAX, which made the numbers. Random weights differ on the other backends.
 
 A block behind `<!-- needs: NAME -->` runs where NAME is at hand: an extra such as `pandas`, or `torch_backend`.
 
