@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-import pages
+import documents
 import rnnstate
 
 pytestmark = pytest.mark.once
@@ -25,7 +25,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 def runs(page):
     """Return whether a page has Python blocks that the core can run."""
-    return any(kind == "python" and need in (None, "jax_backend") for need, kind, *_ in pages.blocks(page))
+    return any(kind == "python" and need in (None, "jax_backend") for need, kind, *_ in documents.blocks(page))
 
 
 def core_distributions():
@@ -85,5 +85,5 @@ def test_the_core_has_no_other_backend(core, tmp_path):
 @pytest.mark.parametrize("page", [page for page in PAGES if runs(page)], ids=lambda page: page.name)
 def test_a_page_runs_with_the_core_alone(page, core, tmp_path):
     """All blocks of a page, pasted from top to bottom, run without an error and print what the page shows."""
-    done = run_in_core(core, [pages.__file__, page], tmp_path)
+    done = run_in_core(core, [documents.__file__, page], tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]

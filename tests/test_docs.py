@@ -1,7 +1,7 @@
 """The documents run: every Python fence, every example, every docstring; and the reference lists every public name.
 
 `test_core_install.py` runs each page on JAX, with the default install. This file runs the pages whose blocks need an extra
-or another backend. `support/pages.py` says how a page shows output.
+or another backend. `support/documents.py` says how a page shows output.
 """
 
 import doctest
@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 import rnnstate as rs
-from pages import Page, blocks, fences
+from documents import Page, blocks, fences
 from rnnstate import initial, layers
 
 ROOT = Path(__file__).parents[1]

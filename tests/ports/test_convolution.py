@@ -160,10 +160,10 @@ def test_a_padding_that_does_not_fit_is_refused():
 
 
 def test_a_wrong_number_of_features_is_refused():
-    """The message names the layer, and the expected and the received number."""
+    """`model(x)` checks no input of the network. The message names the layer, and the expected and the received number."""
     net = [keras.Input((None, CHANNELS)), layers.Conv1D(3, 3, padding="causal", name="conv")]
     model = rs.StatefulModel(keras.Sequential(net))
     with pytest.raises(
         rs.DataError, match=rf"Layer `conv` must get {CHANNELS} features.*shape=\(2, 5, {CHANNELS + 1}\)"
     ):
-        model.step(np.ones((2, 5, CHANNELS + 1), "float32"), model.initial_state(2))
+        model(np.ones((2, 5, CHANNELS + 1), "float32"))

@@ -126,9 +126,9 @@ def test_a_subclass_that_computes_itself_is_refused():
 
 
 def test_a_wrong_number_of_features_is_refused():
-    """The message names the layer, and the expected and the received number."""
+    """`model(x)` checks no input of the network. The message names the layer, and the expected and the received number."""
     model = model_of("lru")
     with pytest.raises(
         rs.DataError, match=rf"Layer `lru` must get {FEATURES} features.*shape=\(2, 5, {FEATURES + 1}\)"
     ):
-        model.step(np.ones((2, 5, FEATURES + 1), "float32"), model.initial_state(2))
+        model(np.ones((2, 5, FEATURES + 1), "float32"))

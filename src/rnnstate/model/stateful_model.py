@@ -27,6 +27,7 @@ from rnnstate.model.rollout import Unrolling
 from rnnstate.model.shown import ShowsNetwork
 from rnnstate.network.attention_window import checked_window
 from rnnstate.network.clone import carrying_clone
+from rnnstate.network.inputs import as_arrays, check_inputs
 from rnnstate.network.probe import trace
 from rnnstate.network.served import Served
 from rnnstate.network.step import Stepper, run
@@ -190,7 +191,9 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
         Raises:
             StateStructureError: If leaves are missing or unknown.
             StateShapeError: If a leaf, `mask` or `reset` has the wrong shape.
-            StateValueError: If a leaf is not floating, or an array holds a value that is not finite.
+            StateValueError: If a leaf is not floating, or a NumPy array of the state holds a value that is not finite.
+            DataError: If `x` does not fit the network, or is a NumPy array with a value that is not finite. Arrays of the
+                backend are not searched for such values, because each search would wait for the device.
 
         Example:
 
@@ -239,8 +242,8 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
 
     def _checked(self, x: Any, state: Any, mask: Any, reset: Any) -> tuple[Any, list[Array], Any, Any]:
         """Return the arguments of a step after all checks, with the leaves in the order of the spec."""
-        if not hasattr(x, "shape"):
-            x = tree.map_structure(lambda part: part if hasattr(part, "shape") else ops.convert_to_tensor(part), x)
+        x = as_arrays(self._parts.net, x)
+        check_inputs(self._parts.net, x)
         shape = x.shape if hasattr(x, "shape") else tree.flatten(x)[0].shape
         given = list(checked(self._parts.spec, state, batch_size=shape[0]).values())
         if mask is not None:

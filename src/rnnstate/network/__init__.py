@@ -9,6 +9,7 @@
 | `watch` | notices that a layer has changed since a step was compiled |
 | `served` | the weights that a step uses while another thread trains |
 | `probe` | runs the network once to learn the specification of its state |
+| `inputs` | the arrays that a network gets, and the check before anything runs |
 | `masks` | the rules for masks |
 
 Other packages may import `carrying_clone`, `walk`, `trace`, `run`, `Stepper`, `Served`, `PortLayer` and the functions of

@@ -11,6 +11,7 @@ from rnnstate.errors import DataError, UnsupportedModelError
 from rnnstate.initial.base import InitialState
 from rnnstate.kernels import kernels
 from rnnstate.network.clone import inputs_of
+from rnnstate.network.inputs import check_inputs
 from rnnstate.network.outputs import by_output, output_names, outputs_per_step
 from rnnstate.training.loader import Source
 from rnnstate.training.roles import Carrying
@@ -36,7 +37,7 @@ def check_windows(
         The `Windows`, or the checked dataset of the user, with their first batch.
 
     Raises:
-        DataError: If they are not windows, are out of order, have no targets or do not fit the time axis of the network, or
+        DataError: If they are not windows, are out of order, have no targets or do not fit the inputs of the network, or
             if steps come before the windows of a model with `carry_backward`.
         UnsupportedModelError: Inside a distribution strategy with several replicas, which would keep separate states, or
             under a `keras.distribution` that gives processes different data.
@@ -56,6 +57,7 @@ def check_windows(
         _check_backward(argument, lead)
     if epoch is not None:
         windows.epoch = epoch
+    check_inputs(model.net, Batch.from_keras(source.first()[0]).x)
     if targets:
         _check_targets(model.net, source, argument)
     return source

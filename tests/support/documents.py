@@ -6,7 +6,7 @@ last digit on JAX, which made the numbers. Random weights differ on the other ba
 
 A block behind `<!-- needs: NAME -->` runs where NAME is at hand: an extra such as `pandas`, or `torch_backend`.
 
-As a script, `python pages.py PAGE`, it runs a page on JAX without any extra.
+As a script, `python documents.py PAGE`, it runs a page on JAX without any extra.
 """
 
 import re
