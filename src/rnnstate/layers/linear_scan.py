@@ -9,8 +9,8 @@ the same way. Its results are the states before the blocks, and each of them rea
     before          0         h_3       h_7              one recurrence over 3 blocks
     result          h + p * before
 
-Nothing is divided, and no logarithm is taken. If |a_t| <= 1, the products p can only shrink. A product too small for the
-float type becomes zero, and what it would have added is below the rounding of the result. So windows of any length are safe.
+Nothing is divided, and no logarithm is taken. If |a_t| <= 1, the products p can only shrink. A product that is too small for
+the float type becomes zero. Its contribution is smaller than the rounding of the result, so windows of any length are safe.
 
 `keras.ops.associative_scan` computes the same, and the tests compare both. It is not used here: on PyTorch its buffers are
 float32 on the default device, whatever its input is, and on TensorFlow it took several times as long.
