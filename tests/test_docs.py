@@ -45,15 +45,11 @@ def at_hand(need):
 
 def where(path):
     """Return the page as a parameter, with the mark that says on which backends it runs in this process."""
-    needs = {need for need, *_ in blocks(path) if need}
-    marks = []
-    if path.name not in EVERYWHERE:
-        marks = [pytest.mark.skipif(keras.config.backend() != "jax", reason="the page shows numbers of JAX")]
-    elif not any(not need.endswith("_backend") for need in needs):
-        marks = [
-            pytest.mark.skipif(keras.config.backend() == "jax", reason="test_core_install.py runs the page on JAX")
-        ]
-    return pytest.param(path, id=path.name, marks=marks)
+    if path.name in EVERYWHERE:
+        mark = pytest.mark.skipif(keras.config.backend() == "jax", reason="test_core_install.py runs the page on JAX")
+    else:
+        mark = pytest.mark.skipif(keras.config.backend() != "jax", reason="the page shows numbers of JAX")
+    return pytest.param(path, id=path.name, marks=mark)
 
 
 def more_than_the_core(path):
@@ -132,7 +128,13 @@ MODULES = sorted(
 )
 
 
-@pytest.mark.parametrize("name", MODULES)
+# The examples of these packages give the same on every backend.
+NEUTRAL = re.compile(r"rnnstate\.(bench|cli|exporting|forecasting|onnx_step|windows)\b")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.once] if NEUTRAL.match(name) else []) for name in MODULES]
+)
 def test_docstrings_run(name, tmp_path, monkeypatch):
     """The examples of every docstring give what they show."""
     monkeypatch.chdir(tmp_path)
