@@ -136,7 +136,7 @@ def test_backend_is_chosen_before_keras_starts(backend) -> None:
 
 
 def test_closed_pipe() -> None:
-    """A reader that has gone is no traceback; the status is that of a program which SIGPIPE ends."""
+    """A closed pipe ends the command without a traceback, with the exit status of a program that SIGPIPE ended."""
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "rnnstate", "completion", "bash"]

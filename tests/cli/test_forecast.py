@@ -58,7 +58,7 @@ def by_hand(run, series, steps: int, carried: bool = True) -> np.ndarray:
 
 
 def test_forecast_is_a_rollout(folder, capsys) -> None:
-    """For each key, of its own length, the forecast is `rollout` from the state at its end, in units and times of data."""
+    """The forecast of each key equals `rollout` from the last state of this key, in the units and times of the data."""
     arguments = ["forecast", "RUN", "day1.csv", "--steps", str(STEPS)]
     assert main([*arguments, "-o", "out.csv"]) == 2
     assert "needs future values of `warmth`, which RUN does not predict. Received: 11 steps." in capsys.readouterr().err

@@ -54,7 +54,8 @@ def test_vectors_names_and_single_sequences():
 
 def test_columns_that_repeat_the_label():
     """A table holds the label of a sequence in each of its rows; a label that changes is refused."""
-    pd = pytest.importorskip("pandas")
+    import pandas as pd
+
     frame = pd.DataFrame({"key": list("aaab"), "x": [1.0, 2.0, 3.0, 4.0], "label": [1, 1, 1, 0]})
     read = {"key": "key", "features": ["x"], "targets": ["label"], "length": 2, "batch_size": 2}
     windows = rs.Windows.from_frame(frame, target_kind="sequence", **read)

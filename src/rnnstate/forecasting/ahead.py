@@ -27,7 +27,7 @@ class Outlook:
         return Outlook(self.targets[list(indices)], self.inputs[list(indices)])
 
     def joined(self, other: "Outlook") -> "Outlook":
-        """Return these keys, then those of `other`."""
+        """Return the keys of this outlook, followed by the keys of `other`."""
         return Outlook(np.concatenate([self.targets, other.targets]), np.concatenate([self.inputs, other.inputs]))
 
 

@@ -92,6 +92,6 @@ def prediction_columns(settings: Settings, served: Served) -> dict[str, Any]:
 def _check_times(settings: Settings, continues: bool) -> None:
     if settings.time is None and not continues:
         raise DataError(
-            "`--update` needs to know that the data follow those of RUN. Received: a RUN without a time column. "
+            "`--update` cannot check that DATA follow the data of RUN. Received: a RUN without a time column. "
             "Use --continue if the rows follow."
         )

@@ -57,7 +57,7 @@ def _check_shape(tensor: Any, shape: tuple[Any, ...]) -> None:
 
 def _check_values(tensor: Any, part: np.ndarray) -> None:
     if part.dtype.kind not in "fiub":
-        # Types of their own, such as bfloat16, are numbers that NumPy does not know.
+        # NumPy reports bfloat16, and other numbers that it does not know, as kind "V".
         if part.dtype.kind != "V":
             raise DataError(f"Input `{tensor.name}` of the network must hold numbers. Received: dtype={part.dtype}.")
     elif part.dtype.kind == "f" and not np.isfinite(part).all():

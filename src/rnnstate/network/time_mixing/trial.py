@@ -51,7 +51,7 @@ class Trial:
         return all(_close(one[:, self._order], other) for one, other in _pairs(self._before, self._reordered, number))
 
     def same_in_halves(self, number: int) -> bool:
-        """Whether the outputs of the two halves are those of the whole."""
+        """Return whether two runs on the halves give the same outputs as one run on the whole."""
         return all(
             _close(one[:, part], other)
             for part, after in zip(self._halves, self._halved, strict=True)
