@@ -171,7 +171,8 @@ def _check_kind(series: Sequence[Series], standing: Standing) -> None:
     except ValueError:
         expected, received = ("dates", "numbers") if found.kind == "number" else ("numbers", "dates")
         raise DataError(
-            f"The times of DATA must be {expected}, because the times in RUN are: its data end at {kept}. Received: {received}."
+            f"The times of DATA must be {expected}, because the times in RUN are: its data end at {kept}. "
+            f"Received: {received}."
         ) from None
 
 
