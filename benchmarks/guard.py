@@ -1,6 +1,6 @@
 """Compare two commits of this project side by side in one run: training at 8, 64 and 256 units, and a step of one row.
 
-    python benchmarks/guard.py OLD [NEW] [--backend jax] [--rounds 5]
+    python benchmarks/guard.py OLD [NEW] [--backend jax] [--rounds 5] [--cases "step 64" ...]
 
 OLD and NEW are commits. Without NEW the working tree is measured. Each commit runs in a process with a separate worktree.
 The processes take turns, so that noise affects both alike. The last column is NEW / OLD: below 1, NEW is faster.
@@ -50,6 +50,9 @@ def step(units: int) -> Callable[[], float]:
     import numpy as np
 
     model = network(units)
+
+    from keras import ops  # after the backend was chosen
+
     x = np.ones((1, 1, FEATURES), "float32")
 
     def run() -> float:
@@ -57,7 +60,7 @@ def step(units: int) -> Callable[[], float]:
         start = time.perf_counter()
         for _ in range(STEPS):
             y, state = model.step(x, state)
-        np.asarray(y)  # wait for the last one
+        ops.convert_to_numpy(y)  # wait for the last one
         return (time.perf_counter() - start) * 1e3 / STEPS
 
     return run
@@ -127,10 +130,11 @@ def main() -> None:
     parser.add_argument("new", nargs="?")
     parser.add_argument("--backend", default="jax", choices=("jax", "torch", "tensorflow"))
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cases", nargs="+", default=CASES, choices=CASES)
     asked = parser.parse_args()
     with source(asked.old) as old, source(asked.new) as new:
         print(f"{'case':10} {'OLD ms':>9} {'NEW ms':>9}  NEW / OLD (least to greatest)", flush=True)
-        for case in CASES:
+        for case in asked.cases:
             before, after = compare([old, new], asked.backend, case, asked.rounds)
             ratios = sorted(b / a for a, b in zip(before, after, strict=True))
             spread = f"{ratios[0]:.2f} to {ratios[-1]:.2f}"

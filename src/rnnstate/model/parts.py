@@ -7,6 +7,7 @@ from rnnstate.model.bank import Bank
 from rnnstate.model.by_key import States
 from rnnstate.model.loops import Loops
 from rnnstate.model.progress import Progress
+from rnnstate.network.inputs import Inputs
 from rnnstate.network.step import Stepper
 from rnnstate.state.spec import StateSpec
 from rnnstate.training.loader import Feeder
@@ -24,6 +25,7 @@ class Parts:
         inference: The bank of `evaluate` and `predict`.
         made_for: For each compiled function, the steps of the windows and the version of the network it was made for.
         stepper: The compiled `step`, which the model sets.
+        inputs: The inputs of the network, which `step` checks.
         loops: The compiled loops of `trace` and `rollout`.
         feeder: What hands the batches to Keras.
         trained: Where a loop of `train_on_batch` stands.
@@ -37,7 +39,11 @@ class Parts:
     inference: Bank
     made_for: dict[str, tuple[int, int]] = field(default_factory=dict)
     stepper: Stepper = field(init=False)
+    inputs: Inputs = field(init=False)
     loops: Loops = field(default_factory=Loops)
     feeder: Feeder = field(default_factory=Feeder)
     trained: Progress = field(default_factory=Progress)
     inferred: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        self.inputs = Inputs(self.net)

@@ -10,7 +10,7 @@ from rnnstate.errors import DataError, UnsupportedModelError
 from rnnstate.inplace.discover import recurrent_layers
 from rnnstate.model.feedback import Draws, FreeRun, seeds_of, takes_seed
 from rnnstate.model.parts import Parts
-from rnnstate.network.inputs import as_arrays, check_inputs
+from rnnstate.network.inputs import Inputs
 from rnnstate.network.masks import is_series
 from rnnstate.ports.recurrent import runs_backward
 from rnnstate.state.checks import checked, checked_flags
@@ -57,8 +57,9 @@ class Unrolling:
         (4, 5, 3)
         """
         _check_forward(self.net)
-        x = as_arrays(self.net, x)
-        check_inputs(self.net, x)
+        inputs = Inputs(self.net)
+        x = inputs.arrays(x)
+        inputs.check(x)
         x = tree.map_structure(ops.convert_to_tensor, x)
         parts = tree.flatten(x)
         batch_size, time = parts[0].shape[:2]

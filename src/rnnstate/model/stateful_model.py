@@ -27,7 +27,6 @@ from rnnstate.model.rollout import Unrolling
 from rnnstate.model.shown import ShowsNetwork
 from rnnstate.network.attention_window import checked_window
 from rnnstate.network.clone import carrying_clone
-from rnnstate.network.inputs import as_arrays, check_inputs
 from rnnstate.network.probe import trace
 from rnnstate.network.served import Served
 from rnnstate.network.step import Stepper, run
@@ -106,11 +105,12 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
         backend_kernels().register_state(State)
         scope = trace(self._carrier)  # names a layer that fails, which the probe could not try either
         refuse_mixing(mixing)
-        states = States(scope.spec, self._placeholder_state, self._sync, partial(forget_compiled, self, "train"))
-        self._parts = Parts(net, scope.spec, scope.owners, states, Bank(scope.spec, "inference"))
-        self.start.attach(scope.spec, self._own_initial_state)
+        spec = scope.spec
+        states = States(spec, self._placeholder_state, self._sync, partial(forget_compiled, self, "train"))
+        self._parts = Parts(net, spec, scope.owners, states, Bank(spec, "inference"))
+        self.start.attach(spec, self._own_initial_state)
         served = Served(partial(getattr, super(), "variables"), self._sync_values)
-        self._parts.stepper = Stepper(self._carrier, self.start, scope.spec, served)
+        self._parts.stepper = Stepper(self._carrier, self.start, spec, served)
         self.built = True
 
     @property
@@ -242,8 +242,8 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
 
     def _checked(self, x: Any, state: Any, mask: Any, reset: Any) -> tuple[Any, list[Array], Any, Any]:
         """Return the arguments of a step after all checks, with the leaves in the order of the spec."""
-        x = as_arrays(self._parts.net, x)
-        check_inputs(self._parts.net, x)
+        x = self._parts.inputs.arrays(x)
+        self._parts.inputs.check(x)
         shape = x.shape if hasattr(x, "shape") else tree.flatten(x)[0].shape
         given = list(checked(self._parts.spec, state, batch_size=shape[0]).values())
         if mask is not None:

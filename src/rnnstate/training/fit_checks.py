@@ -11,7 +11,7 @@ from rnnstate.errors import DataError, UnsupportedModelError
 from rnnstate.initial.base import InitialState
 from rnnstate.kernels import kernels
 from rnnstate.network.clone import inputs_of
-from rnnstate.network.inputs import check_inputs
+from rnnstate.network.inputs import Inputs
 from rnnstate.network.outputs import by_output, output_names, outputs_per_step
 from rnnstate.training.loader import Source
 from rnnstate.training.roles import Carrying
@@ -57,7 +57,7 @@ def check_windows(
         _check_backward(argument, lead)
     if epoch is not None:
         windows.epoch = epoch
-    check_inputs(model.net, Batch.from_keras(source.first()[0]).x)
+    Inputs(model.net).check(Batch.from_keras(source.first()[0]).x)
     if targets:
         _check_targets(model.net, source, argument)
     return source
