@@ -330,6 +330,11 @@ def test_files_of_other_programs(text: str) -> None:
         ("t,v\n1,#DIV/0!\n", "Received: '#DIV/0!' in line 2 .*Add a word with --na"),
         ('t,v\n1,"1,234.5"\n', "Received: '1,234.5' in line 2 .*Marks between thousands"),
         ("t,v\n31/12/2020 10:00,1\n", "Received: '31/12/2020 10:00' in line 2 .*--time-format"),
+        ("t,v\n20240130,1\n20240131,2\n20240201,3\n", 'dates without marks, such as 20240130 in line 2.*"%Y%m%d"'),
+        (
+            "t,v\n202401302300,1\n202401310000,2\n202401310100,3\n",
+            'dates without marks, such as 202401302300 in line 2.*--time-format "%Y%m%d%H%M"',
+        ),
         ("t,v\n1600000000,1\n1600000060000,2\n", "one unit. Received: 1600000060000 after 1600000000 in line 3"),
         ("t,v\n", "Received: no rows at all"),
         ("t,v\n2020-10-25 02:00,1\n2020-10-25 02:00,2\n", "`2020-10-25 02:00:00` twice in line 3.* add a time zone"),

@@ -187,6 +187,11 @@ REFUSED = [
         r"Received: `4(\.0)?` twice in sequence 'k', step 3. Drop or merge the rows",
     ),
     (changed(hour=[str(hour) for hour in DATA["hour"]]), {}, r"`hour` must hold dates or numbers. Received: text such"),
+    (
+        changed(hour=[20240125 + day if day < 7 else 20240194 + day for day in range(11)]),
+        {},
+        r"`hour` must hold dates, .*dates without marks, such as 20240125\. Convert .*format=.%Y%m%d",
+    ),
     ({name: values[:0] for name, values in DATA.items()}, {}, r"A frame must have at least one row. Received: none"),
 ]
 

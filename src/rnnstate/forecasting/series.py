@@ -17,7 +17,7 @@ from rnnstate.forecasting.times import Kind, Ticks, TimeColumn, show_tick, show_
 from rnnstate.messages import counted, quoted
 from rnnstate.windows.gaps import skipped_steps, usual_step
 from rnnstate.windows.keys import Groups, warn_of_white_space
-from rnnstate.windows.times import find_step_back, order_error
+from rnnstate.windows.times import compact_layout, find_step_back, order_error
 
 Spans = NDArray[np.int64]
 
@@ -213,12 +213,22 @@ def _check_order(times: TimeColumn, groups: Groups, table: Table, columns: Colum
 
 
 def _check_unit(times: TimeColumn, groups: Groups, table: Table, columns: Columns) -> None:
-    """Refuse numbers that turn from seconds since 1970 into milliseconds, which would hide every gap."""
+    """Refuse numbers whose differences are no times: dates without marks, and seconds that turn into milliseconds."""
+    if times.kind != "number":
+        return
+    layout = compact_layout(times.ticks)
+    if layout is not None:
+        row = int(np.isfinite(times.ticks).argmax())
+        raise DataError(
+            f"Times in column `{columns.time}` must be ISO dates, or numbers whose differences are times. Received: dates "
+            f"without marks, such as {show_tick(times.ticks[row], 'number')} {table.at(row)}. "
+            f'Give their format: --time-format "{layout}".'
+        )
     ticks = groups.ordered(times.ticks)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = ticks[1:] / ticks[:-1]
     wrong = np.flatnonzero((ticks[:-1] > _SECONDS_SINCE_1970) & (ratio > 900) & (ratio < 1100))
-    if times.kind == "number" and len(wrong):
+    if len(wrong):
         now = int(wrong[0]) + 1
         raise DataError(
             f"Times in column `{columns.time}` must have one unit. Received: {show_tick(ticks[now], 'number')} after "

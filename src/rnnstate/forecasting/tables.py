@@ -90,12 +90,13 @@ class Table:
         Raises:
             DataError: If a cell is neither a date nor a number, or they are mixed; names line and column.
         """
-        column = self._column(name)
+        column, layout = self._column(name), self.options.time_format
         if isinstance(column, np.ndarray):
             if column.dtype.kind == "M":
                 return TimeColumn(dates_to_ticks(column), "date", name in self.zoned)
-            return TimeColumn(self.numbers(name), "number")
-        layout = self.options.time_format
+            if layout is None or column.dtype.kind not in "iuf":
+                return TimeColumn(self.numbers(name), "number")
+            column = digits(column)
         first = next((cell.as_py() for cell in column if not self.options.is_empty(cell.as_py())), "")
         if layout is None and self._is_number(first):
             return TimeColumn(self.numbers(name), "number")
@@ -180,6 +181,13 @@ class Table:
         except ValueError:
             return False
         return True
+
+
+def digits(numbers: NDArray[Any]) -> Any:
+    """Return whole numbers as a text column, empty where a number is missing: dates such as 20240131 in a Parquet file."""
+    import pyarrow
+
+    return pyarrow.array(["" if np.isnan(number) else f"{number:.15g}" for number in numbers], pyarrow.string())
 
 
 def swap_comma(text: str) -> str:

@@ -17,6 +17,8 @@ from rnnstate.windows.arrays import Array
 
 # Clocks are set back by an hour at most where daylight saving ends.
 _CLOCK_CHANGE = 3600.0
+# Parts of a date that is written without marks, after the year, with their least and greatest values.
+_PARTS = (("%m", 1, 12), ("%d", 1, 31), ("%H", 0, 23), ("%M", 0, 59), ("%S", 0, 59))
 
 
 class StepBack(NamedTuple):
@@ -39,20 +41,54 @@ def check_times(times: Array, where: str) -> Array:
         where: What the times are, as the subject of an error message.
 
     Raises:
-        DataError: If they are text, or other objects that are neither numbers nor dates.
+        DataError: If they are text, or other objects that are neither numbers nor dates, or dates written as numbers.
     """
-    first = next((time for time in times.flat if isinstance(time, str)), None) if times.dtype.kind in "SUTO" else None
-    if first is not None:
+    text = next((time for time in times.flat if isinstance(time, str)), None) if times.dtype.kind in "SUTO" else None
+    if text is not None:
         raise DataError(
-            f"{where} must hold dates or numbers. Received: text such as {str(first)!r}. "
+            f"{where} must hold dates or numbers. Received: text such as {str(text)!r}. "
             "Convert the text to dates first, for example with `pandas.to_datetime`."
         )
     if times.dtype.kind not in "iufMO":
         raise DataError(f"{where} must hold dates or numbers. Received: dtype={times.dtype}.")
+    layout = compact_layout(times) if times.dtype.kind in "iuf" else None
+    if layout is not None:
+        first = times[np.isfinite(times)][0]
+        raise DataError(
+            f"{where} must hold dates, or numbers whose differences are times. Received: dates without marks, such as "
+            f'{first:.15g}. Convert them first, for example with `pandas.to_datetime(..., format="{layout}")`.'
+        )
     if times.dtype.kind == "M" and np.datetime_data(times.dtype)[0] in ("Y", "M"):
         return times.astype("datetime64[s]")
     # The difference of two unsigned numbers would wrap around.
     return times.astype(np.int64) if times.dtype.kind == "u" else times
+
+
+def compact_layout(times: NDArray[Any]) -> str | None:
+    """Return the format of dates without marks, if numbers are such dates and not a regular series of numbers.
+
+    Example:
+
+    >>> compact_layout(np.array([20240130.0, 20240131.0, 20240201.0]))
+    '%Y%m%d'
+    >>> compact_layout(np.array([20240129.0, 20240130.0, 20240131.0]))  # a regular series: both readings agree
+    """
+    numbers = times[np.isfinite(times)]
+    layouts = ["%Y" + "".join(name for name, _, _ in _PARTS[:parts]) for parts in range(2, 6)]
+    layout = next((layout for layout in layouts if _are_written(numbers[:1], layout)), None)
+    if layout is None or not _are_written(numbers, layout):
+        return None
+    irregular = len(np.unique(np.diff(np.unique(numbers)))) > 1
+    return layout if irregular else None
+
+
+def _are_written(numbers: NDArray[np.float64], layout: str) -> bool:
+    """Return whether all numbers are dates of the years 1900 to 2100 in a format, such as 202401311530."""
+    rest, whole = numbers, bool((numbers % 1 == 0).all())
+    for _, least, greatest in reversed(_PARTS[: layout.count("%") - 1]):
+        rest, part = np.divmod(rest, 100)
+        whole = whole and bool(((part >= least) & (part <= greatest)).all())
+    return whole and bool(((rest >= 1900) & (rest <= 2100)).all())
 
 
 def missing_times(times: Array) -> NDArray[np.bool_]:
