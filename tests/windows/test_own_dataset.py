@@ -123,3 +123,52 @@ def test_predict_needs_windows_to_put_outputs_in_order():
     """A dataset of one's own has no plan to assemble outputs by."""
     with pytest.raises(rs.DataError, match=r"`predict` puts outputs back in time order"):
         make().predict(Reordered(make_windows(), [0, 1, 2]), verbose=0)
+
+
+class StopAt(keras.callbacks.Callback):
+    """Stops a run after a number of batches, as an interrupt does."""
+
+    def __init__(self, batches):
+        super().__init__()
+        self.left = batches
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+def test_a_run_on_a_dataset_of_ones_own_goes_on_where_it_stopped(tmp_path):
+    """The weights are those of the run that was not stopped, bit for bit; other values in the batches are refused."""
+    policy = rs.Checkpoint(tmp_path / "run", every_batches=1)
+    whole, stopped, resumed = make(), make(), make(seed=5)
+
+    def fit(model, stop, windows):
+        model.fit(Reordered(windows, [0, 1, 2]), epochs=3, verbose=0, checkpoint=policy, callbacks=[StopAt(stop)])
+
+    whole.fit(Reordered(make_windows(), [0, 1, 2]), epochs=3, verbose=0)
+    with pytest.raises(KeyboardInterrupt):
+        fit(stopped, 5, make_windows())
+    fit(resumed, 100, make_windows())
+    for expected, other, actual in zip(*(m.get_weights() for m in (whole, stopped, resumed)), strict=True):
+        np.testing.assert_array_equal(actual, expected)
+        assert not np.array_equal(other, expected)
+    x, y = ({key: np.zeros((11, size)) for key in ("a", "b")} for size in (2, 3))
+    zeros = rs.Windows(x, y, length=4, batch_size=2)
+    with pytest.raises(rs.SpecMismatchError, match=r"same run\. Expected: data="):
+        fit(make(), 100, zeros)
+
+
+class Changing(Reordered):
+    """A dataset that may change at the end of an epoch."""
+
+    def on_epoch_end(self):
+        """Change nothing."""
+
+
+def test_a_dataset_that_changes_cannot_be_resumed(tmp_path):
+    """It trains, but a checkpoint is refused before a folder is made."""
+    make().fit(Changing(make_windows(), [0, 1, 2]), verbose=0)
+    with pytest.raises(rs.DataError, match=r"same batches in each epoch.*Received: Changing"):
+        make().fit(Changing(make_windows(), [0, 1, 2]), verbose=0, checkpoint=tmp_path / "run")
+    assert not list(tmp_path.iterdir())

@@ -130,6 +130,8 @@ class WindowDataset(Protocol):
 
     Args:
         keys: The identity of each sequence; the index of a key is its slot in a batch.
+        lengths: Steps of each sequence, in the order of the keys.
+        order: The name of the order of the windows.
         length: Steps of a window.
         max_length: Steps of the longest window that a batch may hold.
         prefix: Steps before each window, `lead`.
@@ -144,6 +146,10 @@ class WindowDataset(Protocol):
 
     @property
     def keys(self) -> tuple[Hashable, ...]: ...
+    @property
+    def lengths(self) -> np.ndarray: ...
+    @property
+    def order(self) -> str: ...
     @property
     def length(self) -> int: ...
     @property

@@ -35,6 +35,7 @@ class UserWindows(keras.utils.PyDataset):
 
     varies = False
     targets = None
+    order = "own"
 
     def __init__(self, dataset: Any) -> None:
         super().__init__(workers=min(1, dataset.workers))
@@ -44,7 +45,9 @@ class UserWindows(keras.utils.PyDataset):
         self.keys: tuple[Hashable, ...] = tuple(dataset.keys)
         self._first: tuple[Any, ...] | None = None
         rows: set[int] = set()
-        check_order(self._read(rows), self.keys)
+        # Number of steps with data of each sequence, in the order of the keys.
+        self.lengths = np.zeros(len(self.keys), dtype=np.int64)
+        check_order(self._read(rows, self.lengths), self.keys)
         first = Batch.from_keras(self._first[0] if self._first else {})
         self.batch_size = rows.pop() if len(rows) == 1 else None
         self.prefix = first.lead
@@ -59,6 +62,24 @@ class UserWindows(keras.utils.PyDataset):
         inputs, *rest = self._take(index)
         return (Batch.from_keras(inputs).to_keras(), *(part for part in rest if part is not None))
 
+    def check_repeatable(self) -> None:
+        """Raise if a new process could not make the batches of a later epoch again.
+
+        Raises:
+            DataError: If the dataset changes at the end of an epoch.
+        """
+        if self._changes:
+            raise DataError(
+                "A run with `checkpoint=` needs a dataset that gives the same batches in each epoch, because a new process "
+                f"does not know how the dataset had changed. Received: {type(self._dataset).__name__}, which has an "
+                "`on_epoch_end`. Train without `checkpoint=`, remove `on_epoch_end`, or use `rnnstate.Windows`, whose "
+                "orders can be resumed."
+            )
+
+    @property
+    def _changes(self) -> bool:
+        return type(self._dataset).on_epoch_end is not keras.utils.PyDataset.on_epoch_end
+
     def on_epoch_end(self) -> None:
         """Tell the dataset of the user that an epoch has ended, and check the order if the dataset may have changed it.
 
@@ -66,17 +87,18 @@ class UserWindows(keras.utils.PyDataset):
             DataError: If the batches of the next epoch are out of order.
         """
         self._dataset.on_epoch_end()
-        if type(self._dataset).on_epoch_end is not keras.utils.PyDataset.on_epoch_end:
-            check_order(self._read(set()), self.keys)
+        if self._changes:
+            check_order(self._read(set(), np.zeros_like(self.lengths)), self.keys)
 
-    def _read(self, rows: set[int]) -> Iterator[Any]:
-        """Yield the inputs of each batch, keep the first batch, and collect the numbers of rows in `rows`."""
+    def _read(self, rows: set[int], lengths: NDArray[np.int64]) -> Iterator[Any]:
+        """Yield the inputs of each batch and keep the first batch. Collect the numbers of rows, and add up the lengths."""
         for index in range(len(self._dataset)):
             batch = self._dataset[index]
             if index == 0:
                 self._first = batch
             yield batch[0]
             rows.add(len(batch[0]["slot"]))
+            _add_steps(lengths, Batch.from_keras(batch[0]))
 
     def _take(self, index: int) -> tuple[Any, ...]:
         """Return a batch of the user. The first batch of the check is handed out once and then forgotten."""
@@ -91,6 +113,13 @@ def _steps(batch: Batch) -> int:
     # An input with a time axis has at least as many axes as a static input.
     longest = max(keras.tree.flatten(batch.x), key=lambda leaf: len(leaf.shape))
     return int(longest.shape[1])
+
+
+def _add_steps(lengths: NDArray[np.int64], batch: Batch) -> None:
+    counts = _counts(batch)
+    filled = np.asarray(batch.slot) >= 0
+    if counts is not None:
+        np.add.at(lengths, np.asarray(batch.slot)[filled], counts[filled])
 
 
 def as_windows(data: Any, argument: str) -> WindowDataset:

@@ -29,6 +29,7 @@ from rnnstate.training.resume.checkpoint import Checkpoint, CheckpointFolder
 from rnnstate.training.resume.same_run import check_identity, check_rate, identity_of, rate_of, versions
 from rnnstate.training.resume.training_state import build_all, put_snapshot, take_snapshot
 from rnnstate.training.roles import Carrying
+from rnnstate.windows.own_dataset import UserWindows
 
 Fit = Callable[..., Any]
 
@@ -91,6 +92,9 @@ class _Run:
     ) -> None:
         self.model, self.source, self.windows, self.policy = model, source, source.windows, policy
         self._data = [self.windows, *([] if validation is None else [validation.windows])]
+        for data in self._data:
+            if isinstance(data, UserWindows):
+                data.check_repeatable()
         self.identity = identity_of(model, *self._data, arguments=arguments)
         self.folder = CheckpointFolder(policy.directory, policy.keep)
         self.content: dict[str, Any] | None = None

@@ -126,7 +126,7 @@ def describe_data(windows: Any) -> dict[str, Any]:
         "sequences": len(windows.keys),
         "steps": int(np.sum(windows.lengths)),
         "batches": len(windows),
-        "batch_size": int(windows.batch_size),
+        "batch_size": None if windows.batch_size is None else int(windows.batch_size),
         "length": int(windows.length),
         "order": str(windows.order),
         "digest": digest.hexdigest()[:16],
