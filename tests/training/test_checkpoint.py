@@ -104,6 +104,7 @@ def test_a_process_that_sigkill_ended_goes_on_bit_for_bit(whole, tmp_path, at):
         assert differences(dict(result), whole[1]) == []
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("call", ["replace", "fsync"])
 @pytest.mark.parametrize("nth", [1, 3, 6])
 def test_a_run_killed_while_it_writes_a_checkpoint_equals_the_whole_run(whole, folder, monkeypatch, call, nth):
@@ -122,6 +123,7 @@ def test_a_run_killed_while_it_writes_a_checkpoint_equals_the_whole_run(whole, f
     assert differences(train(folder, model=whole[0]), whole[1]) == []
 
 
+@pytest.mark.once
 def test_half_a_file_of_a_killed_writer_is_ignored_and_removed(whole, folder):
     """What a killed writer leaves is no checkpoint, and the next start removes it."""
     half = folder / f"{sealed.UNFINISHED}0"
@@ -207,6 +209,7 @@ def test_callbacks_see_the_numbers_of_the_whole_run_and_keep_what_they_say(whole
     assert counting.count == 2 * BATCHES
 
 
+@pytest.mark.once
 def test_checkpoints_are_written_when_asked_and_only_two_stay(whole, folder):
     """Every third batch, the end of each epoch; the newest and the one before it stay."""
     train(folder, model=whole[0], every_batches=3, every_seconds=None)
@@ -214,6 +217,7 @@ def test_checkpoints_are_written_when_asked_and_only_two_stay(whole, folder):
     assert [sealed.read_sealed(file)["batch"] for file in sorted(folder.iterdir())] == [6, 0]
 
 
+@pytest.mark.once
 def test_checkpoints_are_written_after_so_many_seconds(whole, folder):
     """With a bound that has always passed, every batch but an epoch's last is followed by a checkpoint."""
     train(folder, model=whole[0], every_batches=None, every_seconds=1e-9, keep=100)
@@ -221,6 +225,7 @@ def test_checkpoints_are_written_after_so_many_seconds(whole, folder):
     assert positions == [*((0, b) for b in range(BATCHES)), *((1, b) for b in range(BATCHES)), (2, 0)]
 
 
+@pytest.mark.once
 def test_a_damaged_checkpoint_is_told_and_the_older_one_used(whole, folder):
     """The run goes on from the older file, with the reason as a warning, and ends the same."""
     kill(folder, ("on_train_batch_begin", 5, 0), model=whole[0])
@@ -231,6 +236,7 @@ def test_a_damaged_checkpoint_is_told_and_the_older_one_used(whole, folder):
     assert differences(resumed, whole[1]) == []
 
 
+@pytest.mark.once
 def test_without_a_usable_checkpoint_nothing_starts(whole, folder):
     """A folder whose files are all damaged is an error, never a fresh start."""
     newest(folder).write_bytes(b"")
@@ -238,6 +244,7 @@ def test_without_a_usable_checkpoint_nothing_starts(whole, folder):
         train(folder, model=whole[0])
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -261,6 +268,7 @@ def test_the_checkpoint_of_another_run_is_refused_by_what_differs(whole, folder,
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.once
 def test_other_fit_arguments_are_refused(whole, folder):
     """What changes the result may not change between two starts of a run."""
     with pytest.raises(rs.SpecMismatchError, match=r'fit=\{\}. Received: fit=\{"validation_freq"'):
@@ -274,6 +282,7 @@ def test_other_fit_arguments_are_refused(whole, folder):
         )
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -292,6 +301,7 @@ def test_arguments_that_resume_by_themselves_are_refused(whole, tmp_path, argume
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.once
 def test_fewer_epochs_than_are_done_are_refused(whole, folder):
     """A run cannot be taken back."""
     train(folder, model=whole[0])
@@ -299,6 +309,7 @@ def test_fewer_epochs_than_are_done_are_refused(whole, folder):
         train(folder, model=whole[0], epochs=1)
 
 
+@pytest.mark.once
 def test_a_folder_of_something_else_is_refused(whole, tmp_path):
     """Checkpoints are not mixed with other files, and a file is no folder."""
     (tmp_path / "thesis.tex").write_text("x")
@@ -308,6 +319,7 @@ def test_a_folder_of_something_else_is_refused(whole, tmp_path):
         train(tmp_path / "thesis.tex", model=whole[0])
 
 
+@pytest.mark.once
 def test_other_versions_go_on_with_a_warning(whole, folder, monkeypatch):
     """Bits are promised for the same versions alone."""
     now = identity.versions()
@@ -351,6 +363,7 @@ def test_the_same_command_started_again_goes_on(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "kept").exists()
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("value", [0, -1, 1.5, True])
 def test_a_policy_is_checked_when_it_is_made(value):
     """Counts are whole numbers of at least 1, and seconds are positive."""

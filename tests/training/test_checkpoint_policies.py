@@ -148,6 +148,7 @@ def test_a_process_that_sigkill_ended_goes_on(scratch, tmp_path):
         assert differences(dict(resumed), whole(case, scratch / case)[1]) == []
 
 
+@pytest.mark.once
 def test_another_seed_of_drawn_lengths_is_another_run(scratch, tmp_path, monkeypatch):
     """Negative control: what is drawn belongs to the run, so a checkpoint of other draws is refused."""
     case = "vary"

@@ -18,6 +18,8 @@ from rnnstate.forecasting.series import Columns, read_series
 from rnnstate.forecasting.tablefiles import read_frame, read_table
 from rnnstate.windows.windows import Windows
 
+pytestmark = pytest.mark.once
+
 RNG = np.random.default_rng(17)
 SITES = ["m", "m", "k", "k", "k", "m", "k", "m", "m", "k", "k"]
 DATA = {
@@ -325,7 +327,6 @@ def test_frames_and_the_command_line_read_the_same_sequences(make, tmp_path):
     np.testing.assert_array_equal(np.concatenate([x[mask] for x, mask, _ in first[:2]]), expected[0].values)
 
 
-@pytest.mark.once
 def test_keys_of_a_mapping_get_the_same_warning():
     """The warning comes once for a mapping too, names the keys, and stays away where keys differ by more."""
     with pytest.warns(KeyWarning, match=r"3 keys differ only by white space: 'a b', 'ab', 'a\\tb'") as caught:

@@ -19,6 +19,7 @@ def series(lengths, features=2, seed=0):
     return {f"k{i}": rng.uniform(1, 2, size=(n, features)).astype("float32") for i, n in enumerate(lengths)}
 
 
+@pytest.mark.once
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=7), SIZE, SIZE)
 @settings(deadline=None, max_examples=60)
 def test_assemble_gives_back_the_data(lengths, length, batch_size):
@@ -41,6 +42,7 @@ def test_assemble_gives_back_the_data(lengths, length, batch_size):
         np.testing.assert_array_equal(back[key], rows)
 
 
+@pytest.mark.once
 def test_no_mask_without_padding():
     """There is a mask only where a dataset needs one."""
     assert "mask" not in Windows(np.ones((3, 6, 2)), length=2, batch_size=3)[0][0]
@@ -48,6 +50,7 @@ def test_no_mask_without_padding():
     assert "mask" in Windows(np.ones((3, 6, 2)), length=2, batch_size=2)[0][0]
 
 
+@pytest.mark.once
 def test_one_batch_by_hand():
     """A small dataset is what one would write by hand."""
     windows = Windows([np.arange(1, 6), np.arange(11, 13)], length=3, batch_size=2)
@@ -59,6 +62,7 @@ def test_one_batch_by_hand():
     assert inputs["mask"].tolist() == [[True, True, False], [False, False, False]]
 
 
+@pytest.mark.once
 def test_attributes_and_repr():
     """A dataset tells its keys, lengths and sizes; its rows are at most its sequences."""
     windows = Windows(series([500, 400, 61, 29, 23]), length=24, batch_size=8)
@@ -71,6 +75,7 @@ def test_attributes_and_repr():
     )
 
 
+@pytest.mark.once
 def test_index():
     """Batches are counted from either end, and there are no others."""
     windows = Windows(np.ones((7, 2)), length=3, batch_size=1)
@@ -80,6 +85,7 @@ def test_index():
             windows[index]
 
 
+@pytest.mark.once
 def test_dtypes():
     """Floats of any width and booleans become `floatx`, integers int32."""
     x = {"f": np.ones((2, 5, 3)), "t": np.ones((2, 5), dtype="int64"), "b": np.ones((2, 5, 1), dtype=bool)}
@@ -92,6 +98,7 @@ def test_dtypes():
     assert str(batch[1].dtype) == "float32"
 
 
+@pytest.mark.once
 def test_batches_are_copies():
     """Whoever changes a batch does not change the data."""
     data = np.ones((4, 1), dtype="float32")
@@ -99,6 +106,7 @@ def test_batches_are_copies():
     assert (data == 1).all()
 
 
+@pytest.mark.once
 def test_static_inputs_go_whole_to_each_window():
     """A static input is given whole to each window of its sequence, zeros to empty rows."""
     profile = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
@@ -107,6 +115,7 @@ def test_static_inputs_go_whole_to_each_window():
     assert windows[1][0]["x"]["profile"].tolist() == [[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]]
 
 
+@pytest.mark.once
 def test_inputs_outputs_and_weights_by_name():
     """Several inputs, outputs and weights keep their names and stay in step."""
     x = {"a": RNG.normal(size=(3, 7, 2)), "b": RNG.normal(size=(3, 7, 1))}
@@ -120,6 +129,7 @@ def test_inputs_outputs_and_weights_by_name():
                 np.testing.assert_array_equal(rows, data[name][key].astype(rows.dtype))
 
 
+@pytest.mark.once
 def test_targets_auto():
     """As many entries as steps are per step, as many as windows are per window, both is per step."""
     x = {"a": np.ones((7, 2)), "b": np.ones((4, 2))}
@@ -131,6 +141,7 @@ def test_targets_auto():
     assert Windows(x, steps, length=1, batch_size=2, targets="windows").targets == "windows"
 
 
+@pytest.mark.once
 def test_targets_of_different_kinds():
     """Each output is resolved by itself."""
     y = {"each": np.ones((2, 6, 1)), "whole": np.ones((2, 3, 5))}
@@ -139,6 +150,7 @@ def test_targets_of_different_kinds():
     assert {name: part.shape for name, part in windows[0][1].items()} == {"each": (2, 2, 1), "whole": (2, 5)}
 
 
+@pytest.mark.once
 def test_targets_per_window():
     """A target per window comes with its window, weights too, and goes back in order."""
     y = {"a": np.array([[1.0], [2.0], [3.0]]), "b": np.array([[4.0]])}
@@ -150,6 +162,7 @@ def test_targets_per_window():
     assert {key: rows.tolist() for key, rows in back.items()} == {key: rows.tolist() for key, rows in y.items()}
 
 
+@pytest.mark.once
 def test_targets_last():
     """`last` takes the target of the last valid step of each window."""
     steps = np.arange(1.0, 8.0)
@@ -158,6 +171,7 @@ def test_targets_last():
     assert [round(float(batch[2][0]), 3) for batch in windows] == [0.3, 0.6, 0.7]
 
 
+@pytest.mark.once
 def test_pieces_fill_a_batch():
     """One long sequence is cut into contiguous pieces, each a sequence of its own."""
     x = np.arange(1, 12)
@@ -171,6 +185,7 @@ def test_pieces_fill_a_batch():
         np.testing.assert_array_equal(np.concatenate(list(back.values())), x * factor)
 
 
+@pytest.mark.once
 def test_pieces_of_several_sequences_and_static():
     """Every sequence is cut, and its static input goes with each piece."""
     x = {"u": {"a": np.ones((6, 1)), "s": np.array([1.0, 2.0])}, "v": {"a": np.ones((5, 1)), "s": np.array([3.0, 4.0])}}
@@ -179,6 +194,7 @@ def test_pieces_of_several_sequences_and_static():
     assert windows[0][0]["x"]["s"].tolist() == [[1, 2], [1, 2], [3, 4], [3, 4]]
 
 
+@pytest.mark.once
 def test_pieces_with_targets_per_window():
     """Targets per window are counted piece by piece, and refused where they could mean two things."""
     x = np.ones((12, 1))
@@ -223,6 +239,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(("arguments", "text"), REFUSED, ids=range(len(REFUSED)))
 def test_refused(arguments, text):
     """Arguments that make no dataset are refused with what was received."""
@@ -230,18 +247,21 @@ def test_refused(arguments, text):
         Windows(np.ones((7, 2)), **{"length": 3, "batch_size": 2, **arguments})
 
 
+@pytest.mark.once
 def test_mixed_kinds_of_targets():
     """Targets per step in one sequence and per window in another are refused."""
     with pytest.raises(DataError, match=r"in sequence 'b'. Received: 2 entries"):
         Windows({"a": np.ones(7), "b": np.ones(4)}, {"a": np.ones(7), "b": np.ones(2)}, length=3, batch_size=2)
 
 
+@pytest.mark.once
 def test_pieces_name_the_key():
     """A sequence too short for its pieces is named by key."""
     with pytest.raises(DataError, match=r"Received: pieces=4, but sequence 'b' has 3 steps"):
         Windows({"a": np.ones((9, 1)), "b": np.ones((3, 1))}, length=2, batch_size=2, pieces=4)
 
 
+@pytest.mark.once
 def test_workers_stay_refused():
     """Workers cannot be raised later either."""
     windows = Windows(np.ones((7, 2)), length=3, batch_size=2, workers=0)
@@ -252,6 +272,7 @@ def test_workers_stay_refused():
     assert windows.workers == 1
 
 
+@pytest.mark.once
 def test_assemble_structures():
     """Outputs may be nested and of both kinds; each key gets the structure of a batch."""
     windows = Windows(series([5, 2]), length=3, batch_size=2)
@@ -269,6 +290,7 @@ def test_assemble_takes_backend_tensors():
     np.testing.assert_array_equal(back["k1"], series([5, 2])["k1"])
 
 
+@pytest.mark.once
 def test_assemble_refuses_what_is_no_batch():
     """Lost batches, extra batches, other shapes and wrong flags are refused."""
     windows = Windows(series([5, 2]), length=3, batch_size=2)
