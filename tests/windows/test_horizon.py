@@ -75,6 +75,7 @@ def test_a_frame_and_a_source_are_paired_as_arrays_are():
             np.testing.assert_array_equal(actual[key], expected[key])
 
 
+@pytest.mark.once
 def test_a_network_that_copies_an_older_input_scores_zero_at_its_own_horizon_alone():
     """The independent oracle: a convolution that returns the input of two steps ago, on a series of period five."""
     net = keras.Sequential(
