@@ -52,6 +52,9 @@ def restart():
     model.optimizer.build(model.trainable_variables)
     variables = [*model.net.variables, *model.optimizer.variables]
     values = [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+    # The first call of `fit` on PyTorch draws dropout for a trial step, too.
+    data = streamed(Source(*series(LENGTHS)))
+    model.fit(data, validation_data=data, verbose=0)
 
     def again():
         keras.utils.set_random_seed(0)
