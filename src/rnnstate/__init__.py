@@ -34,6 +34,8 @@ _HOMES = {
     "StatefulModel": "model.stateful_model",
     "Windows": "windows.windows",
     "Vary": "windows.varied_lengths",
+    "split_by_time": "windows.by_time",
+    "Scaling": "windows.scaling",
     "Checkpoint": "training.resume.checkpoint",
     "Staleness": "insight.staleness",
     "State": "state.state",
@@ -118,5 +120,7 @@ if TYPE_CHECKING:
     from rnnstate.state.state import State as State
     from rnnstate.state.state import concat as concat
     from rnnstate.training.resume.checkpoint import Checkpoint as Checkpoint
+    from rnnstate.windows.by_time import split_by_time as split_by_time
+    from rnnstate.windows.scaling import Scaling as Scaling
     from rnnstate.windows.varied_lengths import Vary as Vary
     from rnnstate.windows.windows import Windows as Windows

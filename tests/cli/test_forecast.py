@@ -54,7 +54,7 @@ def by_hand(run, series, steps: int, carried: bool = True) -> np.ndarray:
     warmth = np.repeat(x[:, -1:, 1:], steps - 1, axis=1)
     later, _ = run.model.rollout(first, state, steps - 1, inputs=warmth)
     later = np.asarray(rs.State({"y": later}).numpy()["y"])
-    return run.scaling.unscale_targets(np.concatenate([first[:, None], later], axis=1).astype("float64"))[0, :, 0]
+    return run.scaling.unscale(np.concatenate([first[:, None], later], axis=1).astype("float64"))[0, :, 0]
 
 
 def test_forecast_is_a_rollout(folder, capsys) -> None:

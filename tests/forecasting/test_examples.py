@@ -12,9 +12,9 @@ from rnnstate.forecasting.continuation import Place, Standing, find_starts
 from rnnstate.forecasting.errors_table import score_ways
 from rnnstate.forecasting.examples import (
     Examples,
-    Scaling,
     fill_rows,
     make_examples,
+    measure,
     parse_split,
     scored_rows,
     split_bounds,
@@ -24,6 +24,7 @@ from rnnstate.forecasting.settings import Settings, parse_layers
 from rnnstate.forecasting.tablefiles import read_csv
 from rnnstate.messages import text_table
 from rnnstate.state.state import State
+from rnnstate.windows.scaling import Scaling
 
 pytestmark = pytest.mark.once
 
@@ -86,7 +87,7 @@ def test_no_target_crosses_a_gap_or_the_split(flags: list[tuple[bool, bool]], ho
 def test_left_out_rows_are_counted() -> None:
     """A sequence shorter than horizon + 2 rows is left out, and its rows are counted."""
     series = counting(40, gaps=(3, 10))
-    examples = make_examples(series, (1, 0, 0), "train", Scaling.of(series, (1, 0, 0)), 1, 2)
+    examples = make_examples(series, (1, 0, 0), "train", measure(series, (1, 0, 0)), 1, 2)
     assert ([len(x) for x in examples.x], examples.left_out) == ([4, 27], 3)
     assert count_gaps(series) == (2, 2)
 
@@ -97,7 +98,7 @@ def test_scaling_uses_the_training_part_only() -> None:
 
     def scaling(changed: int | None = None) -> tuple[float, float]:
         cells = [1e6 if row == changed else value for row, value in enumerate(values.tolist())]
-        found = Scaling.of(series_of("v,w\n" + "".join(f"{cell!r},1\n" for cell in cells)), SPLIT)
+        found = measure(series_of("v,w\n" + "".join(f"{cell!r},1\n" for cell in cells)), SPLIT)
         return float(found.mean[0]), float(found.std[0])
 
     bound = round(53 * 0.7)
@@ -109,17 +110,17 @@ def test_scaling_uses_the_training_part_only() -> None:
 def test_scaling_round_trip() -> None:
     """Scaled targets come back in the data's own units; a constant column is divided by 1."""
     series = series_of("v,w\n" + "".join(f"{row * row},0.1\n" for row in range(11)), "v", "w")
-    scaling = Scaling.of(series, (1, 0, 0))
+    scaling = measure(series, (1, 0, 0))
     assert scaling.std[1] == 1
     scaled = scaling.scale(series[0].values)
     assert scaled[:, 0].std() == pytest.approx(1)
-    np.testing.assert_allclose(scaling.unscale_targets(scaled[:, :1]), series[0].values[:, :1])
+    np.testing.assert_allclose(scaling.unscale(scaled[:, :1]), series[0].values[:, :1])
 
 
 def test_training_part_of_gaps() -> None:
     """Without a complete row in the training part there is nothing to scale with."""
     with pytest.raises(DataError, match=r"training part must have complete rows. Received: gaps alone"):
-        Scaling.of(counting(10, gaps=(0, 1, 2, 3, 4, 5, 6)), SPLIT)
+        measure(counting(10, gaps=(0, 1, 2, 3, 4, 5, 6)), SPLIT)
 
 
 @given(st.integers(0, 999))

@@ -7,11 +7,11 @@ import pytest
 
 import rnnstate as rs
 from rnnstate.forecasting.ahead import Outlook, look_ahead
-from rnnstate.forecasting.examples import Scaling
 from rnnstate.forecasting.forecast import roll_out
 from rnnstate.forecasting.series import Series
 from rnnstate.forecasting.settings import Settings
 from rnnstate.forecasting.train import build_net
+from rnnstate.windows.scaling import Scaling
 
 KEYS, STEPS = 3, 11
 SCALING = Scaling(np.array([5.0, -2.0, 40.0]), np.array([2.0, 0.5, 7.0]))
@@ -40,7 +40,7 @@ def test_roll_out_is_a_loop_of_steps(horizon: int) -> None:
             expected.append(now)
             x = SCALING.scale(np.concatenate([now, outlook.inputs[key, 2:]]))
             y, state = model.step(x[None, None].astype("float32"), state)
-            ahead.append(SCALING.unscale_targets(numpy(y)[0, 0]))
+            ahead.append(SCALING.unscale(numpy(y)[0, 0]))
         np.testing.assert_allclose(found[key], expected, rtol=0, atol=1e-5)
     moved = roll_out(model, SCALING, model.initial_state(KEYS), outlook, STEPS)
     np.testing.assert_array_equal(moved[:, :horizon], found[:, :horizon])

@@ -7,7 +7,7 @@
 | `tables` | named columns, read as numbers, times or keys |
 | `times` | times as text and as numbers |
 | `series` | one series for each key, and its spans without a gap |
-| `examples` | split, scaling, horizon and pieces: the data that a network trains on |
+| `examples` | split, scaling, horizon and pieces of series: the data that a network trains on |
 | `ahead` | what is known about the steps after the data |
 | `settings` | the arguments of a training, checked |
 | `train` | the training, and the pass over all data that follows it |

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from rnnstate.errors import DataError
 from rnnstate.forecasting.series import Series, Spans, clip_spans
+from rnnstate.windows.by_time import part_bounds
+from rnnstate.windows.scaling import Scaling
 
 Array = NDArray[np.float64]
 PARTS = ("train", "validation", "test")
@@ -39,49 +41,23 @@ def split_bounds(rows: int, split: Sequence[float]) -> dict[str, tuple[int, int]
     >>> split_bounds(10, (0.7, 0.1, 0.2))
     {'train': (0, 7), 'validation': (7, 8), 'test': (8, 10)}
     """
-    first, second = round(rows * split[0]), round(rows * (split[0] + split[1]))
-    return {"train": (0, first), "validation": (first, second), "test": (second, rows)}
+    return dict(zip(PARTS, part_bounds(rows, split), strict=True))
 
 
-@dataclass(frozen=True, eq=False)
-class Scaling:
-    """Mean and standard deviation of each input.
+def measure(series: Sequence[Series], split: Sequence[float]) -> Scaling:
+    """Measure the training part of all series.
 
-    Args:
-        mean: `(inputs,)`.
-        std: `(inputs,)`, 1 for a column that is constant.
+    Raises:
+        DataError: If no complete row lies in it.
     """
-
-    mean: Array
-    std: Array
-
-    @classmethod
-    def of(cls, series: Sequence[Series], split: Sequence[float]) -> "Scaling":
-        """Measure the training part of all series.
-
-        Raises:
-            DataError: If no complete row lies in it.
-        """
-        spans = [(one, clip_spans(one.spans, *split_bounds(len(one), split)["train"])) for one in series]
-        rows = [one.values[start:stop] for one, clipped in spans for start, stop in clipped]
-        if not rows:
-            raise DataError(
-                "The training part must have complete rows. Received: gaps alone. "
-                "Give it a larger share with --split, or more data."
-            )
-        values = np.concatenate(rows)
-        # A constant column has a deviation of rounding errors, which must not become a divisor.
-        constant = values.max(axis=0) == values.min(axis=0)
-        return cls(values.mean(axis=0), np.where(constant, 1.0, values.std(axis=0)))
-
-    def scale(self, values: Array) -> Array:
-        """Return inputs `(time, inputs)` with mean 0 and deviation 1."""
-        return (values - self.mean) / self.std
-
-    def unscale_targets(self, outputs: Array) -> Array:
-        """Return outputs `(time, targets)` in the data's own units; the targets are the first inputs."""
-        targets = outputs.shape[-1]
-        return outputs * self.std[:targets] + self.mean[:targets]
+    spans = [(one, clip_spans(one.spans, *split_bounds(len(one), split)["train"])) for one in series]
+    rows = [one.values[start:stop] for one, clipped in spans for start, stop in clipped]
+    if not rows:
+        raise DataError(
+            "The training part must have complete rows. Received: gaps alone. "
+            "Give it a larger share with --split, or more data."
+        )
+    return Scaling.of(rows)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from rnnstate.errors import DataError
 from rnnstate.forecasting.ahead import Outlook
 from rnnstate.forecasting.continuation import Place, Standing
-from rnnstate.forecasting.examples import Array, Scaling
+from rnnstate.forecasting.examples import Array
 from rnnstate.forecasting.run_folder import Run
 from rnnstate.forecasting.settings import Settings
 from rnnstate.forecasting.times import Kind, Ticks, read_tick, show_tick
 from rnnstate.messages import counted, listed, quoted
 from rnnstate.windows.counts import check_count
+from rnnstate.windows.scaling import Scaling
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,11 +90,11 @@ def roll_out(model: Any, scaling: Scaling, state: Any, outlook: Outlook, steps: 
         if held.shape[-1] > count:
             known = np.repeat(first[:, :, count:], blocks, axis=1)
         y, _ = model.rollout(first[:, 0, :count], state, blocks, inputs=known)
-        made.append(scaling.unscale_targets(keras.ops.convert_to_numpy(y).astype("float64")))
+        made.append(scaling.unscale(keras.ops.convert_to_numpy(y).astype("float64")))
         blocks = 0
     for _ in range(blocks):
         y, state = model.step(_scaled(scaling, held, made[-1]), state)
-        made.append(scaling.unscale_targets(keras.ops.convert_to_numpy(y).astype("float64")))
+        made.append(scaling.unscale(keras.ops.convert_to_numpy(y).astype("float64")))
     return np.concatenate(made, axis=1)[:, :steps]
 
 
@@ -167,7 +168,8 @@ def _scaled(scaling: Scaling, held: Array, targets: Array) -> NDArray[Any]:
     import keras
 
     inputs = np.concatenate([targets, held[:, :, targets.shape[-1] :]], axis=-1)
-    return scaling.scale(inputs).astype(keras.config.floatx())
+    scaled: NDArray[Any] = scaling.scale(inputs).astype(keras.config.floatx())
+    return scaled
 
 
 def _ticks(places: Sequence[Place], kind: Kind, steps: int) -> Ticks:

@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnstate.forecasting.continuation import Place, Standing, Starts
-from rnnstate.forecasting.examples import Array, Scaling
+from rnnstate.forecasting.examples import Array
 from rnnstate.forecasting.series import Series, clip_spans
 from rnnstate.forecasting.times import show_tick
 from rnnstate.state.state import State
+from rnnstate.windows.scaling import Scaling
 
 # A carried state makes any length of windows exact. Longer windows need fewer calls.
 _SERVE_LENGTH = 1024
@@ -128,6 +129,6 @@ def _unscaled(
     for one, part in zip(series, spans, strict=True):
         values = np.full((len(one), targets), np.nan)
         for start, stop in part.tolist():
-            values[start:stop] = scaling.unscale_targets(np.asarray(next(remaining), dtype=np.float64))
+            values[start:stop] = scaling.unscale(np.asarray(next(remaining), dtype=np.float64))
         predictions.append(values)
     return predictions

@@ -22,12 +22,12 @@ import numpy as np
 from rnnstate.durable import replacing_folder
 from rnnstate.errors import DataError
 from rnnstate.forecasting.continuation import Standing
-from rnnstate.forecasting.examples import Scaling
 from rnnstate.forecasting.settings import Settings
 from rnnstate.forecasting.standing_file import fingerprint, read_standing, write_standing
 from rnnstate.forecasting.train import Trained
 from rnnstate.messages import quoted
 from rnnstate.versions import installed_versions
+from rnnstate.windows.scaling import Scaling
 
 FORMAT = 2
 _STATES = {"end": "states.safetensors", "train": "states_train.safetensors"}

@@ -12,11 +12,12 @@ from rnnstate.errors import DataError
 from rnnstate.forecasting.ahead import look_ahead
 from rnnstate.forecasting.continuation import Standing, Starts
 from rnnstate.forecasting.errors_table import Score, score_ways
-from rnnstate.forecasting.examples import PARTS, Examples, Scaling, fill_rows, make_examples, shortest, split_bounds
+from rnnstate.forecasting.examples import PARTS, Examples, fill_rows, make_examples, measure, shortest, split_bounds
 from rnnstate.forecasting.predict import advance, serve_reset
 from rnnstate.forecasting.series import Series, count_gaps
 from rnnstate.forecasting.settings import Settings, parse_layers
 from rnnstate.messages import counted, quoted
+from rnnstate.windows.scaling import Scaling
 
 Say = Callable[[str], None]
 
@@ -76,7 +77,7 @@ def train(
     Raises:
         DataError: If the data are too short for the window, or the loss is no longer a finite number.
     """
-    scaling = Scaling.of(series, settings.fractions)
+    scaling = measure(series, settings.fractions)
     parts = {part: _examples(settings, series, scaling, part) for part in PARTS}
     _check_window(settings, parts["train"])
     for line in _about(settings, series, parts):

@@ -57,3 +57,21 @@ class Schedule:
             prefix=self.prefix,
         )
         return plan, np.ones(plan.num_batches)
+
+
+@dataclass(frozen=True, eq=False)
+class Fixed:
+    """One plan for all epochs.
+
+    Args:
+        fixed: The plan.
+    """
+
+    fixed: WindowPlan
+    changes = False
+    vary = None
+
+    def plan(self, epoch: int) -> tuple[WindowPlan, NDArray[np.float64]]:
+        """Return the plan, and 1 for each of its batches."""
+        del epoch
+        return self.fixed, np.ones(self.fixed.num_batches)

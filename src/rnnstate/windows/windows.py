@@ -4,33 +4,26 @@ The dataset hands out data and facts about them: which sequence a row holds, whe
 are padding. It never hands out a state, because loaders run ahead of the training step and would change the state too early.
 """
 
-import operator
-from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from rnnstate.errors import DataError
-from rnnstate.windows.batch import Slots
 from rnnstate.windows.counts import check_count
 from rnnstate.windows.cuts import cut_pieces, piece_cuts
-from rnnstate.windows.dataset import OrderedDataset
 from rnnstate.windows.epochs import Schedule
-from rnnstate.windows.facts import assemble_batch, gather
 from rnnstate.windows.frames import Columns, names_columns, needed_times, split_frame
 from rnnstate.windows.gaps import read_policy
+from rnnstate.windows.horizon import check_pairing, paired
 from rnnstate.windows.inputs import read_sequences
 from rnnstate.windows.lead_in import Prefix
-from rnnstate.windows.outputs import assemble
 from rnnstate.windows.per_sequence import one_of_each, with_entry_axis
 from rnnstate.windows.plan import check_order_name
+from rnnstate.windows.planned import PlannedWindows
 from rnnstate.windows.targets import resolve_targets
 from rnnstate.windows.varied_lengths import Vary, read_vary
 
 
-class Windows(OrderedDataset):
+class Windows(PlannedWindows):
     """Sequences cut into windows of equal length, batched so that each window follows its predecessor.
 
     In batch `b`, row `r` holds the window that continues what row `r` held in batch `b - 1`, or the first window of
@@ -58,6 +51,8 @@ class Windows(OrderedDataset):
             valid step of each window. `"auto"` decides between the first two by the number of entries. With `"sequence"`,
             `y` has one entry per sequence, such as its class, which counts at its last window alone. A mapping gives each
             output its own.
+        horizon: How many steps ahead the target of a step lies in `y`, or in `x` if there is no `y`. The last `horizon`
+            steps of each sequence have no target, and are left out.
         observed: Known values from which the state before a window is computed: a vector `(values,)` for each sequence,
             or a series `(time, values)` of what is known after each step, or `(time + 1, values)`, before each step.
         resets: Flags `(time,)` in the form of `y`. Before a flagged step the state returns to its initial state.
@@ -105,6 +100,7 @@ class Windows(OrderedDataset):
         order: str = "lanes",
         pieces: int | None = None,
         targets: str | Mapping[str, str] = "auto",
+        horizon: int = 0,
         by: str | None = None,
         observed: Any = None,
         resets: Any = None,
@@ -123,9 +119,11 @@ class Windows(OrderedDataset):
         check_order_name(order)
         varying = read_vary(vary, self.length, order)
         self._prefix = Prefix.read(self.length, burn_in, back, varying is not None)
-        if y is None and sample_weight is not None:
+        if y is None and sample_weight is not None and not horizon:
             raise DataError("`sample_weight` weighs targets. Received: no `y`. Pass `y`, or leave out `sample_weight`.")
         self._policy = read_policy(gap)
+        irregular = any(given is not None for given in (times, gaps, step, gap))
+        check_pairing(check_count("horizon", horizon, least=0), targets, moved=irregular or resets is not None)
         data = read_sequences(
             x,
             with_entry_axis(y, x, by, targets),
@@ -137,8 +135,9 @@ class Windows(OrderedDataset):
             times=times,
             gaps=gaps,
             usual_step=step,
-            irregular=any(given is not None for given in (times, gaps, step, gap)),
+            irregular=irregular,
         )
+        data = paired(data, horizon)
         bounds = None if pieces is None else cut_pieces(data.lengths, pieces, data.keys)
         cuts = data.cuts()
         data = resolve_targets(data, targets, self.length, bounds, cuts, varying is not None)
@@ -227,107 +226,73 @@ class Windows(OrderedDataset):
         kwargs.setdefault("by", "input" if key is None else "key")
         return cls(targets=target_kind, length=length, batch_size=batch_size, **kwargs)
 
-    @property
-    def keys(self) -> tuple[Hashable, ...]:
-        """Identity of each sequence; the index of a key is its slot."""
-        return self._data.keys
+    @classmethod
+    def from_iterable(
+        cls,
+        make: Callable[[], Iterable[Any]],
+        *,
+        length: int,
+        batch_size: int,
+        buffer: int | None = None,
+        targets: str | Mapping[str, str] = "auto",
+        horizon: int = 0,
+        burn_in: int | None = None,
+        back: int | None = None,
+        **kwargs: Any,
+    ) -> "Windows":
+        """Cut windows from data that arrive in chunks, and do not fit in memory.
 
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Steps of each sequence, in the order of `keys`."""
-        return self._data.lengths
+        The source is read once here, to check all chunks, and to count sequences and steps. No chunk is kept. Keras must
+        know the number of batches, a model must have a row of states for each sequence before its step is compiled, and an
+        error must come before anything is trained. Then each epoch reads the source once, in one thread, ahead of the step.
 
-    @property
-    def targets(self) -> str | dict[str, str] | None:
-        """How the targets are cut: `"steps"`, `"windows"`, `"last"` or `"sequence"`, by output name if they have names."""
-        kinds: Any = {name: field.kind for name, field in self._data.y.items()}
-        kind: str | dict[str, str] | None = kinds.get(None, kinds or self._untold)
-        return kind
+        A batch is made as soon as as many sequences have a complete window as it has rows, or all sequences that have
+        windows left. With no more sequences than rows, the batches are those of `Windows` of the whole arrays.
 
-    @property
-    def max_length(self) -> int:
-        """Steps of a batch's time axis, without the steps before the windows: `length`, or more with `vary`."""
-        return self.plan.length
-
-    @property
-    def batch_bytes(self) -> int:
-        """Bytes of the arrays of a batch, without flags and slots."""
-        fields = [*self._data.x.values(), *self._data.y.values(), *self._data.weights.values()]
-        return sum(field.batch_bytes(self.plan) for field in fields)
-
-    @property
-    def varies(self) -> bool:
-        """Whether the steps of windows are drawn (`vary`); `scales` has the steps of each batch in relation to `length`."""
-        return self._schedule.vary is not None
-
-    @property
-    def prefix(self) -> int:
-        """How many steps come before each window: `burn_in`, or `back - length`."""
-        return self._prefix.steps
-
-    @property
-    def epoch(self) -> int:
-        """Number of the epoch whose batches these are; set it to get exactly the batches of that epoch."""
-        return self._epoch
-
-    @epoch.setter
-    def epoch(self, value: int) -> None:
-        epoch = check_count("epoch", value, least=0)
-        if self._schedule.changes or not hasattr(self, "plan"):
-            self.plan, self.scales = self._schedule.plan(epoch)
-        self._epoch = epoch
-
-    def on_epoch_end(self) -> None:
-        """Go to the next epoch. Keras calls this method."""
-        self.epoch += 1
-
-    def __len__(self) -> int:
-        return self.plan.num_batches
-
-    def __getitem__(self, index: int) -> tuple[Any, ...]:
-        batch = operator.index(index)
-        batch += len(self) if batch < 0 else 0
-        if not 0 <= batch < len(self):
-            raise IndexError(f"Batch index must be below {len(self)}. Received: {index}.")
-        inputs = assemble_batch(self._data, self.plan, batch, self._prefix, self._policy, self._masked)
-        parts = [gather(fields, self.plan, batch) for fields in (self._data.y, self._data.weights) if fields]
-        places = (array[batch].copy() for array in (self.plan.start, self.plan.steps))
-        return replace(inputs, slot=Slots.of(inputs.slot, self, *places)).to_keras(), *parts
-
-    def __repr__(self) -> str:
-        steps, batches = int(self.lengths.sum()), len(self)
-        return (
-            f"Windows({_count(len(self.keys), 'sequence')}, {_count(steps, 'step')}, "
-            f"{_count(batches, 'batch', 'batches')} of {self.batch_size} x {self.length}, order={self.order!r})"
-        )
-
-    def assemble(self, outputs: Iterable[Any], per_step: Any = True, epoch: int | None = None) -> dict[Hashable, Any]:
-        """Return the outputs of all batches in time order, one array for each sequence, without padding.
+        In memory are the steps that have come and wait for their batch, at most `buffer`, and the chunk that comes. With
+        `burn_in` or `back` it is as many steps more for each sequence, rounded up to whole windows. The plan takes about
+        50 bytes for each window.
 
         Args:
-            outputs: For each batch in turn, an array `(batch, time, ...)` or `(batch, ...)`, or a dict, list or tuple
-                of them. A generator is read one batch at a time.
-            per_step: Whether an output has a time axis; one answer for all, or one for each in the same structure.
-            epoch: The epoch whose batches these were; by default the current one. Keras goes to the next epoch
-                after the last batch.
+            make: Function that returns a new iterable of chunks each time: `(key, x)`, `(key, x, y)` or
+                `(key, x, y, sample_weight)`, with `x` of shape `(steps, ...)`, or a mapping of several by input name. The
+                chunks of a key come in time order, have any number of steps, and may be interleaved with other keys.
+            length: Steps of a window.
+            batch_size: Rows of a batch; with fewer sequences there are fewer rows.
+            buffer: How many steps may wait for their batch, of all sequences together; by default 64 windows for each row.
+            targets: `"steps"`, or `"last"` for a network with one output per window; by output name if there are several.
+            horizon: As in `Windows`.
+            burn_in: As in `Windows`.
+            back: As in `Windows`.
+            **kwargs: Arguments of `keras.utils.PyDataset`, as in `Windows`.
 
         Returns:
-            For each key an array `(time, ...)`, or `(windows, ...)` where `per_step` is false; in the structure of a
-            batch's outputs if there are several.
+            The windows, with the order `"arrival"`. A batch before the present one is read by a new pass over the source.
 
         Raises:
-            DataError: If there are too few or too many batches, or an output does not have the shape of a batch.
+            DataError: If there is no chunk, a chunk does not fit the chunks before it, a value is not finite, or more steps
+                than `buffer` would wait; with key and number of the chunk. In an epoch, if the source has other keys or
+                other numbers of steps than before.
 
         Example:
 
-        >>> windows = Windows({"a": np.ones((5, 1)), "b": np.ones((2, 1))}, length=3, batch_size=2)
-        >>> {key: out.shape for key, out in windows.assemble(inputs["x"] for (inputs,) in windows).items()}
-        {'a': (5, 1), 'b': (2, 1)}
+        >>> def make():
+        ...     for hour in range(0, 6, 2):
+        ...         yield "north", np.ones((2, 1))
+        ...         yield "south", np.zeros((2, 1))
+        >>> Windows.from_iterable(make, length=3, batch_size=2, horizon=1)
+        Windows(2 sequences, 10 steps, 2 batches of 2 x 3, order='arrival')
         """
-        plan = self.plan if epoch is None else self._schedule.plan(check_count("epoch", epoch, least=0))[0]
-        return assemble(outputs, plan, self.lengths, self.keys, per_step)
+        from rnnstate.windows.streamed import StreamedWindows  # it derives from this class
 
-
-def _count(number: int, one: str, many: str = "") -> str:
-    # `messages.counted` separates thousands, and code may read this representation.
-    return f"{number} {one if number == 1 else many or one + 's'}"
+        return StreamedWindows(
+            make,
+            length=length,
+            batch_size=batch_size,
+            buffer=buffer,
+            targets=targets,
+            horizon=horizon,
+            burn_in=burn_in,
+            back=back,
+            **kwargs,
+        )

@@ -1,0 +1,159 @@
+"""Chunks of sequences, as a source yields them: read one by one and checked, with key and number in each error.
+
+The first chunk decides the layout: which parts a chunk has, and the shape of one step of each part.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rnnstate.errors import DataError
+from rnnstate.messages import listed
+from rnnstate.windows.arrays import REPAIR, Array, explain, first_bad
+from rnnstate.windows.inputs import read_array
+
+Make = Callable[[], Iterable[Any]]
+Name = tuple[str, str | None]  # (role, name of the input or output); the name is `None` if there is one without a name
+ROLES = ("x", "y", "sample_weight")
+_FORMS = "(key, x), (key, x, y) or (key, x, y, sample_weight)"
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """Steps of one sequence.
+
+    Args:
+        number: Which chunk of the source it is, from 0.
+        key: The key of its sequence.
+        begin: Its first step in the sequence.
+        steps: How many steps it has; a chunk may be empty.
+        parts: Arrays `(steps, ...)` by role and name.
+    """
+
+    number: int
+    key: Hashable
+    begin: int
+    steps: int
+    parts: dict[Name, Array]
+
+    @property
+    def place(self) -> str:
+        """Where the chunk is: a part of a sentence."""
+        return f"in chunk {self.number}, of sequence {self.key!r}"
+
+
+class Layout:
+    """What all chunks of a source have in common, as far as they have been read."""
+
+    def __init__(self) -> None:
+        self.shapes: dict[Name, tuple[int, ...]] = {}  # of one step
+        self.dtypes: dict[Name, np.dtype[Any]] = {}
+        self.fixed = False  # whether a whole pass has been read, so the dtypes are known
+        self._first = ""
+
+    def check(self, chunk: Chunk) -> None:
+        """Raise a `DataError` unless a chunk has the parts and shapes of the chunks before it, and finite values."""
+        shapes = {name: part.shape[1:] for name, part in chunk.parts.items()}
+        if not self.shapes:
+            self.shapes, self._first = shapes, chunk.place
+        if set(shapes) != set(self.shapes):
+            raise DataError(
+                f"All chunks must have the same parts: {_named(self.shapes)}, as {self._first}. "
+                f"Received: {_named(shapes)} {chunk.place}."
+            )
+        for name, part in chunk.parts.items():
+            self._check_part(name, part, chunk)
+            if not self.fixed:
+                self.dtypes[name] = np.result_type(part.dtype, self.dtypes.get(name, part.dtype))
+
+    def _check_part(self, name: Name, part: Array, chunk: Chunk) -> None:
+        if part.shape[1:] != self.shapes[name]:
+            raise DataError(
+                f"`{_label(name)}` must have one shape per step in all chunks: {self.shapes[name]}, as {self._first}. "
+                f"Received: {part.shape[1:]} {chunk.place}."
+            )
+        if len(part) != chunk.steps:
+            raise DataError(
+                f"All parts of a chunk must have the same number of steps: {chunk.steps}, as its `x`. "
+                f"Received: {len(part)} of `{_label(name)}` {chunk.place}."
+            )
+        if self.fixed and self.dtypes[name].kind in "iu" and part.dtype.kind == "f":
+            raise DataError(
+                f"`{_label(name)}` must hold whole numbers in each pass, as in the first. Received: {part.dtype} "
+                f"{chunk.place}."
+            )
+        bad = first_bad(part)
+        if bad is not None:
+            raise DataError(
+                f"`{_label(name)}` {explain(part[bad])} at step {chunk.begin + bad[0]}, {chunk.place}. {REPAIR}"
+            )
+
+
+def read_chunks(make: Make, layout: Layout) -> Iterator[Chunk]:
+    """Yield the chunks of one pass over the source.
+
+    Args:
+        make: Returns an iterable of chunks that begins at the beginning.
+        layout: What the chunks must have in common. The first chunk of all decides it.
+
+    Raises:
+        DataError: If a chunk is malformed, does not fit the layout, or holds a value that is not finite.
+    """
+    steps: dict[Hashable, int] = {}
+    for number, item in enumerate(make()):
+        key, *values = _split(item, number)
+        key = _read_key(key, number)
+        parts = {
+            (role, name): read_array(part, f"{_label((role, name))} in chunk {number}", key)
+            for role, value in zip(ROLES, values, strict=False)
+            if value is not None
+            for name, part in (value.items() if isinstance(value, Mapping) else [(None, value)])
+        }
+        if not any(role == "x" for role, _ in parts):
+            raise DataError(f"A chunk must have inputs. Received: no `x` in chunk {number}, of sequence {key!r}.")
+        begin = steps.setdefault(key, 0)
+        chunk = Chunk(number, key, begin, len(next(iter(parts.values()))), parts)
+        layout.check(chunk)
+        steps[key] += chunk.steps
+        yield chunk
+
+
+def check_make(make: Any) -> None:
+    """Raise a `DataError` unless `make` can be called for a new pass."""
+    if not callable(make):
+        raise DataError(
+            "`make` must be a function without arguments that returns a new iterable of chunks, because each epoch reads "
+            f"the source again. Received: {type(make).__name__}. Write `Windows.from_iterable(lambda: data, ...)` for a "
+            "source that can be iterated again, or pass the generator function itself."
+        )
+
+
+def _split(item: Any, number: int) -> tuple[Any, ...]:
+    if isinstance(item, tuple | list) and 2 <= len(item) <= 4:
+        return tuple(item)
+    received = f"{type(item).__name__} of {len(item)} parts" if isinstance(item, tuple | list) else type(item).__name__
+    raise DataError(f"`make()` must yield chunks {_FORMS}. Received: {received} as chunk {number}.")
+
+
+def _read_key(key: Any, number: int) -> Hashable:
+    """Return a key as a value that is equal to itself in other chunks: numbers of NumPy and of tensors as plain numbers."""
+    if hasattr(key, "shape") and not np.shape(key):
+        key = np.asarray(key).item()
+    by_identity = isinstance(key, Hashable) and type(key).__hash__ is object.__hash__
+    if not isinstance(key, Hashable) or hasattr(key, "shape") or by_identity or key != key:
+        raise DataError(
+            "A key must be a string, a number or a tuple of them, so that chunks of one sequence have equal keys. "
+            f"Received: {type(key).__name__} {key!r:.40} in chunk {number}."
+        )
+    return key
+
+
+def _label(name: Name) -> str:
+    role, part = name
+    return role if part is None else f"{role}[{part!r}]"
+
+
+def _named(names: Iterable[Name]) -> str:
+    return listed(_label(name) for name in names)
