@@ -1,4 +1,4 @@
-"""The data of a few sequences of `Windows`, from their first steps on, put together again from the batches that hold them."""
+"""The data of a few sequences of `Windows`, from their first steps on, put together from the batches that hold them."""
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
@@ -91,7 +91,8 @@ def _chosen(windows: Any, keys: Iterable[Hashable] | None, rows: int, steps: int
     if keys is None:
         longest = np.argsort(-windows.lengths, kind="stable")
         least = min(steps, int(windows.lengths.max()))
-        return longest[windows.lengths[longest] >= least][:rows]
+        enough: Array = longest[windows.lengths[longest] >= least]
+        return enough[:rows]
     places = {key: place for place, key in enumerate(windows.keys)}
     listed_keys = list(keys)
     unknown = [key for key in listed_keys if key not in places]
@@ -129,7 +130,7 @@ class _Filled:
             to, taken = np.s_[row, start : start + count], np.s_[place, inputs.lead : inputs.lead + count]
             for target, part, by_step in zip(self.x, tree.flatten(inputs.x), self.series, strict=True):
                 target[to if by_step else row] = part[taken if by_step else place]
-            if self.y is not None:
+            if self.y is not None and y is not None:
                 self.y[to] = y[place, :count]
             if self.observed is not None and inputs.observed is not None:
                 self.observed[to] = inputs.observed[place]

@@ -71,7 +71,9 @@ def forgetting_curves(model: Any, watched: Watched, steps: int | None = None) ->
     """
     sample = watched.sample
     if sample is None or watched.before is None:
-        raise DataError("A forgetting curve needs a model and `windows`. Received: a trace. Give the model that made it.")
+        raise DataError(
+            "A forgetting curve needs a model and `windows`. Received: a trace. Give the model that made it."
+        )
     time = watched.valid.shape[1]
     warm = min(sample.length, time // 4)
     steps = max(1, min(4 * sample.length, time - warm)) if steps is None else min(steps, time - warm)
@@ -104,4 +106,5 @@ def _places(watched: Watched, warm: int, steps: int) -> Array:
             f"{len(watched.keys)} sequences. Use longer sequences, or fewer `steps`."
         )
     chosen = np.linspace(0, len(found) - 1, min(len(found), _SEGMENTS)).round().astype(int)
-    return np.array(found)[chosen]
+    places: Array = np.array(found)[chosen]
+    return places

@@ -1,18 +1,20 @@
 """The gates of LSTM and GRU layers, computed with NumPy from weights, inputs and the states before each step.
 
-The inputs of a layer come from a second network with the same weights, whose further outputs they are. One call of it, on all
-steps at once, needs no loop over time, because the state before each step is known.
+The inputs of a layer are recorded in one call of the network on all steps at once. This needs no loop over time, because the
+state before each step is known.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from keras import Model, layers, ops, tree
+from keras import layers, ops
 from numpy.typing import NDArray
 
 from rnnstate.insight.watched import Watched
-from rnnstate.model.stateful_model import StatefulModel
-from rnnstate.network.clone import inputs_of
+from rnnstate.network.clone import carrying_clone
+from rnnstate.network.stand_in import PortLayer, stand_in_for
+from rnnstate.network.step import run
 from rnnstate.state.state import State, to_numpy
 
 Array = NDArray[Any]
@@ -21,50 +23,56 @@ _NO_GATE = ("cell", "candidate")
 
 
 def gate_values(model: Any, watched: Watched) -> dict[str, dict[str, Array]]:
-    """Return the gates of each LSTM and GRU that is a layer of the network itself, `(rows, time, units)` each.
+    """Return the gates of each LSTM and GRU that carries, `(rows, time, units)` each.
 
     Args:
         model: A `StatefulModel`.
         watched: The run of some sequences of it.
 
     Returns:
-        For each layer its gates by name: `input`, `forget` and `output`, or `update` and `reset`. The mapping is empty if
-        there is no such layer, and layers that are called twice are left out.
+        For the path of each layer its gates by name: `input`, `forget` and `output`, or `update` and `reset`. The mapping is
+        empty if there is no such layer. Layers that are called twice, and those inside `Bidirectional`, are left out.
     """
-    found = [layer for layer in model.net.layers if type(layer) in _NAMES and _carried_once(model, layer)]
-    if not found or watched.sample is None or watched.before is None:
+    if watched.sample is None or watched.before is None:
         return {}
-    inputs = _inputs(model, watched, found)
+    calls = _recorded(model, watched)
+    rows, time = watched.valid.shape
     return {
-        layer.name: _gates(layer, x, watched.before[f"{layer.name}/h"])
-        for layer, x in zip(found, inputs, strict=True)
+        place: _gates(layer, to_numpy(x[0]).reshape(rows, time, -1), watched.before[f"{place}/h"])
+        for place, (layer, x) in calls.items()
+        if len(x) == 1 and f"{place}/h" in watched.before
     }
 
 
-def _carried_once(model: Any, layer: Any) -> bool:
-    names = [name for name in model.state_spec if name.partition("/")[0].startswith(layer.name)]
-    return f"{layer.name}/h" in names and len(layer._inbound_nodes) == 1
-
-
-def _inputs(model: Any, watched: Watched, found: list[Any]) -> list[Array]:
-    """Return the inputs of layers at all steps, `(rows, time, features)` each."""
-    net = model.net
-    outputs = [*tree.flatten(net.outputs), *(layer.input for layer in found)]
-    wider = StatefulModel(
-        Model(inputs_of(net), outputs),
-        carry_backward=model.carry_backward,
-        carry=model.carry,
-        attention_window=model.attention_window,
-        time_mixing="allow",
+def _recorded(model: Any, watched: Watched) -> dict[str, tuple[Any, list[Array]]]:
+    """Return each LSTM and GRU by its path, with the inputs of its calls, `(rows * time, 1, features)`."""
+    calls: dict[str, tuple[Any, list[Array]]] = {}
+    carrier, _ = carrying_clone(
+        model.net, model.carry_backward, model.carry, model.attention_window, stand_in=_recorder(calls)
     )
+    calls.clear()  # Keras has called the layers on symbols to build the clone
     rows, time = watched.valid.shape
     before = watched.before or {}
-    state = State({name: before[name].reshape(rows * time, *before[name].shape[2:]) for name in wider.state_spec})
-    x = watched.sample.map_x(  # type: ignore[union-attr]
-        lambda part: part.reshape(rows * time, 1, *part.shape[2:]), lambda part: np.repeat(part, time, axis=0)
+    state = State(
+        {name: ops.convert_to_tensor(leaf.reshape(rows * time, *leaf.shape[2:])) for name, leaf in before.items()}
     )
-    y, _ = wider.step(x, state)
-    return [to_numpy(part).reshape(rows, time, -1) for part in tree.flatten(y)[-len(found) :]]
+    x = watched.sample.map_x(  # type: ignore[union-attr]
+        lambda part: ops.convert_to_tensor(part.reshape(rows * time, 1, *part.shape[2:])),
+        lambda part: ops.convert_to_tensor(np.repeat(part, time, axis=0)),
+    )
+    run(carrier, x, state, None, training=False)
+    return calls
+
+
+def _recorder(calls: dict[str, tuple[Any, list[Array]]]) -> Callable[[Any, Any], PortLayer]:
+    """Return a maker of stand-ins that note their inputs in `calls`."""
+
+    class Recorder(PortLayer):
+        def call(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+            calls.setdefault(self.place, (self.layer, []))[1].append(x)
+            return super().call(x, *args, **kwargs)
+
+    return lambda layer, port: (Recorder if type(layer) in _NAMES else stand_in_for)(layer, port)
 
 
 def _gates(layer: Any, x: Array, h: Array) -> dict[str, Array]:

@@ -15,6 +15,7 @@ INK, FAINT = "#1f2328", "#8b949e"
 # Okabe and Ito, "Color universal design" (2008), without yellow, which is faint on white.
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"
 COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY)
+DARK = (BLUE, VERMILION, GREEN)  # white text can be read on these
 WIDTH = 8.0
 
 
@@ -72,7 +73,7 @@ def add_legend(panel: Any, **where: Any) -> None:
 
 def add_colour_bar(figure: Any, picture: Any, panels: Any, label: str) -> None:
     """Add a scale of colours with a label."""
-    bar = figure.colorbar(picture, ax=panels, pad=0.01, aspect=30)
+    bar = figure.colorbar(picture, ax=panels, pad=0.01, fraction=0.03, aspect=10)
     bar.set_label(label, color=INK, fontsize=9)
     bar.outline.set_visible(False)
     bar.ax.tick_params(colors=INK, labelsize=8)

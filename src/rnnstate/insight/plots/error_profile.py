@@ -47,7 +47,9 @@ def error_by_position(source: Any, windows: Any = None, *, error: Error | None =
     for number, (name, values) in enumerate(measured.items()):
         colour = _COLOURS.get(name, (PURPLE, VERMILION, GREEN)[number % 3])
         style = "." if len(values) < 50 else ""
-        panel.plot(np.arange(len(values)), values, color=colour, marker=style, linewidth=1.8, label=_LABELS.get(name, name))
+        panel.plot(
+            np.arange(len(values)), values, color=colour, marker=style, linewidth=1.8, label=_LABELS.get(name, name)
+        )
     kind = "error" if error is not None else "RMSE"
     panel.set(xlabel="position in the window (steps)", ylabel=f"{kind} ({unit})" if unit else kind)
     panel.set_ylim(bottom=0)

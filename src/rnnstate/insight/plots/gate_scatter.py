@@ -17,8 +17,8 @@ _LOW, _HIGH = 0.1, 0.9
 def gate_saturation(source: Any, windows: Any = None) -> Any:
     """Draw the share of steps in which each gate is below 0.1 and above 0.9: a point for each unit, a panel for each layer.
 
-    A forget gate on the right keeps its cell for long. A point at the bottom left is never saturated. A gate at a corner does
-    not react to its inputs, so its unit learns slowly.
+    A forget gate on the right keeps its cell for long. A point at the bottom left is never saturated. A gate at a corner
+    does not react to its inputs, so its unit learns slowly.
 
     Args:
         source: A `StatefulModel`, or gates `{layer: {gate: (batch, time, units)}}` with values from 0 to 1.
@@ -28,7 +28,7 @@ def gate_saturation(source: Any, windows: Any = None) -> Any:
         A `matplotlib.figure.Figure`.
 
     Raises:
-        DataError: If no layer of the network itself is an LSTM or a GRU, or matplotlib is not installed.
+        DataError: If no LSTM or GRU is carried, or matplotlib is not installed.
 
     Example:
 
@@ -46,8 +46,8 @@ def gate_saturation(source: Any, windows: Any = None) -> Any:
         gates, valid = gate_values(source, watched), watched.valid
     if not gates:
         raise DataError(
-            "Gate saturation needs an LSTM or a GRU that is a layer of the network itself and is called once. Received: no "
-            "such layer. `rnnstate.plots.states` shows every kind of state."
+            "Gate saturation needs an LSTM or a GRU that carries its state and is called once. Received: no such layer. "
+            "`rnnstate.plots.states` shows every kind of state."
         )
     columns = min(3, len(gates))
     rows = -(-len(gates) // columns)

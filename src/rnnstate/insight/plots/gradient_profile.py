@@ -16,8 +16,8 @@ _SHALLOW = 1e-12
 def gradient_by_lag(source: Any, windows: Any = None, *, length: int | None = None, lags: int | None = None) -> Any:
     """Draw the norm of the gradient of the loss at a step by the state k steps before, for each lag k.
 
-    Truncation drops the part on the right of the line. If the curve is still high there, a longer window, or `back`, lets the
-    network learn more. The gradients are products of Jacobians by finite differences, so no backend is asked for a gradient.
+    Truncation drops the part on the right of the line. If the curve is still high there, a longer window, or `back`, lets
+    the network learn more. The gradients are products of Jacobians by finite differences, so no backend is asked for a gradient.
 
     Args:
         source: A `StatefulModel` whose state has at most 400 numbers, or norms `(steps, lags)` from lag 1 on.

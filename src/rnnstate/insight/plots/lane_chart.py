@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from rnnstate.errors import DataError
-from rnnstate.insight.plots.canvas import COLOURS, INK, new_figure, shown
+from rnnstate.insight.plots.canvas import COLOURS, DARK, INK, new_figure, shown
 from rnnstate.windows.batch import Batch
 
 _GROUND = "#eaeef2"
@@ -70,9 +70,11 @@ def _draw_box(panel: Any, windows: Any, index: int, row: int) -> None:
         panel.barh(row, 0.94, left=index + 0.03, height=0.72, color=_GROUND)
         return
     panel.barh(row, 0.94, left=index + 0.03, height=0.72, color=_GROUND, hatch="////", edgecolor="white", linewidth=0)
-    panel.barh(row, 0.94 * share, left=index + 0.03, height=0.72, color=COLOURS[sequence % len(COLOURS)])
-    name = shown(windows.keys[sequence], 7)
-    panel.text(index + 0.5, row, name, ha="center", va="center", fontsize=8, color="white" if share > 0.6 else INK)
+    colour = COLOURS[sequence % len(COLOURS)]
+    panel.barh(row, 0.94 * share, left=index + 0.03, height=0.72, color=colour)
+    if share > 0.3:
+        ink, name = "white" if colour in DARK else INK, shown(windows.keys[sequence], 6)
+        panel.text(index + 0.03 + 0.47 * share, row, name, ha="center", va="center", fontsize=8, color=ink)
 
 
 def _fresh(windows: Any, index: int) -> Any:

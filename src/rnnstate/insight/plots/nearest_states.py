@@ -17,7 +17,7 @@ def neighbours(
     windows: Any = None,
     *,
     key: Hashable | None = None,
-    step: int = -1,
+    step: int | None = None,
     count: int = 4,
     around: int = 24,
     signals: Any = None,
@@ -32,7 +32,7 @@ def neighbours(
         source: A `StatefulModel`, or the trace of `model.trace`, leaves `(batch, time, *shape)`.
         windows: `Windows`, for a model.
         key: The sequence of the state. The default is the first one.
-        step: The step of the state. Negative steps count from the end.
+        step: The step of the state. Negative steps count from the end. The default is a step in the middle.
         count: How many neighbours.
         around: How many steps to show before and after.
         signals: What to draw, `(rows, time)`. The default is the first input of a model, or the first unit of a trace.
@@ -58,7 +58,8 @@ def neighbours(
     if key is not None and key not in watched.keys:
         raise UnknownKeyError(f"`key` must be one of {listed(watched.keys, 8)}. Received: {key!r}. Name it in `keys`.")
     row = 0 if key is None else watched.keys.index(key)
-    step = range(int(watched.valid[row].sum()))[step]
+    every = range(int(watched.valid[row].sum()))
+    step = every[len(every) // 2 if step is None else step]
     places = nearest_steps(watched.vectors, watched.valid, row, step, count)
     drawn, label = _signal(watched) if signals is None else (np.asarray(signals), "signal")
     figure, panels = new_figure()

@@ -36,7 +36,7 @@ def states(
     >>> [axes.get_ylabel() for axes in states(trace).axes][:2]
     ['lstm/h\\nunit', 'lstm/c\\nunit']
     """
-    watched = as_watched(source, windows, *([] if windows is None or key is None else [[key]]), rows=1, steps=steps)
+    watched = as_watched(source, windows, None if windows is None or key is None else [key], rows=1, steps=steps)
     row = watched.keys.index(key) if key in watched.keys else 0
     names = list(watched.leaves)[:6] if leaves is None else leaves
     figure, panels = new_figure(len(names), height=1.2 + 1.2 * len(names), sharex=True)
@@ -59,7 +59,8 @@ def _draw(figure: Any, panel: Any, watched: Watched, row: int, name: str) -> Non
     )  # fmt: skip
     mark_windows(panel, watched.starts[row][1:] - 0.5)
     resets = np.flatnonzero(watched.resets[row, :count])
-    panel.plot(resets, np.full(len(resets), -0.5), "v", color=VERMILION, markersize=7, clip_on=False, zorder=3)
+    if len(resets):
+        panel.plot(resets, np.full(len(resets), -0.5), "v", color=VERMILION, markersize=7, clip_on=False, zorder=3)
     panel.set_ylabel(f"{name}\nunit", fontsize=9)
     panel.yaxis.get_major_locator().set_params(integer=True)
     add_colour_bar(figure, picture, panel, "value")
