@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from rnnstate.errors import DataError
-from rnnstate.insight.health.activity import OWN
 from rnnstate.insight.health.report import HealthFinding, judged
 from rnnstate.insight.numbers.components import participation_ratio
 from rnnstate.insight.numbers.exponents import lyapunov_exponents
@@ -20,7 +19,6 @@ PARALLEL = "arXiv:2407.19115 and arXiv:2508.16817"
 # Finite differences in float32 leave an error of about this size in an exponent.
 _NEAR_ZERO = 2e-3
 _ROWS = 2
-_DIMENSIONS = 0.05
 
 
 def exponent(model: Any, watched: Watched) -> Iterator[HealthFinding]:
@@ -87,10 +85,7 @@ def dimensions(watched: Watched) -> Iterator[HealthFinding]:
     points = watched.vectors[watched.valid]
     if not np.isfinite(points).all():
         return
-    used, total = participation_ratio(points), points.shape[1]
-    yield judged(
-        "dimensions used", used, _DIMENSIONS * total, above=True,
-        unit=f"of {total}", good="The participation ratio of the states.",
-        bad="The participation ratio of the states. Try a network with fewer units.",
-        source=f"(sum of variances)^2 / sum of squared variances; the limit is {OWN}",
-    )  # fmt: skip
+    total = points.shape[1]
+    advice = "Participation ratio. Far fewer than the units you have? Then a smaller network may do."
+    source = "(sum of variances)^2 / sum of squared variances of the states"
+    yield HealthFinding("dimensions used", participation_ratio(points), "", "note", advice, source, f"of {total}")

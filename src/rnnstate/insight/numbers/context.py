@@ -1,7 +1,7 @@
 """How much of the past a model uses: its errors with the state zeroed, shuffled, held, or with a short past.
 
-Following Khandelwal et al., "Sharp nearby, fuzzy far away" (2018), arXiv:1805.04623, a part of the past is taken away from the
-trained model. The growth of the error says what this part was worth.
+Following Khandelwal et al., "Sharp nearby, fuzzy far away" (2018), arXiv:1805.04623, a part of the past is taken away from
+the trained model. The growth of the error says what this part was worth.
 """
 
 from typing import Any
@@ -88,10 +88,9 @@ def targets_of(watched: Watched) -> Array | None:
     """Return the targets in the shape of the outputs, `(rows, time, ...)`; `None` if there are none of that shape."""
     if watched.sample is None or watched.sample.y is None or watched.outputs is None:
         return None
-    y = watched.sample.y
+    y: Array = watched.sample.y
     y = y[..., None] if y.ndim == watched.outputs.ndim - 1 and watched.outputs.shape[-1] == 1 else y
-    found: Array = y
-    return found if y.shape == watched.outputs.shape and y.dtype.kind == "f" else None
+    return y if y.shape == watched.outputs.shape and y.dtype.kind == "f" else None
 
 
 def _windows(watched: Watched, least: int) -> Array | None:

@@ -17,7 +17,7 @@ def gradient_by_lag(source: Any, windows: Any = None, *, length: int | None = No
     """Draw the norm of the gradient of the loss at a step by the state k steps before, for each lag k.
 
     Truncation drops the part on the right of the line. If the curve is still high there, a longer window, or `back`, lets
-    the network learn more. The gradients are products of Jacobians by finite differences, so no backend is asked for a gradient.
+    the network learn more. The gradients are products of Jacobians by finite differences, so any backend gives the same.
 
     Args:
         source: A `StatefulModel` whose state has at most 400 numbers, or norms `(steps, lags)` from lag 1 on.
