@@ -19,7 +19,8 @@ h1 { font-size: 1.6rem; line-height: 1.2; } h2 { font-size: 1.2rem; margin-top: 
 p.note, figcaption, td.faint { color: var(--faint); font-size: 0.9rem; }
 .scroll { overflow-x: auto; margin: 0.5rem 0; } figure { margin: 1.2rem 0; }
 figure img { display: block; width: 100%; min-width: 34rem; background: white; border-radius: 6px; }
-table { border-collapse: collapse; font-size: 0.9rem; }
+table { border-collapse: collapse; font-size: 0.9rem; overflow-wrap: normal; }
+td:nth-child(5) { min-width: 14rem; } td.number { min-width: 0; }
 th, td { text-align: left; padding: 0.3rem 0.8rem 0.3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .warning { color: var(--warn); font-weight: 600; } pre { overflow-x: auto; font-size: 0.85rem; white-space: pre-wrap; }

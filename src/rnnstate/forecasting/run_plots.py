@@ -21,7 +21,7 @@ def draw_training(history: Mapping[str, list[float]]) -> Any:
             panel.plot(np.arange(1, len(history[name]) + 1), history[name], ".-", color=colour, label=label)
     if history.get("val_loss"):
         mark(panel, int(np.argmin(history["val_loss"])) + 1, "weights that were kept")
-    panel.set(xlabel="epoch", ylabel="loss (mean squared error, scaled)", yscale="log")
+    panel.set(xlabel="epoch", ylabel="loss (scaled MSE)", yscale="log")
     panel.xaxis.get_major_locator().set_params(integer=True)
     add_legend(panel)
     return figure

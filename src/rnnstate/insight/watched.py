@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rnnstate.errors import DataError, UnknownKeyError
 from rnnstate.insight.sample import Sample, take_sample
 from rnnstate.messages import listed
+from rnnstate.network.outputs import outputs_per_step
 from rnnstate.state.state import State, to_numpy
 
 Array = NDArray[Any]
@@ -34,7 +35,7 @@ class Watched:
         length: Steps of a window; `None` if it is not known.
         sample: The data that were run; `None` for a trace that the user gave.
         before: The state before every step, as `leaves`.
-        outputs: The outputs at every step, `(rows, time, ...)`; `None` if there are several outputs.
+        outputs: The outputs at every step, `(rows, time, ...)`; `None` if there are several, or one for each window.
     """
 
     keys: tuple[Hashable, ...]
@@ -75,6 +76,7 @@ def watch(model: Any, windows: Any, keys: Iterable[Hashable] | None = None, rows
         resets |= sample.begins
     resets[:, 0] = False
     starts = tuple(np.flatnonzero(row) for row in sample.begins)
+    outputs = outputs if all(outputs_per_step(model.net)) else None
     return Watched(sample.keys, after, sample.valid, resets, starts, sample.length, sample, before, outputs)
 
 

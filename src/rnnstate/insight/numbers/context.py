@@ -108,7 +108,8 @@ def _windows(watched: Watched, least: int) -> Array | None:
     if not found:
         return None
     chosen = np.linspace(0, len(found) - 1, min(len(found), _WINDOWS)).round().astype(int)
-    return np.array(found)[chosen]
+    places: Array = np.array(found)[chosen]
+    return places
 
 
 def _errors(

@@ -49,7 +49,7 @@ def _prepare(panel: Any) -> None:
     panel.spines[["top", "right"]].set_visible(False)
     for spine in panel.spines.values():
         spine.set_color(FAINT)
-    panel.tick_params(colors=INK, labelsize=9)
+    panel.tick_params(which="both", colors=INK, labelsize=9)
     for text in (panel.title, panel.xaxis.label, panel.yaxis.label):
         text.set(color=INK, fontsize=10)
 
