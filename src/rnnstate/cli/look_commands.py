@@ -93,7 +93,7 @@ def _look(source: Source, data: str, output: Output) -> Looked:
     settings = read_settings(source.path)
     table = read_table(data, replace(settings.reading, **source.reading))
     looked = look_at(read_run(source.path), table)
-    output.note(f"Looks at the {looked.part} of {data}.")
+    output.note(f"Looks at {looked.part} of {data}.")
     return looked
 
 

@@ -25,7 +25,7 @@ class Looked:
     Args:
         run: The RUN.
         series: The data by key.
-        part: Which part is looked at: `"test part"`, or `"all rows"` if the test part is too short.
+        part: Which part is looked at: `"the test part"`, or `"all rows"` if the test part is too short.
         x: Scaled inputs `(time, inputs)` by name of the sequence.
         y: Scaled targets `(time, targets)`, `horizon` steps later.
     """
@@ -82,7 +82,7 @@ def look_at(run: Run, table: Table) -> Looked:
             f"DATA must have at least {run.settings.horizon + 2} rows without a gap. Received: fewer. Give the data "
             "that RUN was trained on, or more of the same kind."
         )
-    return Looked(run, series, "all rows" if part is None else "test part", x, y)
+    return Looked(run, series, "all rows" if part is None else "the test part", x, y)
 
 
 def _part(run: Run, series: Sequence[Series], part: str | None) -> tuple[dict[str, Array], dict[str, Array]]:

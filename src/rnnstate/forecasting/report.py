@@ -82,7 +82,7 @@ def _about_data(run: Run, looked: Looked | None, reason: str) -> Iterator[str]:
     sizes = [(part, f"{sum(b[part][1] - b[part][0] for b in bounds):,}") for part in PARTS]
     yield paragraph(
         f"{counted(sum(map(len, looked.series)), 'row')} of {counted(len(looked.series), 'sequence')}, "
-        f"{counted(gaps, 'gap')}, {counted(empty, 'empty row')}. Split by time. Pictures and health show the {looked.part}."
+        f"{counted(gaps, 'gap')}, {counted(empty, 'empty row')}. Split by time. Pictures and health show {looked.part}."
     )
     yield table(("part", "rows"), sizes, numbers=[1])
 
