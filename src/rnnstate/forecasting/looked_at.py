@@ -47,6 +47,13 @@ class Looked:
         )
 
     @cached_property
+    def watched(self) -> Any:
+        """A run of some sequences of these windows, which the pictures of the state share."""
+        from rnnstate.insight.watched import watch
+
+        return watch(self.run.model, self.windows)
+
+    @cached_property
     def training_windows(self) -> Any:
         """The windows of the training part, as the training saw them."""
         settings = self.run.settings

@@ -33,9 +33,9 @@ def _forecast(looked: Looked) -> Any:
     return plots.forecast(looked.true, looked.predicted, length=settings.window, name=name)
 
 
-def _of_model(name: str, **how: Any) -> Callable[[Looked], Any]:
+def _of_state(name: str) -> Callable[[Looked], Any]:
     def draw(looked: Looked) -> Any:
-        return getattr(plots, name)(looked.run.model, looked.windows, **how)
+        return getattr(plots, name)(looked.run.model, looked.watched)
 
     return draw
 
@@ -43,14 +43,14 @@ def _of_model(name: str, **how: Any) -> Callable[[Looked], Any]:
 # In the order in which a reader of a report needs them.
 PLOTS: dict[str, Callable[[Looked], Any]] = {
     "training": lambda looked: draw_training(looked.run.history),
-    "error-by-position": _of_model("error_by_position", unit=_SCALED),
+    "error-by-position": lambda looked: plots.error_by_position(looked.run.model, looked.windows, unit=_SCALED),
     "forecast": _forecast,
-    "forgetting": _of_model("forgetting"),
-    "gradient-by-lag": _of_model("gradient_by_lag"),
-    "states": _of_model("states"),
-    "gate-saturation": _of_model("gate_saturation"),
-    "drift": _of_model("drift"),
-    "portrait": _of_model("portrait"),
-    "neighbours": _of_model("neighbours"),
+    "forgetting": _of_state("forgetting"),
+    "gradient-by-lag": _of_state("gradient_by_lag"),
+    "states": _of_state("states"),
+    "gate-saturation": _of_state("gate_saturation"),
+    "drift": _of_state("drift"),
+    "portrait": _of_state("portrait"),
+    "neighbours": _of_state("neighbours"),
     "lanes": lambda looked: plots.lanes(looked.training_windows),
 }

@@ -59,7 +59,7 @@ def watch(model: Any, windows: Any, keys: Iterable[Hashable] | None = None, rows
 
     Args:
         model: A `StatefulModel`.
-        windows: `Windows`.
+        windows: `Windows`, or a run of them, which is returned as it is.
         keys: The sequences to run. The default is the longest ones.
         rows: How many sequences, if `keys` does not name them.
         steps: How many steps of each sequence at most.
@@ -68,6 +68,8 @@ def watch(model: Any, windows: Any, keys: Iterable[Hashable] | None = None, rows
         UnknownKeyError: If a key is no sequence of `windows`.
         UnsupportedModelError: If a layer runs backward.
     """
+    if isinstance(windows, Watched):
+        return windows
     sample = take_sample(windows, keys, rows, steps)
     whole = not (sample.resets.any() or (sample.keep < 1).any() or model.start.at == "window")
     outputs, before, after = (_in_one_go if whole else _step_by_step)(model, sample)

@@ -41,7 +41,7 @@ def gradient_by_lag(source: Any, windows: Any = None, *, length: int | None = No
     if windows is None:
         norms = np.atleast_2d(np.asarray(source, dtype=np.float64))
     else:
-        length = length or windows.length + windows.prefix
+        length = length or windows.length + getattr(windows, "prefix", 0)
         norms = measured_gradient(source, watch(source, windows), lags or 2 * length)
     figure, panels = new_figure()
     _draw(panels[0, 0], norms, length)

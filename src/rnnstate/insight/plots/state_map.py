@@ -41,15 +41,15 @@ def states(
     names = list(watched.leaves)[:6] if leaves is None else leaves
     figure, panels = new_figure(len(names), height=1.2 + 1.2 * len(names), sharex=True)
     for panel, name in zip(panels[:, 0], names, strict=True):
-        _draw(figure, panel, watched, row, name)
+        _draw(figure, panel, watched, row, name, steps)
     left_out = "" if len(names) == len(watched.leaves) else f"; {quoted(watched.leaves, len(watched.leaves))} in all"
     panels[0, 0].set_title(f"sequence {shown(watched.keys[row])}{left_out}", loc="left", color=INK, fontsize=10)
     panels[-1, 0].set_xlabel("step (a window begins at each dotted line)" if watched.length else "step")
     return figure
 
 
-def _draw(figure: Any, panel: Any, watched: Watched, row: int, name: str) -> None:
-    count = int(watched.valid[row].sum())
+def _draw(figure: Any, panel: Any, watched: Watched, row: int, name: str, steps: int) -> None:
+    count = min(int(watched.valid[row].sum()), steps)
     values = watched.leaves[name][row, :count].reshape(count, -1).T.astype(np.float64)
     # A few extreme values would make all others pale.
     limit = max(float(np.quantile(np.abs(values), 0.99)), 1e-6)
@@ -57,7 +57,8 @@ def _draw(figure: Any, panel: Any, watched: Watched, row: int, name: str) -> Non
         values, aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest",
         extent=(-0.5, count - 0.5, len(values) - 0.5, -0.5),
     )  # fmt: skip
-    mark_windows(panel, watched.starts[row][1:] - 0.5)
+    starts = watched.starts[row][1:]
+    mark_windows(panel, starts[starts < count] - 0.5)
     resets = np.flatnonzero(watched.resets[row, :count])
     if len(resets):
         panel.plot(resets, np.full(len(resets), -0.5), "v", color=VERMILION, markersize=7, clip_on=False, zorder=3)
