@@ -99,7 +99,8 @@ def test_stuck_gates_are_found():
     assert report["saturated input gates of `lstm`"].value == 0
 
 
-@pytest.mark.parametrize("make", [nets.two_layers, pytest.param(nets.nested_cell, marks=pytest.mark.once)])
+@pytest.mark.once
+@pytest.mark.parametrize("make", [nets.two_layers, nets.nested_cell])
 def test_any_layer_that_carries_can_be_measured(make):
     """Stacked layers and cells of one's own have a report; without targets the errors are a note."""
     model = rs.StatefulModel(make())

@@ -92,6 +92,7 @@ def test_positions_are_counted_by_hand():
     assert np.isnan(by_position({"b": errors["b"]}, starts, 3)).all()
 
 
+@pytest.mark.once
 def test_a_reset_shows_where_windows_begin():
     """A leaky integrator that is carried errs alike everywhere. Reset, it errs most where a window begins."""
     model, windows = linear([[0.8]])
@@ -117,7 +118,8 @@ def test_positions_need_targets_per_step():
     assert (absolute["carried"] < errors_by_position(model, windows)["carried"]).all()
 
 
-@pytest.mark.parametrize("decay", [0.5, pytest.param(0.9, marks=pytest.mark.once)])
+@pytest.mark.once
+@pytest.mark.parametrize("decay", [0.5, 0.9])
 def test_a_leaky_integrator_has_its_time_constant(decay):
     """s_t = decay * s_{t-1} + ...: the exponent is ln(decay), and the half-life is ln 2 / -ln(decay), both ways."""
     model, windows = linear([[decay]])
@@ -248,6 +250,7 @@ def test_nearest_states_are_the_planted_ones():
     assert nearest_steps(vectors, valid, 0, 10, count=1).tolist() == [[2, 41]]
 
 
+@pytest.mark.once
 def test_errors_without_the_past():
     """Zeroed, shuffled and held states cost a leaky integrator what its equation says; enough context costs nothing."""
     model, windows = linear([[0.8]])

@@ -36,7 +36,10 @@ LABELS = {
 }
 
 
-@pytest.mark.parametrize("name", LABELS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name in ("error_by_position", "states") else pytest.mark.once) for name in LABELS],
+)
 def test_each_plot_of_a_model_is_a_figure(name, run, tmp_path):
     """Each plot takes a model with windows, labels its axes, can be saved, and leaves the training states alone."""
     model, windows = run

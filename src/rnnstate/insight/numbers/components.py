@@ -20,7 +20,7 @@ def principal_components(points: Array, count: int = 2) -> tuple[Array, Array]:
 
     Example:
 
-    >>> principal_components(np.array([[0.0, 0.0], [3.0, 4.0]]))[1].tolist()
+    >>> principal_components(np.array([[0.0, 0.0], [3.0, 4.0]]))[1].round(6).tolist()
     [1.0, 0.0]
     """
     centred = points - points.mean(axis=0)

@@ -52,7 +52,7 @@ def neighbours(
     >>> trace = State({"gru/h": np.stack([wave, np.cos(np.arange(90) / 4)], axis=-1)[None]})
     >>> figure = neighbours(trace, step=50, count=2)
     >>> [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    ['0, step 50 (this state)', '0, step 25, distance 0.13', '0, step 75, distance 0.13', 'step of the state']
+    ['0, step 50 (this state)', '0, step 25, distance 0.033', '0, step 75, distance 0.033', 'step of the state']
     """
     watched = as_watched(source, windows, keys, steps=steps)
     if key is not None and key not in watched.keys:

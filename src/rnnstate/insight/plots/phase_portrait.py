@@ -37,7 +37,7 @@ def portrait(
 
     >>> path = np.stack([np.sin(np.arange(40) / 3), np.cos(np.arange(40) / 3)], axis=-1)
     >>> portrait(State({"gru/h": path[None]}), colour="key").axes[0].get_xlabel()
-    'component 1 (52 % of the variance)'
+    'component 1 (53 % of the variance)'
     """
     if colour not in _BY:
         raise DataError(f"`colour` must be 'time' or 'key'. Received: colour={colour!r}.")
