@@ -11,6 +11,7 @@ A tour, in reading order:
 - `layers`: linear recurrences, whose steps are computed in parallel (`layers/`).
 - `register_port`: tells rnnstate what your own layer remembers (`ports/`).
 - `load_run`: a RUN that the command line trained, as an object that predicts (`forecasting/`).
+- `plots`, `health`: pictures and numbers about the state (`insight/`).
 - `export`: the step model as a file for another runtime (`exporting/`).
 
 Names are bound on first use, so that `import rnnstate` and `rnnstate --help` start neither Keras nor a backend.
@@ -38,6 +39,7 @@ _HOMES = {
     "Scaling": "windows.scaling",
     "Checkpoint": "training.resume.checkpoint",
     "Staleness": "insight.staleness",
+    "health": "insight.health.check",
     "State": "state.state",
     "concat": "state.state",
     "StateSpec": "state.spec",
@@ -61,7 +63,14 @@ _HOMES = {
     "CarryError": "errors",
     "ExportError": "errors",
 }
-_MODULES = ("initial", "layers", "onnx_step", "testing", "weights")
+_MODULES = {
+    "initial": "initial",
+    "layers": "layers",
+    "onnx_step": "onnx_step",
+    "plots": "insight.plots",
+    "testing": "testing",
+    "weights": "weights",
+}
 
 choose_backend()
 register_saved_classes()
@@ -71,7 +80,7 @@ __all__ = ["__version__", *_HOMES, *_MODULES]
 
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
-        return importlib.import_module(f"{__name__}.{name}")
+        return importlib.import_module(f"{__name__}.{_MODULES[name]}")
     if name not in _HOMES:
         raise AttributeError(f"module `rnnstate` has no attribute `{name}`. Public names: {', '.join(__all__)}.")
     value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
@@ -108,6 +117,8 @@ if TYPE_CHECKING:
     from rnnstate.inplace.audit import Finding as Finding
     from rnnstate.inplace.audit import audit as audit
     from rnnstate.inplace.repair import repair as repair
+    from rnnstate.insight import plots as plots
+    from rnnstate.insight.health.check import health as health
     from rnnstate.insight.staleness import Staleness as Staleness
     from rnnstate.model.stateful_model import StatefulModel as StatefulModel
     from rnnstate.ports.protocol import Port as Port

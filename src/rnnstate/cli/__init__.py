@@ -11,6 +11,7 @@
 | `progress` | the epochs of a training: one line on a terminal, few lines in a log |
 | `forecast_commands` | `demo`, `train`, `evaluate`, `predict`, `forecast` |
 | `model_commands` | `inspect`, `audit`, `export` |
+| `look_commands` | `plot`, `report` |
 | `state_commands` | `inspect`, `diff` and `convert` of state files |
 | `bench_command` | `bench` |
 | `completion` | scripts that let a shell complete commands and options |

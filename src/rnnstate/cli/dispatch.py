@@ -86,6 +86,20 @@ def _audit(options: argparse.Namespace, output: Output) -> int:
     return int(any(finding.level == "error" for finding in found))
 
 
+def _plot(options: argparse.Namespace, output: Output) -> int:
+    from rnnstate.cli import look_commands as commands
+
+    commands.plot(_source(options), options.what, options.out, output, force=options.force)
+    return 0
+
+
+def _report(options: argparse.Namespace, output: Output) -> int:
+    from rnnstate.cli import look_commands as commands
+
+    commands.report(_source(options), options.out, output, force=options.force, json=options.json)
+    return 0
+
+
 def _convert(options: argparse.Namespace, output: Output) -> int:
     from rnnstate.cli.state_commands import convert_state
 
@@ -167,6 +181,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Output], int]] = {
     "forecast": _forecast,
     "inspect": _inspect,
     "audit": _audit,
+    "plot": _plot,
+    "report": _report,
     "convert": _convert,
     "diff": _diff,
     "export": _export,

@@ -1,9 +1,34 @@
 """The arguments of the commands for models and states, and of `bench` and `completion`."""
 
+from argparse import ArgumentParser
 from pathlib import Path
 
 from rnnstate.cli.completion import SHELLS
-from rnnstate.cli.shared_arguments import DEFAULT, Added, Commands, add_backend, add_json, add_quiet, new_command
+from rnnstate.cli.shared_arguments import (
+    DEFAULT,
+    Added,
+    Commands,
+    add_backend,
+    add_json,
+    add_quiet,
+    add_reading,
+    new_command,
+)
+
+# The names of `rnnstate.forecasting.run_plots`, which is slow to import. A test holds the two together.
+PICTURES = (
+    "training",
+    "error-by-position",
+    "forecast",
+    "forgetting",
+    "gradient-by-lag",
+    "states",
+    "gate-saturation",
+    "drift",
+    "portrait",
+    "neighbours",
+    "lanes",
+)
 
 
 def _add_inspect(commands: Commands) -> Added:
@@ -94,6 +119,49 @@ def _add_export(commands: Commands) -> Added:
     return "export", "write the model for another runtime, and verify it there"
 
 
+def _add_plot(commands: Commands) -> Added:
+    parser = new_command(
+        commands,
+        "plot",
+        "Draw a picture of RUN: what its state does, how it trained, what it predicts.",
+        "rnnstate plot power.run --what states -o states.svg",
+    )
+    _add_run_with_data(parser)
+    add = parser.add_argument
+    add("--what", choices=PICTURES, required=True, help="which picture")
+    add("-o", "--out", type=Path, required=True, metavar="FILE", help="file to write: .svg, .png or .pdf")
+    parser.add_argument("--force", action="store_true", help="replace FILE")
+    add_quiet(parser)
+    add_backend(parser)
+    return "plot", "draw a picture of the state, the training or the predictions"
+
+
+def _add_report(commands: Commands) -> Added:
+    parser = new_command(
+        commands,
+        "report",
+        "Write one page about RUN: data, training, errors, pictures of the state, health and audit. It prints the health.",
+        "rnnstate report power.run -o power.html",
+    )
+    _add_run_with_data(parser)
+    parser.add_argument(
+        "-o", "--out", type=Path, metavar="FILE", help="file to write, which ends in .html (default: RUN.html)"
+    )
+    parser.add_argument("--force", action="store_true", help="replace FILE")
+    add_json(parser)
+    add_quiet(parser)
+    add_backend(parser)
+    return "report", "write one page about a training, and show the health of its state"
+
+
+def _add_run_with_data(parser: ArgumentParser) -> None:
+    parser.add_argument("path", type=Path, metavar="RUN", help="folder that `rnnstate train` made")
+    text = "CSV file (gzip too), Parquet file, or - for standard input (default: the file that RUN was trained on)"
+    parser.add_argument("data", nargs="?", metavar="DATA", help=text)
+    parser.set_defaults(always=False)
+    add_reading(parser)
+
+
 def _add_bench(commands: Commands) -> Added:
     parser = new_command(
         commands,
@@ -141,5 +209,5 @@ def _add_completion(commands: Commands) -> Added:
     return "completion", "print a script for the completion of a shell"
 
 
-MODELS = (_add_inspect, _add_audit, _add_convert, _add_diff, _add_export)
+MODELS = (_add_inspect, _add_audit, _add_plot, _add_report, _add_convert, _add_diff, _add_export)
 TOOLS = (_add_bench, _add_completion)

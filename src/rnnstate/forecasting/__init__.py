@@ -19,6 +19,9 @@
 | `served` | a RUN over a table: predictions, and where each key stands afterwards |
 | `forecast` | the steps after the data: a network on its own predictions |
 | `plot` | the plot of a forecast |
+| `looked_at` | the part of the data that plots, health and report look at |
+| `run_plots` | the pictures of a RUN by name |
+| `report`, `report_page` | the report about a RUN, and its HTML |
 | `frames` | results as frames of pandas, polars or pyarrow |
 | `predictor` | `rs.load_run`: a RUN as an object that predicts |
 | `scaled_model` | the network of a RUN with its scaling inside, for export |

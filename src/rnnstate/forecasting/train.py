@@ -78,7 +78,7 @@ def train(
         DataError: If the data are too short for the window, or the loss is no longer a finite number.
     """
     scaling = measure(series, settings.fractions)
-    parts = {part: _examples(settings, series, scaling, part) for part in PARTS}
+    parts = {part: examples_of(settings, series, scaling, part) for part in PARTS}
     _check_window(settings, parts["train"])
     for line in _about(settings, series, parts):
         say(line)
@@ -129,10 +129,10 @@ def _fit(
     model = StatefulModel(build_net(settings))
     model.compile(optimizer=keras.optimizers.Adam(settings.learning_rate), loss="mse")
     say(f"Network: {_network(settings)}; {model.net.count_params():,} weights, on {keras.backend.backend()}.")
-    validation = _windows(settings, parts["validation"]) if parts["validation"].x else None
+    validation = windows_of(settings, parts["validation"]) if parts["validation"].x else None
     # The patience is as long as the training, so training never stops early. The callback restores the best weights.
     best = keras.callbacks.EarlyStopping("val_loss", patience=settings.epochs, restore_best_weights=True)
-    windows = _windows(settings, parts["train"])
+    windows = windows_of(settings, parts["train"])
     history = model.fit(
         windows,
         validation_data=validation,
@@ -177,11 +177,13 @@ def _check_history(history: dict[str, list[float]]) -> None:
             )
 
 
-def _examples(settings: Settings, series: Sequence[Series], scaling: Scaling, part: str) -> Examples:
+def examples_of(settings: Settings, series: Sequence[Series], scaling: Scaling, part: str) -> Examples:
+    """Return one part of all series, scaled, with the targets that `settings` ask for."""
     return make_examples(series, settings.fractions, part, scaling, len(settings.targets), settings.horizon)
 
 
-def _windows(settings: Settings, examples: Examples) -> Any:
+def windows_of(settings: Settings, examples: Examples) -> Any:
+    """Return the windows in which a part is trained or validated."""
     from rnnstate.windows.windows import Windows
 
     filled = fill_rows(examples, settings.window, settings.batch_size)

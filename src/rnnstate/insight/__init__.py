@@ -1,8 +1,14 @@
-"""Measurements that tell a user how good the states are.
+"""What a user wants to know about states: numbers, pictures and a report.
 
-| file | idea |
+| file or folder | idea |
 |---|---|
 | `staleness` | the distance between carried states and the states that the current weights would give |
+| `sample` | the data of a few sequences of `Windows` |
+| `watched` | a run of these sequences, with the state before and after every step |
+| `numbers/` | the numbers behind plots and health: arrays in, arrays out |
+| `plots/` | `rnnstate.plots`: each function draws one picture |
+| `health/` | `rnnstate.health`: findings with thresholds and advice |
 
-Users reach `Staleness` as `rnnstate.Staleness`. Other packages may import `staleness.Staleness` and `staleness.distance`.
+Users reach `Staleness`, `plots` and `health` as names of `rnnstate`. Other packages may import these, and
+`staleness.distance`.
 """
