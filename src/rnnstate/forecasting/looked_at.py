@@ -64,12 +64,12 @@ class Looked:
     def predicted(self) -> dict[str, Array]:
         """Predictions in the units of the data, `(time, targets)`."""
         outputs = self.run.model.predict(self.windows, verbose=0)
-        return {key: self.run.scaling.unscale_targets(np.asarray(value, np.float64)) for key, value in outputs.items()}
+        return {key: self.run.scaling.unscale(np.asarray(value, np.float64)) for key, value in outputs.items()}
 
     @cached_property
     def true(self) -> dict[str, Array]:
         """The true values of the targets in the units of the data, `(time, targets)`."""
-        return {key: self.run.scaling.unscale_targets(value) for key, value in self.y.items()}
+        return {key: self.run.scaling.unscale(value) for key, value in self.y.items()}
 
 
 def look_at(run: Run, table: Table) -> Looked:
