@@ -1,8 +1,8 @@
 """The keys of sessions as text, which is what stores keep.
 
-    "north"                     north
-    7                           \\x017
-    checkpoint "monday" of it   \\x017\\x00monday
+"north"                     north
+7                           \\x017
+checkpoint "monday" of it   \\x017\\x00monday
 """
 
 from typing import Any

@@ -102,9 +102,7 @@ class RedisStore(Store):
         self._redis, self.url, self.prefix = redis, url, prefix
         self._lease, self._wait = max(1, round(lease * 1000)), wait
         self._client: Any = redis.Redis.from_url(url)
-        self._acquire, self._commit, self._release = map(
-            self._client.register_script, (_ACQUIRE, _COMMIT, _RELEASE)
-        )
+        self._acquire, self._commit, self._release = map(self._client.register_script, (_ACQUIRE, _COMMIT, _RELEASE))
         self._packing: Packing | None = None
         self._warn_if_not_durable()
         self.read_card()
