@@ -33,13 +33,19 @@ class RedisServer:
         self.process = subprocess.Popen(
             [program, *options, "--appendonly", "yes", "--appendfsync", "everysec"], stdout=subprocess.DEVNULL
         )
-        client = redis.Redis.from_url(self.url)
+        client = self.client()
         for _ in range(200):
             try:
                 return client.ping()
             except redis.ConnectionError:
                 time.sleep(0.05)
         raise AssertionError("redis-server did not start")
+
+    def client(self):
+        """Return a client of the server."""
+        import redis
+
+        return redis.Redis.from_url(self.url)
 
     def stop(self, how=signal.SIGTERM):
         """Stop the server, or kill it with SIGKILL."""

@@ -72,4 +72,5 @@ def set_random_state(state: dict[str, Any]) -> None:
 
 def without_gradients() -> AbstractContextManager[Any]:
     """Return a context in which no gradients are kept. Steps are compiled only there."""
-    return torch.no_grad()
+    context: AbstractContextManager[Any] = torch.no_grad()
+    return context

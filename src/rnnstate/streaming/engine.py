@@ -62,7 +62,7 @@ class Engine(Protocol):
     def packed(self, outputs: Sequence[NDArray[Any]]) -> Any:
         """Return the outputs of one session in the structure in which the model returns them."""
 
-    def rollout(self, x0: NDArray[Any], state: Mapping[str, Any], steps: int, **options: Any) -> Any:
+    def rollout(self, x0: Any, state: Mapping[str, Any], steps: int, **options: Any) -> Any:
         """Return the outputs of a free run, `(1, steps, ...)`."""
 
 

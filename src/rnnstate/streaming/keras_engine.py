@@ -66,7 +66,7 @@ class KerasEngine:
     def packed(self, outputs: Sequence[NDArray[Any]]) -> Any:
         return outputs[0] if len(outputs) == 1 else tree.pack_sequence_as(self._outputs_as, list(outputs))
 
-    def rollout(self, x0: NDArray[Any], state: Mapping[str, Any], steps: int, **options: Any) -> Any:
+    def rollout(self, x0: Any, state: Mapping[str, Any], steps: int, **options: Any) -> Any:
         with self._context():
             y, _ = self.model.rollout(x0, state, steps, **options)
             return tree.map_structure(_own, y)

@@ -51,7 +51,7 @@ class OnnxEngine:
             return outputs[0]
         return dict(zip((port.name for port in self.outputs), outputs, strict=True))
 
-    def rollout(self, x0: NDArray[Any], state: Mapping[str, Any], steps: int, **options: Any) -> Any:
+    def rollout(self, x0: Any, state: Mapping[str, Any], steps: int, **options: Any) -> Any:
         if options or len(self.inputs) > 1 or len(self.outputs) > 1 or self.steps not in (None, 1):
             raise DataError(
                 "A free run of an ONNX file needs one input, one output, a free number of steps, and no options. "

@@ -1,4 +1,4 @@
-"""A store that belonged to another model: it is refused, its sessions are kept, or they start again. It is always reported."""
+"""A store that belonged to another model: it is refused, its sessions are kept, or they start again, with a report."""
 
 import warnings
 from collections.abc import Callable
@@ -48,12 +48,10 @@ def _take_over(store: Store, old: Card, card: Card, policy: str) -> None:
         raise SpecMismatchError(f"{about} Nothing has changed. Use another store, or `on_other_model=` {hint}.")
     if policy == "migrate" and not fits:
         raise SpecMismatchError(
-            f'{about} Its leaves are {[leaf[0] for leaf in old.leaves]}, so `on_other_model="migrate"` cannot keep the sessions. '
+            f'{about} `on_other_model="migrate"` keeps sessions only if the leaves are the same: {[leaf[0] for leaf in old.leaves]}. '
             'Nothing has changed. Use another store, or `"restart"`.'
         )
-    if policy == "restart":
-        done = f"dropped {counted(store.clear(), 'record')}"
-    else:
-        done = f"kept {counted(len(store), 'record')}"
+    number = store.clear() if policy == "restart" else len(store)
+    done = f"{'dropped' if policy == 'restart' else 'kept'} {counted(number, 'record')}"
     store.write_card(card)
     warnings.warn(f"{about} `on_other_model={policy!r}` {done}.", StoreWarning, stacklevel=4)

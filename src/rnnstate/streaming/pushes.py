@@ -195,7 +195,8 @@ class Pushes:
         if self._engine.needs_observed:
             if missing := [at for at, value in enumerate(observed) if value is None]:
                 raise DataError(
-                    f"A new session of this model needs observed values. Received: none in row {missing[0]}. Give `observed=`."
+                    f"A new session of this model needs observed values. Received: none in row {missing[0]}. "
+                    "Give `observed=`."
                 )
             rows = np.stack([np.asarray(value, np.float32) for value in observed])
             if not np.isfinite(rows).all():
@@ -216,8 +217,8 @@ class Pushes:
                 fine = np.isfinite(leaf).reshape(len(going), -1).all(axis=1)
                 for row in np.flatnonzero(fits & ~fine).tolist():
                     errors[items[going[row]].key] = StateValueError(
-                        f"Key {items[going[row]].key!r}: the next state must be finite. Received: leaf `{name}` with a value "
-                        "that is not. The session is as it was."
+                        f"Key {items[going[row]].key!r}: the next state must be finite. Received: leaf `{name}` with a "
+                        "value that is not. The session is as it was."
                     )
                 fits &= fine
         if fits.all():

@@ -312,7 +312,8 @@ class Streamer:
 
         Example:
 
-        >>> net = keras.Sequential([keras.Input((None, 1)), keras.layers.GRU(3, return_sequences=True), keras.layers.Dense(1)])
+        >>> gru = keras.layers.GRU(3, return_sequences=True)
+        >>> net = keras.Sequential([keras.Input((None, 1)), gru, keras.layers.Dense(1)])
         >>> streamer = Streamer(rs.StatefulModel(net))
         >>> y = streamer.push({"north": np.ones(1)})
         >>> streamer.rollout("north", steps=24).shape, streamer.count("north")
@@ -349,8 +350,8 @@ def engine_of(model: Any) -> Engine:
         return OnnxEngine(model)
     if not hasattr(model, "state_spec"):
         raise TypeError(
-            f"`Streamer` takes a `StatefulModel` or the path of an ONNX file. Received: {type(model).__name__}. Wrap a Keras "
-            "model: `rs.StatefulModel(net)`."
+            f"`Streamer` takes a `StatefulModel` or the path of an ONNX file. Received: {type(model).__name__}. "
+            "Wrap a Keras model: `rs.StatefulModel(net)`."
         )
     from rnnstate.streaming.keras_engine import KerasEngine
 

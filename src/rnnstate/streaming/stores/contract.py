@@ -96,7 +96,7 @@ class StoreContract:
         settings = hypothesis.settings(
             max_examples=self.examples, stateful_step_count=self.steps, deadline=None, derandomize=True
         )
-        stateful.run_state_machine_as_test(machine, settings=settings)  # type: ignore[no-untyped-call]
+        stateful.run_state_machine_as_test(machine, settings=settings)
 
 
 def _machine(opened: Any) -> Any:
@@ -112,7 +112,8 @@ def _machine(opened: Any) -> Any:
 
         def __init__(self) -> None:
             super().__init__()
-            self.store, self.expected = opened(), {}
+            self.store = opened()
+            self.expected: dict[str, float] = {}
 
         @rule(keys=several, value=values)
         def commit(self, keys: list[str], value: float) -> None:

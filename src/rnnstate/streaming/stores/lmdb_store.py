@@ -79,11 +79,10 @@ class LmdbStore(Store):
     def read(self, keys: Sequence[str], lease: bool = False) -> Reading:
         with self._begin() as transaction:
             values = [transaction.get(key.encode(), db=self._records) for key in keys]
-        rows, found = [-1] * len(keys), []
-        for at, value in enumerate(values):
-            if value is not None:
-                rows[at] = len(found)
-                found.append(at)
+        found = [at for at, value in enumerate(values) if value is not None]
+        rows = [-1] * len(keys)
+        for row, at in enumerate(found):
+            rows[at] = row
         records, present = self._model().unpack([keys[at] for at in found], [values[at] for at in found])
         tokens = np.zeros(len(keys), np.int64)
         tokens[found] = present

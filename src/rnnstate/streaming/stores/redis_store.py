@@ -123,11 +123,10 @@ class RedisStore(Store):
     def read(self, keys: Sequence[str], lease: bool = False) -> Reading:
         with self._speaking():
             tokens, values = self._taken(keys) if lease else (None, self._client.mget(map(self._record, keys)))
-        rows, found = [-1] * len(keys), []
-        for at, value in enumerate(values):
-            if value is not None:
-                rows[at] = len(found)
-                found.append(at)
+        found = [at for at, value in enumerate(values) if value is not None]
+        rows = [-1] * len(keys)
+        for row, at in enumerate(found):
+            rows[at] = row
         records, present = self._model().unpack([keys[at] for at in found], [values[at] for at in found])
         if tokens is None:
             tokens = np.zeros(len(keys), np.int64)
@@ -166,9 +165,10 @@ class RedisStore(Store):
     def close(self) -> None:
         self._client.close()
 
-    def _taken(self, keys: Sequence[str]) -> tuple[NDArray[np.int64], list[bytes | None]]:
+    def _taken(self, keys: Sequence[str]) -> tuple[NDArray[np.int64], list[Any]]:
         """Take the lease of each key, and return their generations and records. Wait for keys that others hold."""
-        tokens, values = np.full(len(keys), BUSY, np.int64), [None] * len(keys)
+        tokens: NDArray[np.int64] = np.full(len(keys), BUSY, np.int64)
+        values: list[Any] = [None] * len(keys)
         left, give_up, pause = list(range(len(keys))), time.monotonic() + self._wait, 0.001
         while True:
             names = [name for at in left for name in (self._record(keys[at]), self._held(keys[at]))]

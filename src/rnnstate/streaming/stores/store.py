@@ -93,14 +93,14 @@ class Store(ABC):
     def keys(self) -> Iterator[str]:
         """Return all keys, in any order."""
 
-    def release(self, keys: Sequence[str], tokens: NDArray[np.int64]) -> None:
-        """Give back leases that a read took, and that no commit has used."""
+    def release(self, keys: Sequence[str], tokens: NDArray[np.int64]) -> None:  # noqa: B027
+        """Give back leases that a read took, and that no commit has used. A store without leases does nothing."""
 
     def clear(self) -> int:
         """Delete every record, and return how many there were."""
         return self.delete(list(self.keys()))
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027
         """Give back files and connections. The store must not be used afterwards."""
 
     def __len__(self) -> int:
