@@ -10,16 +10,46 @@ after the one before. Windows equal the whole, so the cuts change nothing:
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rnnstate.streaming.engine import Arrays, Engine
-from rnnstate.streaming.items import Item
+from rnnstate.streaming.items import Item, Stack
 
 State = dict[str, NDArray[Any]]
 _FACTOR = 4
+
+
+@dataclass
+class Outputs:
+    """The outputs of several items.
+
+    Args:
+        parts: For each output of the model an array with n rows, or for each item a list of arrays.
+        count: The number of rows n, or `None` if there is a list for each item.
+    """
+
+    parts: list[Any]
+    count: int | None
+
+    def row(self, at: int) -> list[NDArray[Any]]:
+        """Return the outputs of one item, in the order of the model."""
+        return self.parts[at] if self.count is None else [part[at] for part in self.parts]
+
+    def last(self) -> NDArray[Any]:
+        """Return the first output after the last step of each item, `(n, *shape)`."""
+        if self.count is not None:
+            return np.asarray(self.parts[0][:, -1])
+        return np.stack([parts[0][-1] for parts in self.parts])
+
+    def take(self, rows: Sequence[int]) -> "Outputs":
+        """Return the outputs of some items."""
+        if self.count is None:
+            return Outputs([self.parts[row] for row in rows], None)
+        return Outputs([part[rows] for part in self.parts], len(rows))
 
 
 class Batches:
@@ -38,16 +68,19 @@ class Batches:
         while not engine.steps and self.windows[-1] * _FACTOR <= max_steps:
             self.windows.append(self.windows[-1] * _FACTOR)
 
-    def advance(self, items: Sequence[Item], leaves: State) -> list[list[NDArray[Any]]]:
+    def advance(self, items: Sequence[Item], leaves: State, stack: Stack | None = None) -> Outputs:
         """Run all items, and return their outputs.
 
         Args:
             items: What is pushed, n keys.
             leaves: The state of each of them, `(n, *shape)`. It is replaced by the state after the last step.
-
-        Returns:
-            For each item the outputs in the order of the model, with a time axis if the output has one entry per step.
+            stack: The inputs of all items in one array, if the items have no parts.
         """
+        if stack is not None:
+            if len(items) <= self.rows[-1] and (stack.x.shape[1] in self.windows or self._engine.whole):
+                return Outputs(self._at_once(stack.x, leaves), len(items))
+            for row, item in enumerate(items):
+                item.parts = (stack.x[row],)
         outputs: list[list[Arrays]] = [[] for _ in items]
         done = [0] * len(items)
         for steps, rows in self._plan(items, done):
@@ -57,7 +90,19 @@ class Batches:
                 for at, row in enumerate(part):
                     outputs[row].append([result[at] for result in results])
                     done[row] += steps
-        return [self._joined(parts) for parts in outputs]
+        return Outputs([self._joined(parts) for parts in outputs], None)
+
+    def _at_once(self, x: NDArray[Any], leaves: State) -> Arrays:
+        """Run one window of all rows of `x`, `(n, time, features)`, and return the outputs `(n, ...)`."""
+        count = len(x)
+        size = next(size for size in self.rows if size >= count)
+        given = list(leaves.values())
+        if size > count:
+            x, *given = (_filled(array, size) for array in (x, *given))
+        outputs, final = self._engine.run([x], given)
+        for name, new in zip(leaves, final, strict=True):
+            leaves[name] = new[:count]
+        return [output[:count] for output in outputs]
 
     def _plan(self, items: Sequence[Item], done: list[int]) -> Iterator[tuple[int, list[int]]]:
         """Yield a number of steps, and the rows whose next window has so many, until all are done."""
@@ -107,3 +152,10 @@ class Batches:
             leaves = [np.zeros((size, *shape), dtype) for _, shape, dtype in self._engine.card.leaves]
             self._engine.run(x, leaves)
         return len(shapes)
+
+
+def _filled(array: NDArray[Any], size: int) -> NDArray[Any]:
+    """Return an array with more rows, which repeat the first one."""
+    whole = np.empty((size, *array.shape[1:]), array.dtype)
+    whole[: len(array)], whole[len(array) :] = array, array[0]
+    return whole

@@ -38,6 +38,53 @@ class Item:
     create: bool = True
 
 
+@dataclass(slots=True)
+class Stack:
+    """The inputs of all items of a push in one array, if they have the same shape. Then no item has parts.
+
+    Args:
+        x: The inputs `(n, time, features)`.
+        single: Whether the user gave one step without a time axis for each key.
+    """
+
+    x: NDArray[Any]
+    single: bool
+
+    def take(self, rows: Sequence[int]) -> "Stack":
+        """Return the inputs of some items."""
+        return Stack(self.x[rows], self.single)
+
+
+def read_stack(engine: Engine, x: Mapping[Any, Any], numbers: Mapping[Any, Any]) -> tuple[list[Item], Stack] | None:
+    """Return what is pushed for all keys at once, or `None` if the inputs differ in shape or one of them cannot be used."""
+    port, values = engine.inputs[0], list(x.values())
+    if len(engine.inputs) > 1 or not all(type(value) is np.ndarray for value in values):
+        return None
+    shape = values[0].shape
+    if any(value.shape != shape for value in values):
+        return None
+    batch = np.array(values) if len(values) > 1 else values[0][None]
+    single = shape == port.shape
+    fits = port.per_step and (single or (shape[1:] == port.shape and shape[0] > 0)) and batch.dtype.kind in "fiub"
+    if not fits or (engine.steps is not None and (single or shape[0] % engine.steps)):
+        return None
+    if batch.dtype != port.dtype:
+        with np.errstate(over="ignore"):
+            batch = batch.astype(port.dtype)
+    if batch.dtype.kind == "f" and not np.isfinite(batch).all():
+        return None
+    stack = Stack(batch[:, None] if single else batch, single)
+    try:
+        if not numbers:
+            return [Item(key, encode(key), (), stack.x.shape[1], single) for key in x], stack
+        given = [_number(key, numbers.get(key)) for key in x]
+        return [
+            Item(key, encode(key), (), stack.x.shape[1], single, number) for key, number in zip(x, given, strict=True)
+        ], stack
+    except DataError:
+        return None
+
+
 def read_item(engine: Engine, key: Any, x: Any, number: Any, observed: Any, create: bool) -> Item:
     """Return what is pushed for one key.
 

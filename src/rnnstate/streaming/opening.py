@@ -48,7 +48,7 @@ def _take_over(store: Store, old: Card, card: Card, policy: str) -> None:
         raise SpecMismatchError(f"{about} Nothing has changed. Use another store, or `on_other_model=` {hint}.")
     if policy == "migrate" and not fits:
         raise SpecMismatchError(
-            f'{about} `on_other_model="migrate"` keeps sessions only if the leaves are the same: {[leaf[0] for leaf in old.leaves]}. '
+            f'{about} `on_other_model="migrate"` keeps the sessions of the same leaves alone. '
             'Nothing has changed. Use another store, or `"restart"`.'
         )
     number = store.clear() if policy == "restart" else len(store)

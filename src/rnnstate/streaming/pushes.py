@@ -29,9 +29,9 @@ from rnnstate.errors import (
     StoreError,
     UnknownKeyError,
 )
-from rnnstate.streaming.batches import Batches, State
+from rnnstate.streaming.batches import Batches, Outputs, State
 from rnnstate.streaming.engine import Engine
-from rnnstate.streaming.items import Item
+from rnnstate.streaming.items import Item, Stack
 from rnnstate.streaming.stores.records import Extra, Records
 from rnnstate.streaming.stores.store import BUSY, Reading, Store
 
@@ -52,19 +52,20 @@ class Pushes:
     def __init__(self, engine: Engine, store: Store, batches: Batches, accepted: Any) -> None:
         self._engine, self._store, self._batches, self._accepted = engine, store, batches, accepted
         self._model = np.array(engine.card.model.encode(), "S33")
-        self._start: State | None = None
         self.lock = RLock()  # one step at a time: callers in other threads wait
 
-    def run(self, items: Sequence[Item]) -> tuple[Results, Errors]:
-        """Advance the sessions of some items, which have distinct keys."""
+    def run(self, items: Sequence[Item], stack: Stack | None = None) -> tuple[Results, Errors]:
+        """Advance the sessions of some items, which have distinct keys. `stack` has their inputs if they have no parts."""
         results: Results = {}
         errors: Errors = {}
         left = list(items)
         with self.lock:
             for _ in range(1 + self._store.retries):
-                left = self._attempt(left, results, errors)
+                again = self._attempt(left, stack, results, errors)
+                left = [left[at] for at in again]
                 if not left:
                     break
+                stack = stack and stack.take(again)
         for item in left:
             errors[item.key] = StoreError(
                 f"Key {item.key!r}: no other worker may advance the session between the read and the commit. Received: "
@@ -72,13 +73,19 @@ class Pushes:
             )
         return results, errors
 
-    def _attempt(self, items: list[Item], results: Results, errors: Errors) -> list[Item]:
-        """Try to advance items. Return those whose record changed meanwhile."""
+    def _attempt(self, items: list[Item], stack: Stack | None, results: Results, errors: Errors) -> list[int]:
+        """Try to advance items. Return the rows of those whose record changed meanwhile."""
         reading = self._store.read([item.text for item in items], lease=True)
         held = np.ones(len(items), np.bool_)  # keys with a lease that no commit has used
         try:
-            going, leaves = self._sorted(items, reading, results, errors)
-            outputs = self._batches.advance([items[at] for at in going], leaves)
+            if self._all_go_on(items, reading):
+                going, leaves = list(range(len(items))), reading.records.leaves
+            else:
+                going, leaves = self._sorted(items, reading, results, errors)
+                stack = stack and stack.take(going)
+            if not going:
+                return []
+            outputs = self._batches.advance([items[at] for at in going], leaves, stack)
             going, outputs, leaves = self._finite(items, going, outputs, leaves, errors)
             if not going:
                 return []
@@ -87,10 +94,33 @@ class Pushes:
             held[going] = False
         finally:
             self._release(items, reading, held)
-        for row, at in enumerate(going):
-            if written[row]:
-                results[items[at].key] = self._answer(items[at], outputs[row])
-        return [] if written.all() else [items[at] for row, at in enumerate(going) if not written[row]]
+        if written.all():
+            results.update(self._answers([items[at] for at in going], outputs))
+            return []
+        for row in np.flatnonzero(written).tolist():
+            results[items[going[row]].key] = self._answer(items[going[row]], outputs.row(row))
+        return [going[row] for row in np.flatnonzero(~written).tolist()]
+
+    def _all_go_on(self, items: list[Item], reading: Reading) -> bool:
+        """Return whether all items go on from a record of this model. Then they need no closer look one by one."""
+        records = reading.records
+        if len(records) < len(items) or (reading.tokens == BUSY).any() or (records.model != self._model).any():
+            return False
+        if any(item.observed is not None for item in items):
+            return False
+        if records.number.max() < 0:
+            return all(item.number is None for item in items)
+        given = [-1 if item.number is None else item.number for item in items]
+        return bool((records.number >= 0).all() and (records.number + 1 == given).all())
+
+    def _answers(self, items: list[Item], outputs: Outputs) -> Results:
+        """Return the outputs of all items, as users get them, by key."""
+        keys = [item.key for item in items]
+        if outputs.count is None or len(self._engine.outputs) > 1:
+            pairs = zip(items, map(outputs.row, range(len(items))), strict=True)
+            return {item.key: self._answer(item, parts) for item, parts in pairs}
+        y = outputs.parts[0]
+        return dict(zip(keys, y[:, 0] if items[0].single and self._engine.outputs[0].per_step else y, strict=True))
 
     def _release(self, items: list[Item], reading: Reading, held: NDArray[np.bool_]) -> None:
         left = np.flatnonzero(held & (reading.tokens != BUSY))
@@ -207,8 +237,8 @@ class Pushes:
         return self._engine.initial(len(observed), None)
 
     def _finite(
-        self, items: list[Item], going: list[int], outputs: list[Any], leaves: State, errors: Errors
-    ) -> tuple[list[int], list[Any], State]:
+        self, items: list[Item], going: list[int], outputs: Outputs, leaves: State, errors: Errors
+    ) -> tuple[list[int], Outputs, State]:
         """Leave out the items whose next state or output is not finite."""
         fits = np.ones(len(going), np.bool_)
         for name, leaf in leaves.items():
@@ -225,28 +255,27 @@ class Pushes:
             return going, outputs, leaves
         kept = np.flatnonzero(fits).tolist()
         rest = {name: leaf[kept] for name, leaf in leaves.items()}
-        return [going[row] for row in kept], [outputs[row] for row in kept], rest
+        return [going[row] for row in kept], outputs.take(kept), rest
 
     def _records(
-        self, items: list[Item], going: list[int], outputs: list[Any], leaves: State, reading: Reading
+        self, items: list[Item], going: list[int], outputs: Outputs, leaves: State, reading: Reading
     ) -> Records:
         """Return the records after the step."""
-        n = len(going)
-        count, extras = np.empty(n, np.int64), {}
-        number = np.full(n, -1, np.int64)
-        last = None if self._engine.card.last is None else np.empty((n, *self._engine.card.last), np.float32)
-        for row, at in enumerate(going):
-            item, old = items[at], reading.rows[at]
-            count[row] = item.steps if old < 0 else reading.records.count[old] + item.steps
-            names = reading.records.extras[old].checkpoints if old >= 0 and old in reading.records.extras else ()
-            if item.number is not None:
-                number[row] = item.number
-            if item.number is not None or names:
-                extras[row] = Extra(None if item.number is None else tuple(outputs[row]), names)
-            if last is not None:
-                last[row] = outputs[row][0][-1]
-        texts = [items[at].text for at in going]
-        return Records(texts, count, number, np.full(n, time.time()), np.full(n, self._model), leaves, last, extras)
+        chosen, n = [items[at] for at in going], len(going)
+        old = np.array([reading.rows[at] for at in going], np.int64)
+        count = np.array([item.steps for item in chosen], np.int64)
+        if len(reading.records):
+            count += np.where(old >= 0, reading.records.count[old], 0)
+        number = np.array([-1 if item.number is None else item.number for item in chosen], np.int64)
+        extras = {}
+        if reading.records.extras or number.max() >= 0:
+            for row, item in enumerate(chosen):
+                names = reading.records.extras.get(int(old[row]), Extra()).checkpoints
+                if item.number is not None or names:
+                    extras[row] = Extra(None if item.number is None else tuple(map(np.copy, outputs.row(row))), names)
+        last = None if self._engine.card.last is None else outputs.last()
+        texts, now = [item.text for item in chosen], np.full(n, time.time())
+        return Records(texts, count, number, now, np.full(n, self._model), leaves, last, extras)
 
     def _answer(self, item: Item, outputs: list[NDArray[Any]]) -> Any:
         """Return the outputs of one key as the user gets them: without a time axis if the input had none."""

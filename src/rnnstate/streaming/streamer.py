@@ -11,7 +11,7 @@ from rnnstate.messages import counted, listed
 from rnnstate.state.state import State
 from rnnstate.streaming.batches import Batches
 from rnnstate.streaming.engine import Engine
-from rnnstate.streaming.items import Item, read_item
+from rnnstate.streaming.items import Item, Stack, read_item, read_stack
 from rnnstate.streaming.joining import Joiner
 from rnnstate.streaming.keys import decode, split
 from rnnstate.streaming.opening import open_store
@@ -116,8 +116,11 @@ class Streamer:
         ...     print(sorted(error.results), error)
         ['north'] 1 of 2 keys failed; the others have advanced. Key 'south': input `...` must be finite in float32. ...
         """
-        items, errors = self._items(x, numbers, observed, mask, create)
-        results, more = self._pushes.run(items) if items else ({}, {})
+        errors: Errors = {}
+        items, stack = self._stacked(x, numbers, observed, mask, create)
+        if stack is None:
+            items, errors = self._items(x, numbers, observed, mask, create)
+        results, more = self._pushes.run(items, stack) if items else ({}, {})
         return _finished(x, results, errors | more)
 
     async def apush(
@@ -321,6 +324,14 @@ class Streamer:
         """
         return self._sessions.rollout(key, steps, x0, options)
 
+    def _stacked(self, x: Any, numbers: Any, observed: Any, mask: Any, create: bool) -> tuple[list[Item], Stack | None]:
+        """Return what is pushed as one array, which takes a fraction of the time, or no array if a key needs a look."""
+        if not create or observed or mask or not isinstance(x, Mapping) or not x:
+            return [], None
+        if numbers is not None and not (isinstance(numbers, Mapping) and numbers.keys() <= x.keys()):
+            return [], None
+        return read_stack(self._engine, x, numbers or {}) or ([], None)
+
     def _items(self, x: Any, numbers: Any, observed: Any, mask: Any, create: bool) -> tuple[list[Item], Errors]:
         """Return what is pushed for each key that can be used, and the errors of the others."""
         for name, given in (("x", x), ("numbers", numbers), ("observed", observed), ("mask", mask)):
@@ -348,6 +359,9 @@ def engine_of(model: Any) -> Engine:
         from rnnstate.streaming.onnx_engine import OnnxEngine
 
         return OnnxEngine(model)
+    if hasattr(model, "card"):  # an engine
+        engine: Engine = model
+        return engine
     if not hasattr(model, "state_spec"):
         raise TypeError(
             f"`Streamer` takes a `StatefulModel` or the path of an ONNX file. Received: {type(model).__name__}. "

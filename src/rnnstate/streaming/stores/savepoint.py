@@ -1,8 +1,9 @@
 """Savepoints: sessions of any store in one state file, which any other store loads.
 
-The leaves have one row per record. The metadata hold `format` ("rnnstate-sessions"), `card` (which model), and one list per
-field, in the order of the rows: `keys`, `checkpoints` (a name, or `null` for the session itself), `counts`, `numbers`
-(`null` without), `updated`. `models` names the models of all records. `answers`, `names` and `last` hold what few records have.
+The leaves have one row per record. The metadata hold `format` ("rnnstate-sessions"), `card` (which model), and one list for
+each field, in the order of the rows: `keys`, `checkpoints` (a name, or `null` for the session itself), `counts`, `numbers`
+(`null` without), `updated`. `models` names the models of all records. `answers`, `names` and `last` hold what few records
+have.
 """
 
 import base64
