@@ -181,7 +181,7 @@ def test_a_lease_keeps_other_workers_away(redis_server):  # noqa: F811
 
 
 def test_a_worker_whose_lease_ended_cannot_commit(redis_server):  # noqa: F811
-    """Law 10: a paused worker comes back after its lease, and its commit is refused, whether or not another one has gone on."""
+    """Law 10: the commit of a worker that comes back after its lease is refused, whether or not another one went on."""
     slow = stores.RedisStore(redis_server.url, "paused:", lease=0.05)
     other = stores.RedisStore(redis_server.url, "paused:")
     slow.write_card(CARD)
@@ -239,7 +239,7 @@ def test_lmdb_that_is_full_changes_nothing(tmp_path):
 
 
 def test_savepoints_are_refused_where_they_do_not_fit(tmp_path):
-    """A state file without sessions, a model with another state and a missing key are errors that name the file or the key."""
+    """A state file without sessions, a model with another state and a missing key are errors that say which."""
     store = opened()
     put(store, "a")
     store.save(tmp_path / "sessions.safetensors")
@@ -250,7 +250,7 @@ def test_savepoints_are_refused_where_they_do_not_fit(tmp_path):
         store.save(tmp_path / "b.safetensors", keys=["b"])
     other = stores.MemoryStore()
     other.write_card(stores.Card("f-w", CARD.leaves, CARD.last))
-    with pytest.raises(rs.SpecMismatchError, match="of a model with fingerprint f. Received"):
+    with pytest.raises(rs.SpecMismatchError, match=r"of a model with fingerprint f\. Received"):
         other.load(tmp_path / "sessions.safetensors")
 
 
@@ -258,7 +258,7 @@ WORKER = str(Path(__file__).parents[1] / "support" / "pushing.py")
 
 
 def test_lmdb_survives_kills_at_random_moments(tmp_path):
-    """Law 9: after each SIGKILL nothing acknowledged is lost, nothing is applied twice, and a repeat gets the same answer."""
+    """Law 9: after each SIGKILL nothing acknowledged is lost and nothing is applied twice; a repeat is answered."""
     rng, acknowledged = np.random.default_rng(3), -1
     for _ in range(4):
         command = [sys.executable, WORKER, str(tmp_path / "store"), str(acknowledged + 1)]

@@ -97,6 +97,6 @@ def _own(tensor: Any) -> NDArray[Any]:
 def _hash(model: StatefulModel) -> str:
     """Return a hash of all weights. The names of layers do not count, because Keras numbers them anew in each process."""
     found = hashlib.sha256()
-    for variable in [*model.net.variables, *model.start.variables]:
+    for variable in [*model.net.weights, *model.start.weights]:  # `variables` has seeds of dropout, too
         found.update(np.ascontiguousarray(to_numpy(variable.value)).tobytes())
     return found.hexdigest()

@@ -273,16 +273,16 @@ class Pushes:
                 names = reading.records.extras.get(int(old[row]), Extra()).checkpoints
                 if item.number is not None or names:
                     extras[row] = Extra(None if item.number is None else tuple(map(np.copy, outputs.row(row))), names)
-        last = None if self._engine.card.last is None else outputs.last()
+        with np.errstate(over="ignore"):
+            last = None if self._engine.card.last is None else outputs.last().astype(np.float32)
         texts, now = [item.text for item in chosen], np.full(n, time.time())
         return Records(texts, count, number, now, np.full(n, self._model), leaves, last, extras)
 
     def _answer(self, item: Item, outputs: list[NDArray[Any]]) -> Any:
         """Return the outputs of one key as the user gets them: without a time axis if the input had none."""
-        if item.single:
-            outputs = [
-                part[0] if port.per_step else part for port, part in zip(self._engine.outputs, outputs, strict=True)
-            ]
+        if item.single:  # a repeated number may have been a chunk the first time; its answer is the same chunk
+            pairs = zip(self._engine.outputs, outputs, strict=True)
+            outputs = [part[0] if port.per_step and len(part) == 1 else part for port, part in pairs]
         return self._engine.packed(outputs)
 
 
