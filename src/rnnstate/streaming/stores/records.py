@@ -63,6 +63,11 @@ class Extra:
     Args:
         answer: The outputs of the last push, if it had a sequence number. A repeated push is answered from them.
         checkpoints: The names of the checkpoints of this session.
+
+    Example:
+
+    >>> Extra(checkpoints=("monday",)).answer is None
+    True
     """
 
     answer: tuple[NDArray[Any], ...] | None = None

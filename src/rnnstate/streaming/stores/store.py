@@ -32,6 +32,13 @@ class Reading:
         rows: For each key that was asked for, its row in `records`, or -1 if there is no record.
         records: The records that were found.
         tokens: For each key, the number that `commit` compares; `BUSY` if another worker holds the key.
+
+    Example:
+
+    >>> store = stores.MemoryStore()
+    >>> reading = store.read(["north"])
+    >>> reading.rows, reading.tokens.tolist()
+    ([-1], [0])
     """
 
     rows: list[int]
