@@ -23,10 +23,10 @@ def model():
 
 def test_a_push_is_a_step(model):
     """Chunks of any length, pushed for several keys together, give the outputs and states of `step` on the whole."""
-    streamer = rs.Streamer(model, max_batch=4, max_steps=4)
-    x = nets.series((23, 17, 13, 7, 2), seed=3)
+    streamer = rs.Streamer(model, max_batch=2, max_steps=4)
+    x = nets.series((13, 13, 13, 5, 5), seed=3)
     outputs = {key: [] for key in x}
-    for lengths in ((1, 5, 2, 3, 1), (7, 1, 1, 4, 1), (15, 11, 10, 0, 0)):
+    for lengths in ((1, 5, 2, 3, 1), (6, 1, 1, 2, 4), (6, 7, 10, 0, 0)):
         begin = {key: sum(map(len, parts)) for key, parts in outputs.items()}
         chunks = {k: x[k][begin[k] : begin[k] + n] for k, n in zip(x, lengths, strict=True) if n}
         for key, y in streamer.push(chunks).items():
@@ -37,8 +37,8 @@ def test_a_push_is_a_step(model):
         assert nets.difference(final, streamer.peek(key)) < TOLERANCE
         assert streamer.count(key) == len(whole)
     # The control: from the initial state the last chunk gives something else.
-    fresh, _ = model.step(x["k0"][None, 8:], model.initial_state(1))
-    assert nets.difference(fresh[0], outputs["k0"][-1]) > 0.01
+    fresh, _ = model.step(x["k0"][None, 7:12], model.initial_state(1))
+    assert nets.difference(fresh[0], outputs["k0"][-1][:5]) > 0.01
 
 
 def test_a_session_depends_on_itself_alone(model):

@@ -78,7 +78,7 @@ class Pushes:
         reading = self._store.read([item.text for item in items], lease=True)
         held = np.ones(len(items), np.bool_)  # keys with a lease that no commit has used
         try:
-            if self._all_go_on(items, reading):
+            if self._all_go_on(items, stack, reading):
                 going, leaves = list(range(len(items))), reading.records.leaves
             else:
                 going, leaves = self._sorted(items, reading, results, errors)
@@ -101,11 +101,13 @@ class Pushes:
             results[items[going[row]].key] = self._answer(items[going[row]], outputs.row(row))
         return [going[row] for row in np.flatnonzero(~written).tolist()]
 
-    def _all_go_on(self, items: list[Item], reading: Reading) -> bool:
+    def _all_go_on(self, items: list[Item], stack: Stack | None, reading: Reading) -> bool:
         """Return whether all items go on from a record of this model. Then they need no closer look one by one."""
         records = reading.records
         if len(records) < len(items) or (reading.tokens == BUSY).any() or (records.model != self._model).any():
             return False
+        if stack is not None and not stack.numbered:  # a stack has no observed values
+            return bool(records.number.max() < 0)
         if any(item.observed is not None for item in items):
             return False
         if records.number.max() < 0:

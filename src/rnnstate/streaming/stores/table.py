@@ -84,7 +84,9 @@ class Table:
 
     def write(self, records: Records, token: int) -> int:
         """Write records, with one new token for each of them, and return the last token."""
-        slots = [self._slot(key) for key in records.keys]
+        slots = self.find(records.keys)
+        if -1 in slots:
+            slots = [self._slot(key) for key in records.keys]
         places = np.array(slots, np.int64)
         self._count[places], self._number[places] = records.count, records.number
         self._updated[places] = records.updated
