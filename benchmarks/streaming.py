@@ -1,6 +1,6 @@
 """Measures streaming in process: a push against the bare compiled step, and against a dict of states around Keras.
 
-    python benchmarks/streaming.py [--seconds 2] [--units 64]
+    KERAS_BACKEND=jax python benchmarks/streaming.py [--seconds 2] [--units 64]
 
 All contenders take turns in one run. A line shows the median and the 99th percentile of a call, in milliseconds.
 """

@@ -86,18 +86,18 @@ class Sessions:
 
     def checkpoint(self, key: Any, name: str) -> None:
         """Keep a session as it is, under a name."""
-        place = checkpoint_of(encode(key), name)
-        with self._Change(self, key) as change:
+        text = encode(key)
+        place = checkpoint_of(text, name)
+        with self._Change(self, key, place) as change:
             change.must_exist()
-            records = change.record
-            extra = records.extras.get(0, Extra())
-            kept = records.renamed([place])
-            kept.extras = {0: Extra(extra.answer)} if extra.answer is not None else {}
-            # The checkpoint is there before its name is, so no name leads to nothing.
-            self._store.commit(kept)
+            extra = change.record.extras.get(0, Extra())
             names = extra.checkpoints if name in extra.checkpoints else (*extra.checkpoints, name)
-            records.extras = {0: Extra(extra.answer, names)}
-            change.commit(records)
+            # The session, which knows the name, and the checkpoint are one commit.
+            both = change.record.take([0, 0]).renamed([text, place])
+            both.extras = {0: Extra(extra.answer, names)}
+            if extra.answer is not None:
+                both.extras[1] = Extra(extra.answer)
+            change.commit(both)
 
     def checkpoints(self, key: Any) -> tuple[str, ...]:
         """Return the names of the checkpoints of a session."""
@@ -182,30 +182,37 @@ class Sessions:
     class _Change:
         """The time between the read and the commit of one session. A lease that is not used is given back."""
 
-        def __init__(self, sessions: "Sessions", key: Any) -> None:
-            self._store, self._lock, self._key, self._text = sessions._store, sessions._pushes.lock, key, encode(key)
+        def __init__(self, sessions: "Sessions", key: Any, *more: str) -> None:
+            self._store, self._lock, self._key = sessions._store, sessions._pushes.lock, key
+            self._texts = [encode(key), *more]
             self._done = False
 
         def __enter__(self) -> "Sessions._Change":
             self._lock.acquire()
             try:
-                self._reading = self._store.read([self._text], lease=True)
-                if self._reading.tokens[0] == BUSY:
+                self._reading = self._store.read(self._texts, lease=True)
+                if (self._reading.tokens == BUSY).any():
+                    self._give_back()
                     raise StoreError(
                         f"Key {self._key!r}: another worker holds the session. Nothing has changed. Try again."
                     )
             except BaseException:
                 self._lock.release()
                 raise
-            self.there, self.record = self._reading.rows[0] >= 0, self._reading.records
+            self.there = self._reading.rows[0] >= 0
+            self.record = self._reading.records.take([0]) if self.there else self._reading.records
             return self
 
         def __exit__(self, *error: object) -> None:
             try:
                 if not self._done:
-                    self._store.release([self._text], self._reading.tokens)
+                    self._give_back()
             finally:
                 self._lock.release()
+
+        def _give_back(self) -> None:
+            held = np.flatnonzero(self._reading.tokens != BUSY)
+            self._store.release([self._texts[at] for at in held], self._reading.tokens[held])
 
         def must_exist(self) -> None:
             """Raise if there is no such session."""
@@ -215,7 +222,7 @@ class Sessions:
             """Write the record, or raise if another worker was faster."""
             written = self._store.commit(records, self._reading.tokens)
             self._done = True
-            if not written[0]:
+            if not written.all():
                 raise StoreError(
                     f"Key {self._key!r}: another worker has changed the session. Nothing has changed here. Try again."
                 )
