@@ -116,7 +116,7 @@ class Streamer:
         ...     print(sorted(error.results), error)
         ['north'] 1 of 2 keys failed; the others have advanced. Key 'south': input `...` must be finite in float32. ...
         """
-        errors: Errors = {}
+        errors = Errors()
         items, stack = self._stacked(x, numbers, observed, mask, create)
         if stack is None:
             items, errors = self._items(x, numbers, observed, mask, create)
@@ -149,8 +149,7 @@ class Streamer:
         [['north'], ['south']]
         """
         items, errors = self._items(x, numbers, observed, mask, create)
-        results: Results = {}
-        more: Errors = {}
+        results, more = Results(), Errors()
         if items:
             loop = asyncio.get_running_loop()
             if loop not in self._joiners:
@@ -176,8 +175,7 @@ class Streamer:
 
     def keys(self) -> list[Any]:
         """Return the keys of all sessions."""
-        pairs = map(split, self.store.keys())
-        return [decode(text) for text, checkpoint in pairs if checkpoint is None]
+        return [decode(text) for text, checkpoint in map(split, self.store.keys()) if checkpoint is None]
 
     def __contains__(self, key: object) -> bool:
         return self._sessions.has(key)
@@ -336,8 +334,7 @@ class Streamer:
         """Return what is pushed for each key that can be used, and the errors of the others."""
         for name, given in (("x", x), ("numbers", numbers), ("observed", observed), ("mask", mask)):
             _check_mapping(name, given, x)
-        items: list[Item] = []
-        errors: Errors = {}
+        items, errors = list[Item](), Errors()
         numbers, observed = numbers or {}, observed or {}
         for key, value in x.items():
             if mask and not mask.get(key, True):
