@@ -23,7 +23,7 @@ import pytest
 
 import rnnstate as rs
 from documents import Page, blocks, fences
-from rnnstate import initial, layers
+from rnnstate import initial, layers, stores
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -129,7 +129,7 @@ MODULES = sorted(
 
 
 # The examples of these packages give the same on every backend.
-NEUTRAL = re.compile(r"rnnstate\.(bench|cli|exporting|forecasting|insight\.(numbers|plots)|onnx_step|windows)\b")
+NEUTRAL = re.compile(r"rnnstate\.(bench|cli|exporting|forecasting|insight\.(numbers|plots)|onnx_step|streaming|windows)")
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_docstrings_run(name, tmp_path, monkeypatch):
     assert runner.failures == 0, "".join(output)
 
 
-MODULES_OF_CLASSES = {"initial": initial, "layers": layers}
+MODULES_OF_CLASSES = {"initial": initial, "layers": layers, "stores": stores}
 
 
 def public_names():

@@ -125,3 +125,24 @@ def test_a_whole_initial_state_must_be_given(exported, tmp_path):
     (tmp_path / "model.onnx.json").write_text(json.dumps(manifest))
     with pytest.raises(ValueError, match="`lstm/h` must be given whole"):
         onnx_step.load(path).initial_state(2)
+
+
+def test_a_streamer_needs_the_file_alone(exported, tmp_path):
+    """`Streamer("model.onnx")` gives what the model gives, for chunks and single steps, and imports no Keras."""
+    model, path = exported
+    streamer, live, x = rs.Streamer(path, max_steps=4), rs.Streamer(model, max_steps=4), nets.values(7, 2)
+    theirs, ours = streamer.push({"a": x, "b": x[0]}), live.push({"a": x, "b": x[0]})
+    for key in ours:
+        assert nets.difference(theirs[key], ours[key]) < 1e-5
+    assert nets.difference(streamer.rollout("a", 3), live.rollout("a", 3)) < 1e-5
+    assert nets.difference(streamer.peek("a"), live.peek("a")) < 1e-5
+    program = (
+        "import sys, numpy as np, rnnstate as rs\n"
+        f"streamer = rs.Streamer({str(path)!r}, rs.stores.LmdbStore('store'))\n"
+        "y = streamer.push({'a': np.ones((5, 2))}, numbers={'a': 0})['a']\n"
+        "streamer.checkpoint('a', 'c'); streamer.rewind('a', 'c'); streamer.write('a', {'lstm/h': [0.0, 0.0, 0.0]})\n"
+        "streamer.store.save('all.safetensors')\n"
+        "print(y.shape, sorted({'keras', 'jax', 'torch', 'tensorflow'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.stdout.strip() == "(5, 2) []", done.stderr

@@ -10,6 +10,7 @@ A tour, in reading order:
 - `read`, `write`, `reset`, `audit`, `repair`: the state of a Keras model you already have (`inplace/`).
 - `layers`: linear recurrences, whose steps are computed in parallel (`layers/`).
 - `register_port`: tells rnnstate what your own layer remembers (`ports/`).
+- `Streamer`, `stores`: a state for each of many live sources, one step at a time, stored safely (`streaming/`).
 - `load_run`: a RUN that the command line trained, as an object that predicts (`forecasting/`).
 - `plots`, `health`: pictures and numbers about the state (`insight/`).
 - `export`: the step model as a file for another runtime (`exporting/`).
@@ -47,6 +48,7 @@ _HOMES = {
     "save_state": "state.files",
     "load_state": "state.files",
     "load_metadata": "state.files",
+    "Streamer": "streaming.streamer",
     "load_run": "forecasting.predictor",
     "export": "exporting",
     "Export": "exporting",
@@ -62,12 +64,16 @@ _HOMES = {
     "UnsupportedModelError": "errors",
     "CarryError": "errors",
     "ExportError": "errors",
+    "PushError": "errors",
+    "SequenceError": "errors",
+    "StoreError": "errors",
 }
 _MODULES = {
     "initial": "initial",
     "layers": "layers",
     "onnx_step": "onnx_step",
     "plots": "insight.plots",
+    "stores": "streaming.stores",
     "testing": "testing",
     "weights": "weights",
 }
@@ -101,11 +107,14 @@ if TYPE_CHECKING:
     from rnnstate.errors import CarryError as CarryError
     from rnnstate.errors import DataError as DataError
     from rnnstate.errors import ExportError as ExportError
+    from rnnstate.errors import PushError as PushError
     from rnnstate.errors import RnnStateError as RnnStateError
+    from rnnstate.errors import SequenceError as SequenceError
     from rnnstate.errors import SpecMismatchError as SpecMismatchError
     from rnnstate.errors import StateShapeError as StateShapeError
     from rnnstate.errors import StateStructureError as StateStructureError
     from rnnstate.errors import StateValueError as StateValueError
+    from rnnstate.errors import StoreError as StoreError
     from rnnstate.errors import UnknownKeyError as UnknownKeyError
     from rnnstate.errors import UnsupportedModelError as UnsupportedModelError
     from rnnstate.exporting import Export as Export
@@ -130,6 +139,8 @@ if TYPE_CHECKING:
     from rnnstate.state.spec import StateSpec as StateSpec
     from rnnstate.state.state import State as State
     from rnnstate.state.state import concat as concat
+    from rnnstate.streaming import stores as stores
+    from rnnstate.streaming.streamer import Streamer as Streamer
     from rnnstate.training.resume.checkpoint import Checkpoint as Checkpoint
     from rnnstate.windows.by_time import split_by_time as split_by_time
     from rnnstate.windows.scaling import Scaling as Scaling

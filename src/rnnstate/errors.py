@@ -9,10 +9,15 @@
     ├── DataError(ValueError)             data that cannot be cut into windows in the requested way
     ├── UnsupportedModelError(ValueError) a network whose state cannot be made explicit
     ├── CarryError(RuntimeError)          a model whose compiled step would ignore its state
-    └── ExportError(RuntimeError)         a file that cannot be written, or that computes something else than the model
+    ├── ExportError(RuntimeError)         a file that cannot be written, or that computes something else than the model
+    ├── SequenceError(ValueError)         a push whose sequence number does not follow the number before it
+    ├── StoreError(RuntimeError)          a store that cannot keep a record, or in which another worker holds the key
+    └── PushError(RuntimeError)           some keys of a push failed; it holds the results of the other keys
 
 Each message says what was expected, what was received, where, and what to do, in this order.
 """
+
+from typing import Any
 
 
 class RnnStateError(Exception):
@@ -57,6 +62,34 @@ class CarryError(RnnStateError, RuntimeError):
 
 class ExportError(RnnStateError, RuntimeError):
     """An export that cannot be written, or whose file computes something else than the model."""
+
+
+class SequenceError(RnnStateError, ValueError):
+    """A push whose sequence number does not follow the number before it."""
+
+
+class StoreError(RnnStateError, RuntimeError):
+    """A store that cannot keep a record, or in which another worker holds the key."""
+
+
+class PushError(RnnStateError, RuntimeError):
+    """Some keys of a push failed. The other keys have advanced, and their results stand.
+
+    Args:
+        message: What failed.
+        results: The outputs of the keys that advanced, by key.
+        errors: The error of each key that did not advance, by key.
+    """
+
+    def __init__(
+        self, message: str, results: dict[Any, Any] | None = None, errors: dict[Any, Exception] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.results, self.errors = results or {}, errors or {}
+
+
+class StoreWarning(UserWarning):
+    """A report about a store: it belonged to another model, or it does not keep what it acknowledges."""
 
 
 class KeyWarning(UserWarning):

@@ -14,6 +14,7 @@ from rnnstate.kernels.reference import (
     random_state,
     set_random_state,
     take_rows,
+    without_gradients,
 )
 from rnnstate.kernels.step.jax import CompiledStep, many_steps
 
@@ -32,6 +33,7 @@ __all__ = [
     "register_state",
     "set_random_state",
     "take_rows",
+    "without_gradients",
 ]
 
 _REGISTERED: set[type] = set()

@@ -1,6 +1,7 @@
 """The functions of `kernels` in `keras.ops` alone. They define what the version of each backend must compute."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from keras import ops
@@ -22,6 +23,7 @@ __all__ = [
     "register_state",
     "set_random_state",
     "take_rows",
+    "without_gradients",
 ]
 
 # The errors that Keras may raise in place of an error of the data.
@@ -88,3 +90,8 @@ def random_state() -> dict[str, Any]:
 
 def set_random_state(state: dict[str, Any]) -> None:
     """Set the backend's global random generator to a state that `random_state` returned."""
+
+
+def without_gradients() -> AbstractContextManager[Any]:
+    """Return a context in which the backend keeps nothing for gradients. Only PyTorch needs it."""
+    return nullcontext()

@@ -9,7 +9,14 @@ import tensorflow as tf
 from keras import tree
 
 from rnnstate.kernels.loops.tensorflow import has_loop, no_loop_because, recurrent_loop
-from rnnstate.kernels.reference import LOOPS_IN_PYTHON, many_steps, random_state, register_state, set_random_state
+from rnnstate.kernels.reference import (
+    LOOPS_IN_PYTHON,
+    many_steps,
+    random_state,
+    register_state,
+    set_random_state,
+    without_gradients,
+)
 
 __all__ = [
     "FEED_ERRORS",
@@ -26,6 +33,7 @@ __all__ = [
     "register_state",
     "set_random_state",
     "take_rows",
+    "without_gradients",
 ]
 
 # A pipeline tells of an error of its data in a text of its own.

@@ -1,6 +1,7 @@
 """PyTorch: rows are written in place; assigning a whole new bank would copy it at every step."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ __all__ = [
     "register_state",
     "set_random_state",
     "take_rows",
+    "without_gradients",
 ]
 
 # A compiled loop would be a graph of all its steps.
@@ -66,3 +68,9 @@ def set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(torch.from_numpy(state["cpu"].copy()))
     for device, one in enumerate(state["cuda"][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(torch.from_numpy(one.copy()), device)
+
+
+def without_gradients() -> AbstractContextManager[Any]:
+    """Return a context in which no gradients are kept. Steps are compiled only there."""
+    context: AbstractContextManager[Any] = torch.no_grad()
+    return context

@@ -1,0 +1,175 @@
+"""What is pushed for one key, read and checked, so that an error concerns this key alone."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnnstate.errors import DataError
+from rnnstate.messages import quoted
+from rnnstate.streaming.engine import Engine, Port
+from rnnstate.streaming.keys import encode
+
+
+@dataclass(slots=True)
+class Item:
+    """A push of one key.
+
+    Args:
+        key: The key of the session.
+        text: The key as stores know it.
+        parts: The inputs in the order of the model, `(time, features)` each, or `(features,)` of a static input.
+        steps: How many steps they have.
+        single: Whether the user gave one step without a time axis, and gets an output without one.
+        number: The sequence number, or `None`.
+        observed: Observed values for a new session, or `None`.
+        create: Whether a new session may begin.
+    """
+
+    key: Any
+    text: str
+    parts: Sequence[NDArray[Any]]
+    steps: int
+    single: bool
+    number: int | None = None
+    observed: Any = None
+    create: bool = True
+
+
+@dataclass(slots=True)
+class Stack:
+    """The inputs of all items of a push in one array, if they have the same shape. Then no item has parts.
+
+    Args:
+        x: The inputs `(n, time, features)`.
+        single: Whether the user gave one step without a time axis for each key.
+        numbered: Whether some items have a sequence number.
+    """
+
+    x: NDArray[Any]
+    single: bool
+    numbered: bool
+
+    def take(self, rows: Sequence[int]) -> "Stack":
+        """Return the inputs of some items."""
+        return Stack(self.x[rows], self.single, self.numbered)
+
+
+def read_stack(engine: Engine, x: Mapping[Any, Any], numbers: Mapping[Any, Any]) -> tuple[list[Item], Stack] | None:
+    """Return what is pushed for all keys at once, or `None` if the inputs differ in shape or one of them cannot be used."""
+    port, values = engine.inputs[0], list(x.values())
+    if len(engine.inputs) > 1 or not all(type(value) is np.ndarray for value in values):
+        return None
+    shape = values[0].shape
+    if any(value.shape != shape for value in values):
+        return None
+    if not shape:
+        return None
+    # Joining is several times as fast as making an array of many small ones.
+    batch = np.concatenate(values).reshape(len(values), *shape)
+    single = shape == port.shape
+    fits = port.per_step and (single or (shape[1:] == port.shape and shape[0] > 0)) and batch.dtype.kind in "fiub"
+    if not fits or (engine.steps is not None and (single or shape[0] % engine.steps)):
+        return None
+    if batch.dtype != port.dtype:
+        with np.errstate(over="ignore"):
+            batch = batch.astype(port.dtype)
+    if batch.dtype.kind == "f" and not np.isfinite(batch).all():
+        return None
+    stack = Stack(batch[:, None] if single else batch, single, bool(numbers))
+    try:
+        steps = stack.x.shape[1]
+        if not numbers:
+            return [Item(key, encode(key), (), steps, single) for key in x], stack
+        given = [_number(key, numbers.get(key)) for key in x]
+        return [Item(key, encode(key), (), steps, single, number) for key, number in zip(x, given, strict=True)], stack
+    except DataError:
+        return None
+
+
+def read_item(engine: Engine, key: Any, x: Any, number: Any, observed: Any, create: bool) -> Item:
+    """Return what is pushed for one key.
+
+    Raises:
+        DataError: If the key, the inputs or the number cannot be used.
+    """
+    text, ports = encode(key), engine.inputs
+    if len(ports) == 1 and not isinstance(x, Mapping):
+        parts = [_part(key, ports[0], x)]
+    else:
+        parts = [_part(key, port, value) for port, value in zip(ports, _by_name(key, ports, x), strict=True)]
+    steps, single = _steps(key, ports, parts)
+    if single:
+        parts = [part[None] if port.per_step else part for port, part in zip(ports, parts, strict=True)]
+    if engine.steps is not None and steps % engine.steps:
+        raise DataError(
+            f"Key {key!r}: the network takes windows of {engine.steps} steps. Received: {steps} steps. Push a multiple."
+        )
+    return Item(key, text, parts, steps, single, _number(key, number), observed, create)
+
+
+def _by_name(key: Any, ports: Sequence[Port], x: Any) -> list[Any]:
+    names = [port.name for port in ports]
+    if isinstance(x, Mapping):
+        if set(x) == set(names):
+            return [x[name] for name in names]
+        received = quoted(x, 6)
+    elif isinstance(x, (list, tuple)) and len(x) == len(names):
+        return list(x)
+    else:
+        received = type(x).__name__
+    raise DataError(f"Key {key!r}: the inputs must be {quoted(names, 6)}, by name. Received: {received}.")
+
+
+def _part(key: Any, port: Port, value: Any) -> NDArray[Any]:
+    """Return one input as an array that fits, or raise."""
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError) as error:  # lists of different lengths; tensors on another device
+        raise DataError(f"Key {key!r}: input `{port.name}` must be an array. Received: {error}.") from error
+    if array.dtype.kind not in "fiub":
+        raise DataError(f"Key {key!r}: input `{port.name}` must hold numbers. Received: dtype={array.dtype}.")
+    rest = array.shape[1:] if port.per_step and array.ndim == len(port.shape) + 1 else array.shape
+    if rest != port.shape or (rest is not array.shape and not len(array)):
+        hint = " A window must have at least one step." if rest == port.shape else ""
+        raise DataError(
+            f"Key {key!r}: input `{port.name}` must have shape {_shown(port)}. Received: shape={array.shape}.{hint}"
+        )
+    with np.errstate(over="ignore"):
+        array = array.astype(port.dtype, copy=False)
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        place = tuple(int(index) for index in np.argwhere(~np.isfinite(array))[0])
+        raise DataError(
+            f"Key {key!r}: input `{port.name}` must be finite in {port.dtype}. Received: {np.asarray(value)[place]} at "
+            f"{list(place)}. Fill the value."
+        )
+    return array
+
+
+def _steps(key: Any, ports: Sequence[Port], parts: Sequence[NDArray[Any]]) -> tuple[int, bool]:
+    """Return the number of steps, and whether the inputs have no time axis."""
+    lengths = {
+        port.name: None if part.ndim == len(port.shape) else len(part)
+        for port, part in zip(ports, parts, strict=True)
+        if port.per_step
+    }
+    if len(set(lengths.values())) > 1:
+        raise DataError(f"Key {key!r}: all inputs must have the same number of steps. Received: {lengths}.")
+    (steps,) = set(lengths.values())
+    return (1, True) if steps is None else (steps, False)
+
+
+def _number(key: Any, number: Any) -> int | None:
+    if number is None:
+        return None
+    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 0:
+        raise DataError(f"Key {key!r}: a sequence number must be a whole number from 0 on. Received: {number!r}.")
+    return int(number)
+
+
+def _shown(port: Port) -> str:
+    sizes = ", ".join([f"features={size}" if len(port.shape) == 1 else str(size) for size in port.shape])
+    one = f"({sizes},)" if len(port.shape) == 1 else f"({sizes})"
+    return f"{one} or (time, {sizes})" if port.per_step else one

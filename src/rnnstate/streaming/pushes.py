@@ -1,0 +1,307 @@
+"""A push after its input was read: records, sequence numbers, the compiled step, and the commit.
+
+One attempt, for n keys at once:
+
+    read      records and tokens; keys that another worker holds fail
+    sort      repeated numbers are answered, gaps fail, new keys get the initial state
+    advance   the compiled step
+    check     keys whose next state is not finite fail
+    commit    the keys whose record is still the one that was read; the others are tried again
+
+An error concerns its key alone. Nothing of a key changes before its commit.
+"""
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from threading import RLock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rnnstate.errors import (
+    DataError,
+    RnnStateError,
+    SequenceError,
+    SpecMismatchError,
+    StateValueError,
+    StoreError,
+    UnknownKeyError,
+)
+from rnnstate.streaming.batches import Batches, Outputs, State
+from rnnstate.streaming.engine import Engine
+from rnnstate.streaming.items import Item, Stack
+from rnnstate.streaming.stores.records import Extra, Records
+from rnnstate.streaming.stores.store import BUSY, Reading, Store
+
+Results = dict[Any, Any]
+Errors = dict[Any, Exception]
+
+
+class Pushes:
+    """Advances sessions of a store with a model.
+
+    Args:
+        engine: The model.
+        store: Where the sessions are.
+        batches: Runs the compiled steps.
+        accepted: Tells whether a record of a model, such as `b"fingerprint-weights"`, may go on with this one.
+    """
+
+    def __init__(self, engine: Engine, store: Store, batches: Batches, accepted: Any) -> None:
+        self._engine, self._store, self._batches, self._accepted = engine, store, batches, accepted
+        self._model = np.array(engine.card.model.encode(), "S33")
+        self.lock = RLock()  # one step at a time: callers in other threads wait
+
+    def run(self, items: Sequence[Item], stack: Stack | None = None) -> tuple[Results, Errors]:
+        """Advance the sessions of some items, which have distinct keys. `stack` has their inputs if they have no parts."""
+        results: Results = {}
+        errors: Errors = {}
+        left = list(items)
+        with self.lock:
+            for _ in range(1 + self._store.retries):
+                again = self._attempt(left, stack, results, errors)
+                left = [left[at] for at in again]
+                if not left:
+                    break
+                stack = stack and stack.take(again)
+        for item in left:
+            errors[item.key] = StoreError(
+                f"Key {item.key!r}: no other worker may advance the session between the read and the commit. Received: "
+                "another record, or a lease that has ended. Nothing has changed. Push again."
+            )
+        return results, errors
+
+    def _attempt(self, items: list[Item], stack: Stack | None, results: Results, errors: Errors) -> list[int]:
+        """Try to advance items. Return the rows of those whose record changed meanwhile."""
+        reading = self._store.read([item.text for item in items], lease=True)
+        held = np.ones(len(items), np.bool_)  # keys with a lease that no commit has used
+        try:
+            if self._all_go_on(items, stack, reading):
+                going, leaves = list(range(len(items))), reading.records.leaves
+            else:
+                going, leaves = self._sorted(items, reading, results, errors)
+                stack = stack and stack.take(going)
+            if not going:
+                return []
+            outputs = self._batches.advance([items[at] for at in going], leaves, stack)
+            going, outputs, leaves = self._finite(items, going, outputs, leaves, errors)
+            if not going:
+                return []
+            records = self._records(items, going, outputs, leaves, reading)
+            written = self._store.commit(records, reading.tokens[going])
+            held[going] = False
+        finally:
+            self._release(items, reading, held)
+        if written.all():
+            results.update(self._answers([items[at] for at in going], outputs))
+            return []
+        for row in np.flatnonzero(written).tolist():
+            results[items[going[row]].key] = self._answer(items[going[row]], outputs.row(row))
+        return [going[row] for row in np.flatnonzero(~written).tolist()]
+
+    def _all_go_on(self, items: list[Item], stack: Stack | None, reading: Reading) -> bool:
+        """Return whether all items go on from a record of this model. Then they need no closer look one by one."""
+        records = reading.records
+        if len(records) < len(items) or (reading.tokens == BUSY).any() or (records.model != self._model).any():
+            return False
+        if stack is not None and not stack.numbered:  # a stack has no observed values
+            return bool(records.number.max() < 0)
+        if any(item.observed is not None for item in items):
+            return False
+        if records.number.max() < 0:
+            return all(item.number is None for item in items)
+        given = [-1 if item.number is None else item.number for item in items]
+        return bool((records.number >= 0).all() and (records.number + 1 == given).all())
+
+    def _answers(self, items: list[Item], outputs: Outputs) -> Results:
+        """Return the outputs of all items, as users get them, by key."""
+        keys = [item.key for item in items]
+        if outputs.count is None or len(self._engine.outputs) > 1:
+            pairs = zip(items, map(outputs.row, range(len(items))), strict=True)
+            return {item.key: self._answer(item, parts) for item, parts in pairs}
+        y = outputs.parts[0]
+        return dict(zip(keys, y[:, 0] if items[0].single and self._engine.outputs[0].per_step else y, strict=True))
+
+    def _release(self, items: list[Item], reading: Reading, held: NDArray[np.bool_]) -> None:
+        left = np.flatnonzero(held & (reading.tokens != BUSY))
+        if len(left):
+            # The lease of a server that is gone ends by itself, and the error that is on its way says more.
+            with suppress(StoreError):
+                self._store.release([items[at].text for at in left], reading.tokens[left])
+
+    def _sorted(self, items: list[Item], reading: Reading, results: Results, errors: Errors) -> tuple[list[int], State]:
+        """Return the items that advance, and the states they start from, `(n, *shape)`."""
+        known: list[int] = []
+        new: list[int] = []
+        for at, item in enumerate(items):
+            try:
+                row = reading.rows[at]
+                if reading.tokens[at] == BUSY:
+                    raise StoreError(
+                        f"Key {item.key!r}: another worker holds the session. Nothing has changed. Push again."
+                    )
+                if row < 0:
+                    self._check_new(item)
+                    new.append(at)
+                elif (answer := self._repeated(item, reading.records, row)) is not None:
+                    results[item.key] = self._answer(item, list(answer))
+                else:
+                    known.append(at)
+            except RnnStateError as error:
+                errors[item.key] = error
+        started, initial = self._initial(items, new, errors) if new else ([], {})
+        rows = np.array([reading.rows[at] for at in known], np.int64)
+        found = reading.records.leaves if known else {}
+        leaves = (
+            {
+                name: found[name][rows]
+                if not started
+                else np.concatenate([*([found[name][rows]] if known else []), initial[name]])
+                for name in self._engine.spec
+            }
+            if known or started
+            else {}
+        )
+        return [*known, *started], leaves
+
+    def _check_new(self, item: Item) -> None:
+        if not item.create:
+            raise UnknownKeyError(
+                f"Key {item.key!r}: with `create=False`, the session must exist. Received: no such session."
+            )
+
+    def _repeated(self, item: Item, records: Records, row: int) -> tuple[NDArray[Any], ...] | None:
+        """Return the answer of the record if the item repeats its number, or `None` if the item goes on from the record."""
+        if not self._accepted(bytes(records.model[row])):
+            raise SpecMismatchError(
+                f"Key {item.key!r}: the session must be of this model, {self._engine.card.model}. Received: a record of "
+                f"{records.model[row].decode()}. Open the store with `on_other_model=`."
+            )
+        last = int(records.number[row])
+        if item.number is not None and item.number == last:
+            return self._kept_answer(item, records.extras.get(row))
+        if (item.number is None) != (last < 0) and not (last < 0 and records.count[row] == 0):
+            raise SequenceError(f"Key {item.key!r}: {_mixed(item.number, last)}")
+        if item.number is not None and last >= 0 and item.number != last + 1:
+            raise SequenceError(
+                f"Key {item.key!r}: the next sequence number must be {last + 1}, or {last} to repeat the last push. "
+                f"Received: {item.number}. Nothing has changed."
+            )
+        if item.observed is not None:
+            raise DataError(
+                f"Key {item.key!r}: observed values start a new session. Received: some for a session of "
+                f"{int(records.count[row])} steps. Leave them out, or call `reset` first."
+            )
+        return None
+
+    def _kept_answer(self, item: Item, extra: Extra | None) -> tuple[NDArray[Any], ...]:
+        if extra is None or extra.answer is None:
+            raise SequenceError(
+                f"Key {item.key!r}: the answer to number {item.number} must be in the record to be repeated. Received: a "
+                "record without it, because the session was written since."
+            )
+        return extra.answer
+
+    def _initial(self, items: list[Item], new: list[int], errors: Errors) -> tuple[list[int], State]:
+        """Return the new items that can start, and their initial states."""
+        try:
+            return new, self.initial([items[at].observed for at in new])
+        except (RnnStateError, ValueError, TypeError) as error:
+            if len(new) == 1:
+                errors[items[new[0]].key] = _of_key(items[new[0]].key, error)
+                return [], {}
+        started: list[int] = []
+        states: list[State] = []
+        for at in new:
+            (row, state) = self._initial(items, [at], errors)
+            started += row
+            states += [state] if row else []
+        return started, {
+            name: np.concatenate([state[name] for state in states]) for name in self._engine.spec
+        } if states else {}
+
+    def initial(self, observed: Sequence[Any]) -> State:
+        """Return the initial state of new sessions, with the observed values of each, or `None`."""
+        if self._engine.needs_observed:
+            if missing := [at for at, value in enumerate(observed) if value is None]:
+                raise DataError(
+                    f"A new session of this model needs observed values. Received: none in row {missing[0]}. "
+                    "Give `observed=`."
+                )
+            rows = np.stack([np.asarray(value, np.float32) for value in observed])
+            if not np.isfinite(rows).all():
+                raise DataError("Observed values must be finite. Received: a value that is not. Fill it.")
+            return self._engine.initial(len(observed), rows)
+        if any(value is not None for value in observed):
+            raise DataError("This model takes no observed values. Received: some. Leave `observed` out.")
+        return self._engine.initial(len(observed), None)
+
+    def _finite(
+        self, items: list[Item], going: list[int], outputs: Outputs, leaves: State, errors: Errors
+    ) -> tuple[list[int], Outputs, State]:
+        """Leave out the items whose next state or output is not finite."""
+        fits = np.ones(len(going), np.bool_)
+        for name, leaf in leaves.items():
+            # A sum is finite only if all values are, or if it overflows, which the search below finds out.
+            if leaf.dtype.kind == "f" and not np.isfinite(leaf.sum()):
+                fine = np.isfinite(leaf).reshape(len(going), -1).all(axis=1)
+                for row in np.flatnonzero(fits & ~fine).tolist():
+                    errors[items[going[row]].key] = StateValueError(
+                        f"Key {items[going[row]].key!r}: the next state must be finite. Received: leaf `{name}` with a "
+                        "value that is not. The session is as it was."
+                    )
+                fits &= fine
+        if fits.all():
+            return going, outputs, leaves
+        kept = np.flatnonzero(fits).tolist()
+        rest = {name: leaf[kept] for name, leaf in leaves.items()}
+        return [going[row] for row in kept], outputs.take(kept), rest
+
+    def _records(
+        self, items: list[Item], going: list[int], outputs: Outputs, leaves: State, reading: Reading
+    ) -> Records:
+        """Return the records after the step."""
+        chosen, n = [items[at] for at in going], len(going)
+        old = np.array([reading.rows[at] for at in going], np.int64)
+        count = np.array([item.steps for item in chosen], np.int64)
+        if len(reading.records):
+            count += np.where(old >= 0, reading.records.count[old], 0)
+        number = np.array([-1 if item.number is None else item.number for item in chosen], np.int64)
+        extras = {}
+        if reading.records.extras or number.max() >= 0:
+            for row, item in enumerate(chosen):
+                names = reading.records.extras.get(int(old[row]), Extra()).checkpoints
+                if item.number is not None or names:
+                    extras[row] = Extra(None if item.number is None else tuple(map(np.copy, outputs.row(row))), names)
+        with np.errstate(over="ignore"):
+            last = None if self._engine.card.last is None else outputs.last().astype(np.float32)
+        texts, now = [item.text for item in chosen], np.full(n, time.time())
+        return Records(texts, count, number, now, np.full(n, self._model), leaves, last, extras)
+
+    def _answer(self, item: Item, outputs: list[NDArray[Any]]) -> Any:
+        """Return the outputs of one key as the user gets them: without a time axis if the input had none."""
+        if item.single:  # a repeated number may have been a chunk the first time; its answer is the same chunk
+            pairs = zip(self._engine.outputs, outputs, strict=True)
+            outputs = [part[0] if port.per_step and len(part) == 1 else part for port, part in pairs]
+        return self._engine.packed(outputs)
+
+
+def _mixed(given: int | None, last: int) -> str:
+    if given is None:
+        return (
+            f"the session has sequence numbers, the last of which is {last}. Received: a push without one. Give "
+            f"`numbers={{key: {last + 1}}}`."
+        )
+    return (
+        f"the session was pushed without sequence numbers. Received: number {given}. Start the numbers after `reset`."
+    )
+
+
+def _of_key(key: Any, error: Exception) -> Exception:
+    """Return an error that names its key."""
+    kind = type(error) if isinstance(error, RnnStateError) else DataError
+    named = kind(f"Key {key!r}: {error}")
+    named.__cause__ = error
+    return named

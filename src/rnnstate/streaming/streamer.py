@@ -1,0 +1,400 @@
+"""`Streamer`: a state for each of many live sources, which a model steps together."""
+
+import asyncio
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from rnnstate.errors import DataError, PushError, RnnStateError
+from rnnstate.messages import counted, listed
+from rnnstate.state.state import State
+from rnnstate.streaming.batches import Batches
+from rnnstate.streaming.engine import Engine
+from rnnstate.streaming.items import Item, Stack, read_item, read_stack
+from rnnstate.streaming.joining import Joiner
+from rnnstate.streaming.keys import decode, split
+from rnnstate.streaming.opening import open_store
+from rnnstate.streaming.pushes import Errors, Pushes, Results
+from rnnstate.streaming.sessions import Sessions
+from rnnstate.streaming.stores.memory import MemoryStore
+from rnnstate.streaming.stores.store import Store
+
+if TYPE_CHECKING:
+    from rnnstate.model.stateful_model import StatefulModel
+
+
+class Streamer:
+    """Advances the states of many sessions, one step or one chunk at a time.
+
+    A session is one live source, such as a sensor, with a key that is text or a whole number. Its state lives in a store.
+    A push runs many sessions in one compiled step. The result of a session depends on its own inputs alone.
+
+    Every method may be called from several threads. Steps run one after the other.
+
+    Args:
+        model: A `StatefulModel`, or the path of an ONNX file that `rnnstate.export` wrote. The file needs NumPy and
+            onnxruntime alone; neither Keras nor a backend is imported.
+        store: Where the sessions live, one of `rnnstate.stores`. The default is a new `MemoryStore()`.
+        on_other_model: What to do if the store holds sessions of another model, by state or by weights. `"refuse"` raises.
+            `"migrate"` keeps the sessions if the state has the same fingerprint, as after another training. `"restart"`
+            drops them. Both warn with `StoreWarning`.
+        max_batch: The largest number of rows of a compiled step, a power of two. Larger pushes run in parts.
+        max_steps: The largest number of steps of a compiled step. Longer chunks run in parts.
+        max_delay: How many seconds the first caller of `apush` waits for others to share its step.
+
+    Raises:
+        SpecMismatchError: If the store belongs to another model, and `on_other_model` does not allow it.
+        UnsupportedModelError: If an input has a free axis besides batch and time.
+        ValueError: If a limit or a policy is not one of the values above.
+
+    Example:
+
+    >>> net = keras.Sequential([keras.Input((None, 2)), keras.layers.GRU(3, return_sequences=True), keras.layers.Dense(1)])
+    >>> streamer = Streamer(rs.StatefulModel(net))
+    >>> y = streamer.push({"north": np.ones(2), "south": np.zeros((5, 2))})
+    >>> y["north"].shape, y["south"].shape
+    ((1,), (5, 1))
+    >>> streamer.count("south")
+    5
+    """
+
+    def __init__(
+        self,
+        model: "StatefulModel | str | os.PathLike[str]",
+        store: Store | None = None,
+        on_other_model: str = "refuse",
+        max_batch: int = 256,
+        max_steps: int = 16,
+        max_delay: float = 0.001,
+    ) -> None:
+        _check_limits(max_batch, max_steps, max_delay)
+        self._engine = engine_of(model)
+        self.store = MemoryStore() if store is None else store
+        self._batches = Batches(self._engine, max_batch, max_steps)
+        accepted = open_store(self.store, self._engine.card, on_other_model)
+        self._pushes = Pushes(self._engine, self.store, self._batches, accepted)
+        self._sessions = Sessions(self._engine, self.store, self._pushes)
+        self._max_delay, self._max_batch = max_delay, max_batch
+        self._joiners: WeakKeyDictionary[Any, Joiner] = WeakKeyDictionary()
+
+    def push(
+        self,
+        x: Mapping[Any, Any],
+        numbers: Mapping[Any, int] | None = None,
+        observed: Mapping[Any, Any] | None = None,
+        mask: Mapping[Any, Any] | None = None,
+        create: bool = True,
+    ) -> dict[Any, Any]:
+        """Advance sessions by one step or by a chunk each.
+
+        Args:
+            x: The inputs by key, each `(features,)` or `(time, features)`; a mapping of arrays for a network with several
+                inputs. A key without a session begins one, from the initial state.
+            numbers: A sequence number for some keys. The first one may be any; then they count up by one for each push. A
+                repeated number is answered from the record, whatever the input, and advances nothing. Any other is refused.
+            observed: Known values `(values,)` by key, for new sessions of a model whose initial state needs them.
+            mask: A flag for some keys. A key with `False` does not advance, and has no result.
+            create: Whether new sessions may begin.
+
+        Returns:
+            The outputs by key, `(outputs,)` or `(time, outputs)` as the input. An output that the model gives once per
+            window is that of the last step.
+
+        Raises:
+            PushError: If some keys failed. The other keys have advanced; `error.results` has their outputs, and
+                `error.errors` the error of each key that failed. A key that failed is as it was.
+            DataError: If an argument is no mapping. Then no key has advanced.
+
+        Example:
+
+        >>> net = keras.Sequential([keras.Input((None, 2)), keras.layers.GRU(3)])
+        >>> streamer = Streamer(rs.StatefulModel(net))
+        >>> try:
+        ...     streamer.push({"north": np.ones(2), "south": [1.0, float("nan")]})
+        ... except rs.PushError as error:
+        ...     print(sorted(error.results), error)
+        ['north'] 1 of 2 keys failed; the others have advanced. Key 'south': input `...` must be finite in float32. ...
+        """
+        errors = Errors()
+        items, stack = self._stacked(x, numbers, observed, mask, create)
+        if stack is None:
+            items, errors = self._items(x, numbers, observed, mask, create)
+        results, more = self._pushes.run(items, stack) if items else ({}, {})
+        return _finished(x, results, errors | more)
+
+    async def apush(
+        self,
+        x: Mapping[Any, Any],
+        numbers: Mapping[Any, int] | None = None,
+        observed: Mapping[Any, Any] | None = None,
+        mask: Mapping[Any, Any] | None = None,
+        create: bool = True,
+    ) -> dict[Any, Any]:
+        """Advance sessions as `push` does, in one compiled step with other callers of the same event loop.
+
+        A batch runs after `max_delay` seconds, or once it has `max_batch` keys. Pushes of one key keep their order. A caller
+        that is cancelled, by a time-out for example, has pushed all the same: its work is never dropped.
+
+        Args, results and errors are those of `push`.
+
+        Example:
+
+        >>> import asyncio
+        >>> net = keras.Sequential([keras.Input((None, 2)), keras.layers.GRU(3)])
+        >>> streamer = Streamer(rs.StatefulModel(net))
+        >>> async def two():
+        ...     return await asyncio.gather(streamer.apush({"north": np.ones(2)}), streamer.apush({"south": np.zeros(2)}))
+        >>> [list(y) for y in asyncio.run(two())]
+        [['north'], ['south']]
+        """
+        items, errors = self._items(x, numbers, observed, mask, create)
+        results, more = Results(), Errors()
+        if items:
+            loop = asyncio.get_running_loop()
+            if loop not in self._joiners:
+                self._joiners[loop] = Joiner(self._pushes.run, self._max_delay, self._max_batch)
+            results, more = await self._joiners[loop].submit(items)
+        return _finished(x, results, errors | more)
+
+    def warmup(self, rows: Sequence[int] | None = None, steps: Sequence[int] | None = None) -> int:
+        """Compile every shape in which steps run, so that no push compiles. Return the number of shapes.
+
+        Args:
+            rows: Some of the numbers of rows. The default is each power of two up to `max_batch`.
+            steps: Some of the numbers of steps. The default is each power of four up to `max_steps`.
+
+        Example:
+
+        >>> net = keras.Sequential([keras.Input((None, 2)), keras.layers.GRU(3)])
+        >>> Streamer(rs.StatefulModel(net), max_batch=2, max_steps=4).warmup()
+        4
+        """
+        with self._pushes.lock:
+            return self._batches.warm_up(rows, steps)
+
+    def keys(self) -> list[Any]:
+        """Return the keys of all sessions."""
+        return [decode(text) for text, checkpoint in map(split, self.store.keys()) if checkpoint is None]
+
+    def __contains__(self, key: object) -> bool:
+        return self._sessions.has(key)
+
+    def __len__(self) -> int:
+        return len(self.keys())
+
+    def count(self, key: Any) -> int:
+        """Return how many steps a session has made since its initial state.
+
+        Raises:
+            UnknownKeyError: If there is no such session.
+        """
+        return int(self._sessions.record(key).count[0])
+
+    def number(self, key: Any) -> int | None:
+        """Return the last sequence number of a session, or `None` if it has none.
+
+        Raises:
+            UnknownKeyError: If there is no such session.
+        """
+        number = int(self._sessions.record(key).number[0])
+        return None if number < 0 else number
+
+    def peek(self, key: Any) -> State:
+        """Return the state of a session, with one row.
+
+        Raises:
+            UnknownKeyError: If there is no such session.
+
+        Example:
+
+        >>> net = keras.Sequential([keras.Input((None, 2)), keras.layers.GRU(3, name="gru")])
+        >>> streamer = Streamer(rs.StatefulModel(net))
+        >>> y = streamer.push({"north": np.ones(2)})
+        >>> streamer.peek("north")
+        State(gru/h: (1, 3) float32)
+        """
+        return State(self._sessions.record(key).leaves)
+
+    def write(self, key: Any, state: Mapping[str, Any]) -> None:
+        """Set leaves of a session. Its step counter and its sequence number stay. A key without a session begins one.
+
+        Args:
+            key: The session.
+            state: Leaves `(1, *shape)` or `shape`, all or some. The other leaves stay as they are.
+
+        Raises:
+            StateStructureError: If a leaf is unknown.
+            StateShapeError: If a leaf has another shape.
+            StateValueError: If a leaf is not floating, or holds a value that is not finite.
+            StoreError: If the store cannot keep the record, or another worker holds the session.
+        """
+        self._sessions.write(key, state)
+
+    def reset(self, key: Any, observed: Any = None) -> None:
+        """Return a session to the initial state, with no step and no sequence number. Its checkpoints stay.
+
+        Args:
+            key: The session.
+            observed: Known values `(values,)`, for a model whose initial state needs them.
+
+        Raises:
+            UnknownKeyError: If there is no such session.
+        """
+        self._sessions.reset(key, observed)
+
+    def end(self, key: Any) -> None:
+        """Forget a session and its checkpoints.
+
+        Raises:
+            UnknownKeyError: If there is no such session.
+        """
+        self._sessions.end(key)
+
+    def fork(self, key: Any, new_key: Any) -> None:
+        """Begin a session with the state and the step counter of another one. It has no number and no checkpoints.
+
+        Raises:
+            UnknownKeyError: If there is no session `key`.
+            DataError: If there is a session `new_key`.
+        """
+        self._sessions.fork(key, new_key)
+
+    def checkpoint(self, key: Any, name: str) -> None:
+        """Keep a session as it is now, under a name. An older checkpoint of that name is replaced.
+
+        Raises:
+            UnknownKeyError: If there is no such session.
+
+        Example:
+
+        >>> net = keras.Sequential([keras.Input((None, 2)), keras.layers.GRU(3)])
+        >>> streamer = Streamer(rs.StatefulModel(net))
+        >>> first = streamer.push({"north": np.ones(2)})
+        >>> streamer.checkpoint("north", "before")
+        >>> second = streamer.push({"north": np.ones(2)})
+        >>> streamer.rewind("north", "before")
+        >>> bool((streamer.push({"north": np.ones(2)})["north"] == second["north"]).all())
+        True
+        """
+        self._sessions.checkpoint(key, name)
+
+    def checkpoints(self, key: Any) -> tuple[str, ...]:
+        """Return the names of the checkpoints of a session.
+
+        Raises:
+            UnknownKeyError: If there is no such session.
+        """
+        return self._sessions.checkpoints(key)
+
+    def rewind(self, key: Any, name: str) -> None:
+        """Return a session to a checkpoint: its state, step counter, sequence number and answer.
+
+        Raises:
+            UnknownKeyError: If there is no such session, or no such checkpoint.
+        """
+        self._sessions.rewind(key, name)
+
+    def rollout(self, key: Any, steps: int, x0: Any = None, **options: Any) -> Any:
+        """Run free from a session without moving it: the output of each step is the input of the next step.
+
+        Args:
+            key: The session.
+            steps: How many steps.
+            x0: The first input `(features,)`. The default is the output of the session's last step.
+            options: Further arguments of `StatefulModel.rollout`, such as `inputs`.
+
+        Returns:
+            The outputs `(steps, outputs)`.
+
+        Raises:
+            UnknownKeyError: If there is no such session.
+            DataError: If `x0` is left out, and the record has no output that is an input.
+
+        Example:
+
+        >>> gru = keras.layers.GRU(3, return_sequences=True)
+        >>> net = keras.Sequential([keras.Input((None, 1)), gru, keras.layers.Dense(1)])
+        >>> streamer = Streamer(rs.StatefulModel(net))
+        >>> y = streamer.push({"north": np.ones(1)})
+        >>> streamer.rollout("north", steps=24).shape, streamer.count("north")
+        ((24, 1), 1)
+        """
+        return self._sessions.rollout(key, steps, x0, options)
+
+    def _stacked(self, x: Any, numbers: Any, observed: Any, mask: Any, create: bool) -> tuple[list[Item], Stack | None]:
+        """Return what is pushed as one array, which takes a fraction of the time, or no array if a key needs a look."""
+        if not create or observed or mask or not isinstance(x, Mapping) or not x:
+            return [], None
+        if numbers is not None and not (isinstance(numbers, Mapping) and numbers.keys() <= x.keys()):
+            return [], None
+        return read_stack(self._engine, x, numbers or {}) or ([], None)
+
+    def _items(self, x: Any, numbers: Any, observed: Any, mask: Any, create: bool) -> tuple[list[Item], Errors]:
+        """Return what is pushed for each key that can be used, and the errors of the others."""
+        for name, given in (("x", x), ("numbers", numbers), ("observed", observed), ("mask", mask)):
+            _check_mapping(name, given, x)
+        items, errors = list[Item](), Errors()
+        numbers, observed = numbers or {}, observed or {}
+        for key, value in x.items():
+            if mask and not mask.get(key, True):
+                continue
+            try:
+                items.append(read_item(self._engine, key, value, numbers.get(key), observed.get(key), create))
+            except RnnStateError as error:
+                errors[key] = error
+        return items, errors
+
+
+def engine_of(model: Any) -> Engine:
+    """Return the engine of a model or of the path of an ONNX file.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    if isinstance(model, (str, os.PathLike)):
+        from rnnstate.streaming.onnx_engine import OnnxEngine
+
+        return OnnxEngine(model)
+    if hasattr(model, "card"):  # an engine
+        engine: Engine = model
+        return engine
+    if not hasattr(model, "state_spec"):
+        raise TypeError(
+            f"`Streamer` takes a `StatefulModel` or the path of an ONNX file. Received: {type(model).__name__}. "
+            "Wrap a Keras model: `rs.StatefulModel(net)`."
+        )
+    from rnnstate.streaming.keras_engine import KerasEngine
+
+    return KerasEngine(model)
+
+
+def _check_limits(max_batch: int, max_steps: int, max_delay: float) -> None:
+    if max_batch < 1 or max_batch & (max_batch - 1):
+        raise ValueError(f"`max_batch` must be a power of two. Received: max_batch={max_batch}.")
+    if max_steps < 1 or not max_delay >= 0:
+        raise ValueError(
+            f"`max_steps` must be at least 1 and `max_delay` at least 0. Received: {max_steps} and {max_delay}."
+        )
+
+
+def _check_mapping(name: str, given: Any, x: Any) -> None:
+    if given is None and name != "x":
+        return
+    if not isinstance(given, Mapping):
+        raise DataError(
+            f"`{name}` must be a mapping by key, such as {{'north': ...}}. Received: {type(given).__name__}."
+        )
+    if given is not x and (unknown := [key for key in given if key not in x]):
+        raise DataError(f"`{name}` must have keys of `x` alone. Received: {listed(unknown)}.")
+
+
+def _finished(keys: Iterable[Any], results: Results, errors: Errors) -> dict[Any, Any]:
+    """Return the results in the order of the push, or raise if there are errors."""
+    ordered = {key: results[key] for key in keys if key in results}
+    if errors:
+        first = next(iter(errors.values()))
+        failed, total = len(errors), len(errors) + len(ordered)
+        rest = "the others have advanced" if ordered else "nothing has advanced"
+        raise PushError(f"{failed} of {counted(total, 'key')} failed; {rest}. {first}", ordered, errors) from first
+    return ordered

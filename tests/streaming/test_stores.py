@@ -1,0 +1,292 @@
+"""Every store keeps what it acknowledges, as a dict does; and what each store adds to the contract."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import rnnstate as rs
+from rnnstate import stores
+from rnnstate.streaming.stores.contract import CARD, _records
+from servers import RedisServer, redis_server  # noqa: F401
+
+pytestmark = pytest.mark.once
+
+
+class TestMemory(stores.StoreContract):
+    """The table in memory."""
+
+    def open(self):
+        return stores.MemoryStore()
+
+
+class TestLmdb(stores.StoreContract):
+    """The folder."""
+
+    examples = 8
+
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path):
+        self.folder, self.made = tmp_path, 0
+
+    def open(self):
+        self.made += 1
+        return stores.LmdbStore(self.folder / str(self.made), capacity=2**24, sync=False)
+
+
+class TestRedis(stores.StoreContract):
+    """The server."""
+
+    examples = 8
+
+    @pytest.fixture(autouse=True)
+    def _server(self, redis_server):  # noqa: F811
+        self.url, self.made = redis_server.url, 0
+
+    def open(self):
+        self.made += 1
+        return stores.RedisStore(self.url, prefix=f"contract{id(self)}-{self.made}:", wait=0.05)
+
+
+def test_the_contract_finds_a_store_that_forgets():
+    """The control: a store that takes any token, and one that loses a leaf, fail the contract."""
+
+    class Careless(stores.MemoryStore):
+        def commit(self, records, tokens=None):
+            return super().commit(records)
+
+    class Loses(stores.MemoryStore):
+        def commit(self, records, tokens=None):
+            records.leaves = {**records.leaves, "lstm/c": 0 * records.leaves["lstm/c"]}
+            return super().commit(records, tokens)
+
+    for kind, text in ((Careless, "written rows must be"), (Loses, "records must be")):
+        contract = type("Broken", (stores.StoreContract,), {"open": lambda self, kind=kind: kind()})
+        with pytest.raises(AssertionError, match=text):
+            contract().test_it_equals_a_dict()
+
+
+def opened(**limits):
+    """Return a memory store of the model of the contract."""
+    store = stores.MemoryStore(**limits)
+    store.write_card(CARD)
+    return store
+
+
+def put(store, *keys, value=-1.0):
+    """Write records without answers, one commit each."""
+    for key in keys:
+        store.commit(_records([key], value))
+
+
+def test_memory_evicts_the_oldest_with_notice():
+    """Beyond the capacity the session that was written longest ago goes, and the notice holds its whole state."""
+    notices = []
+    store = opened(capacity=1000, on_evict=lambda records, reason: notices.append((records, reason)))
+    put(store, "a", "b", "c", value=-2.0)
+    put(store, "a")
+    put(store, "d", "e")
+    assert [(records.keys, reason) for records, reason in notices] == [(["b"], "capacity"), (["c"], "capacity")]
+    assert notices[0][0].leaves["lstm/h"].tolist() == [[-2.0, -2.0, -2.0]]
+    assert sorted(store.keys()) == ["a", "d", "e"]
+    assert store.nbytes <= 1000
+
+
+def test_a_full_memory_store_without_notice_refuses():
+    """Without `on_evict` and `spill` a full store keeps what it has, and says so."""
+    store = opened(capacity=600)
+    put(store, "a", "b")
+    with pytest.raises(rs.StoreError, match=r"room for 260 bytes more. Received: 80 bytes left of capacity=600"):
+        put(store, "c")
+    put(store, "b", value=-3.0)
+    assert sorted(store.keys()) == ["a", "b"]
+    with pytest.raises(ValueError, match="`idle` evicts sessions, so it needs `on_evict` or `spill`"):
+        stores.MemoryStore(idle=1.0)
+
+
+def test_a_notice_that_fails_loses_nothing():
+    """If `on_evict` raises, the old sessions stay and the new one is not written."""
+
+    def refuse(records, reason):
+        raise OSError("disk full")
+
+    store = opened(capacity=600, on_evict=refuse)
+    put(store, "a", "b")
+    with pytest.raises(OSError, match="disk full"):
+        put(store, "c")
+    assert sorted(store.keys()) == ["a", "b"]
+
+
+def test_spilled_sessions_come_back(tmp_path):
+    """Evicted sessions go to the other store with all fields, and a read brings them back."""
+    spill = stores.LmdbStore(tmp_path / "spill", capacity=2**24, sync=False)
+    store = opened(capacity=1500, spill=spill)
+    for number in range(30):
+        store.commit(_records([f"k{number}"], float(number % 5 + 1)))
+    assert len(spill) > 20
+    assert len(store) == 30
+    for number in range(30):
+        found = store.read([f"k{number}"]).records
+        assert found.leaves["lstm/c"][0, 0, 0] == number % 5 + 1
+        assert found.extras[0].answer[0].tolist() == [[number % 5 + 1] * 2]
+    assert len(store) == 30
+
+
+def test_idle_sessions_are_evicted():
+    """A session that nobody wrote for `idle` seconds goes, with the reason."""
+    notices = []
+    store = opened(idle=100.0, on_evict=lambda records, reason: notices.append((records.keys, reason)))
+    old, new = _records(["old"], -1.0), _records(["new"], -1.0)
+    old.updated[:], new.updated[:] = time.time() - 101, time.time()
+    store.commit(new)
+    store.commit(old)
+    assert store.expire() == 1
+    assert notices == [(["old"], "idle")]
+    assert list(store.keys()) == ["new"]
+
+
+@pytest.mark.parametrize("units", [8, 64])
+def test_memory_per_session(units):
+    """A session takes at most 1.25 times its state and 200 bytes, keys included, while the table grows."""
+    card = stores.Card("f-w", (("lstm/h", (units,), "float32"), ("lstm/c", (units,), "float32")))
+    store, state = stores.MemoryStore(), 2 * units * 4
+    store.write_card(card)
+    for begin in range(0, 20_000, 1000):
+        keys = [f"session-{number}" for number in range(begin, begin + 1000)]
+        store.commit(stores.Records.of(keys, card, 0.0))
+        table, n = store._table, begin + 1000
+        keys_and_dict = sys.getsizeof(table._slots) + sys.getsizeof(table._keys) + n * (sys.getsizeof(keys[-1]) + 32)
+        assert table.allocated + keys_and_dict <= n * (1.25 * state + 200) + 2000
+
+
+def test_a_lease_keeps_other_workers_away(redis_server):  # noqa: F811
+    """While one worker holds a session, another one waits and then gives up; after the commit it may go on."""
+    one, two = (stores.RedisStore(redis_server.url, "lease:", wait=0.05) for _ in range(2))
+    one.write_card(CARD)
+    two.read_card()
+    held = one.read(["a", "b"], lease=True).tokens
+    reading = two.read(["b", "c"], lease=True)
+    assert reading.tokens[0] == stores.store.BUSY
+    two.release(["c"], reading.tokens[1:])
+    assert one.commit(_records(["a", "b"], 1.0), held).all()
+    # A commit that is sent twice, because the answer was lost, counts once.
+    assert one.commit(_records(["a", "b"], 1.0), held).all()
+    assert two.read(["b"], lease=True).tokens[0] > held.max()
+
+
+def test_a_worker_whose_lease_ended_cannot_commit(redis_server):  # noqa: F811
+    """Law 10: the commit of a worker that comes back after its lease is refused, whether or not another one went on."""
+    slow = stores.RedisStore(redis_server.url, "paused:", lease=0.05)
+    other = stores.RedisStore(redis_server.url, "paused:")
+    slow.write_card(CARD)
+    tokens = slow.read(["a", "b"], lease=True).tokens
+    time.sleep(0.1)
+    assert other.commit(_records(["a"], 5.0), other.read(["a"], lease=True).tokens).all()
+    assert slow.commit(_records(["a", "b"], 1.0), tokens).tolist() == [False, False]
+    reading = other.read(["a", "b"])
+    assert reading.rows == [0, -1]
+    assert reading.records.count.tolist() == [15]
+
+
+def test_redis_without_a_file_is_reported(tmp_path):
+    """A server that forgets its sessions at its end is no silent loss. A server that is not there is an error."""
+    server = RedisServer(tmp_path)
+    server.client().config_set("appendonly", "no")
+    with pytest.warns(rs.errors.StoreWarning, match="writes no append-only file"):
+        store = stores.RedisStore(server.url)
+    server.stop()
+    with pytest.raises(rs.StoreError, match=r"Redis server must answer\. Received: redis://127"):
+        store.read_card()
+
+
+def test_redis_survives_a_kill_of_the_server(tmp_path):
+    """Law 9: after a SIGKILL of the server, each acknowledged commit is there, once it runs again on its file."""
+    server = RedisServer(tmp_path)
+    store = stores.RedisStore(server.url)
+    store.write_card(CARD)
+    for round_ in range(3):
+        for value in range(1, 20):
+            store.commit(_records(["a"], float(value + round_)), store.read(["a"], lease=True).tokens)
+        server.stop(signal.SIGKILL)
+        server.start()
+        assert store.read(["a"]).records.count.tolist() == [10 + 19 + round_]
+    server.stop()
+
+
+@pytest.mark.parametrize("name", ["lmdb", "redis"])
+def test_a_missing_library_is_named(name, monkeypatch, tmp_path):
+    """The message says what to install."""
+    monkeypatch.setitem(sys.modules, name, None)
+    make = {"lmdb": lambda: stores.LmdbStore(tmp_path), "redis": lambda: stores.RedisStore("redis://localhost")}[name]
+    with pytest.raises(ImportError, match=rf'needs {name}. Install it with: pip install "rnnstate\[{name}\]"'):
+        make()
+
+
+def test_lmdb_that_is_full_changes_nothing(tmp_path):
+    """A commit that does not fit in the file raises, and the records before it are as they were."""
+    store = stores.LmdbStore(tmp_path, capacity=2**17, sync=False)
+    store.write_card(CARD)
+    put(store, "a")
+    with pytest.raises(rs.StoreError, match="must have room in its file"):
+        store.commit(_records([f"k{number}" for number in range(2000)], -1.0))
+    assert list(store.keys()) == ["a"]
+
+
+def test_savepoints_are_refused_where_they_do_not_fit(tmp_path):
+    """A state file without sessions, a model with another state and a missing key are errors that say which."""
+    store = opened()
+    put(store, "a")
+    store.save(tmp_path / "sessions.safetensors")
+    rs.save_state(tmp_path / "state.safetensors", {"gru/h": np.ones((2, 3), "float32")})
+    with pytest.raises(rs.DataError, match="a state file without sessions"):
+        store.load(tmp_path / "state.safetensors")
+    with pytest.raises(rs.UnknownKeyError, match="Received: 'b'"):
+        store.save(tmp_path / "b.safetensors", keys=["b"])
+    other = stores.MemoryStore()
+    other.write_card(stores.Card("f-w", CARD.leaves, CARD.last))
+    with pytest.raises(rs.SpecMismatchError, match=r"of a model with fingerprint f\. Received"):
+        other.load(tmp_path / "sessions.safetensors")
+
+
+WORKER = str(Path(__file__).parents[1] / "support" / "pushing.py")
+
+
+def test_lmdb_survives_kills_at_random_moments(tmp_path):
+    """Law 9: after each SIGKILL nothing acknowledged is lost and nothing is applied twice; a repeat is answered."""
+    rng, acknowledged = np.random.default_rng(3), -1
+    for _ in range(4):
+        command = [sys.executable, WORKER, str(tmp_path / "store"), str(acknowledged + 1)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            stop = acknowledged + 1 + int(rng.integers(5, 60))
+            for line in process.stdout:
+                number, total = map(int, line.split())
+                assert total == number * (number + 1) // 2
+                acknowledged = number
+                if number >= stop:
+                    time.sleep(rng.uniform(0, 0.002))
+                    break
+            os.kill(process.pid, signal.SIGKILL)
+            for line in process.stdout.read().split("\n")[:-1]:  # acknowledged before the signal
+                acknowledged = int(line.split()[0])
+        store = stores.LmdbStore(tmp_path / "store", capacity=2**24)
+        record = store.read(["north"]).records
+        store.close()
+        number = int(record.number[0])
+        # At most one push was committed and not yet acknowledged. The worker repeats it.
+        assert number in (acknowledged, acknowledged + 1)
+        assert int(record.leaves["sum"][0, 0]) == number * (number + 1) // 2
+        assert int(record.count[0]) == number + 1
+    assert acknowledged > 20
+
+
+def test_warnings_are_not_raised_for_a_durable_server(redis_server):  # noqa: F811
+    """The control: a server with an append-only file gives no warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        stores.RedisStore(redis_server.url, "quiet:").close()
