@@ -3,7 +3,7 @@
 import numpy as np
 
 from rnnstate.state.spec import LeafSpec, StateSpec
-from rnnstate.streaming.engine import Port, card_of
+from rnnstate.streaming.engine import ArraySpec, card_of
 
 
 class Adding:
@@ -14,8 +14,8 @@ class Adding:
     """
 
     spec = StateSpec({"sum": LeafSpec((1,), "float64")})
-    inputs = (Port("x", (1,), "float64", True),)
-    outputs = (Port("y", (1,), "float64", True),)
+    inputs = (ArraySpec("x", (1,), "float64", True),)
+    outputs = (ArraySpec("y", (1,), "float64", True),)
     whole, steps, rows, needs_observed = False, None, None, False
 
     def __init__(self, weights="0123456789abcdef"):

@@ -119,11 +119,11 @@ class Batches:
         count = len(rows)
         size = next(size for size in self.rows if size >= count)
         inputs = []
-        for at, port in enumerate(self._engine.inputs):
-            shape = (size, steps, *port.shape) if port.per_step else (size, *port.shape)
-            batch = np.empty(shape, port.dtype)
+        for at, spec in enumerate(self._engine.inputs):
+            shape = (size, steps, *spec.shape) if spec.per_step else (size, *spec.shape)
+            batch = np.empty(shape, spec.dtype)
             for row, (item, begin) in enumerate(zip(items, begins, strict=True)):
-                batch[row] = item.parts[at][begin : begin + steps] if port.per_step else item.parts[at]
+                batch[row] = item.parts[at][begin : begin + steps] if spec.per_step else item.parts[at]
             batch[count:] = batch[0]
             inputs.append(batch)
         places = np.array(rows + rows[:1] * (size - count), np.int64)
@@ -137,8 +137,8 @@ class Batches:
         if len(parts) == 1:
             return parts[0]
         return [
-            np.concatenate([part[at] for part in parts]) if port.per_step else parts[-1][at]
-            for at, port in enumerate(self._engine.outputs)
+            np.concatenate([part[at] for part in parts]) if spec.per_step else parts[-1][at]
+            for at, spec in enumerate(self._engine.outputs)
         ]
 
     def warm_up(self, rows: Sequence[int] | None, windows: Sequence[int] | None) -> int:
@@ -146,8 +146,8 @@ class Batches:
         shapes = [(size, steps) for size in rows or self.rows for steps in windows or self.windows]
         for size, steps in shapes:
             x = [
-                np.zeros((size, steps, *port.shape) if port.per_step else (size, *port.shape), port.dtype)
-                for port in self._engine.inputs
+                np.zeros((size, steps, *spec.shape) if spec.per_step else (size, *spec.shape), spec.dtype)
+                for spec in self._engine.inputs
             ]
             leaves = [np.zeros((size, *shape), dtype) for _, shape, dtype in self._engine.card.leaves]
             self._engine.run(x, leaves)

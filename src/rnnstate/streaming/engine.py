@@ -14,7 +14,7 @@ Arrays = list[NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Port:
+class ArraySpec:
     """One input or output of a model, as one session sees it.
 
     Args:
@@ -46,8 +46,8 @@ class Engine(Protocol):
 
     spec: StateSpec
     card: Card
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
+    inputs: tuple[ArraySpec, ...]
+    outputs: tuple[ArraySpec, ...]
     whole: bool
     steps: int | None
     rows: int | None
@@ -66,7 +66,7 @@ class Engine(Protocol):
         """Return the outputs of a free run, `(1, steps, ...)`."""
 
 
-def card_of(spec: StateSpec, weights: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> Card:
+def card_of(spec: StateSpec, weights: str, inputs: Sequence[ArraySpec], outputs: Sequence[ArraySpec]) -> Card:
     """Return the card of a model.
 
     Args:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rnnstate.errors import DataError
 from rnnstate.messages import quoted
-from rnnstate.streaming.engine import Engine, Port
+from rnnstate.streaming.engine import ArraySpec, Engine
 from rnnstate.streaming.keys import encode
 
 
@@ -59,7 +59,7 @@ class Stack:
 
 def read_stack(engine: Engine, x: Mapping[Any, Any], numbers: Mapping[Any, Any]) -> tuple[list[Item], Stack] | None:
     """Return what is pushed for all keys at once, or `None` if the inputs differ in shape or one of them cannot be used."""
-    port, values = engine.inputs[0], list(x.values())
+    spec, values = engine.inputs[0], list(x.values())
     if len(engine.inputs) > 1 or not all(type(value) is np.ndarray for value in values):
         return None
     shape = values[0].shape
@@ -69,13 +69,13 @@ def read_stack(engine: Engine, x: Mapping[Any, Any], numbers: Mapping[Any, Any])
         return None
     # Joining is several times as fast as making an array of many small ones.
     batch = np.concatenate(values).reshape(len(values), *shape)
-    single = shape == port.shape
-    fits = port.per_step and (single or (shape[1:] == port.shape and shape[0] > 0)) and batch.dtype.kind in "fiub"
+    single = shape == spec.shape
+    fits = spec.per_step and (single or (shape[1:] == spec.shape and shape[0] > 0)) and batch.dtype.kind in "fiub"
     if not fits or (engine.steps is not None and (single or shape[0] % engine.steps)):
         return None
-    if batch.dtype != port.dtype:
+    if batch.dtype != spec.dtype:
         with np.errstate(over="ignore"):
-            batch = batch.astype(port.dtype)
+            batch = batch.astype(spec.dtype)
     if batch.dtype.kind == "f" and not np.isfinite(batch).all():
         return None
     stack = Stack(batch[:, None] if single else batch, single, bool(numbers))
@@ -95,14 +95,14 @@ def read_item(engine: Engine, key: Any, x: Any, number: Any, observed: Any, crea
     Raises:
         DataError: If the key, the inputs or the number cannot be used.
     """
-    text, ports = encode(key), engine.inputs
-    if len(ports) == 1 and not isinstance(x, Mapping):
-        parts = [_part(key, ports[0], x)]
+    text, specs = encode(key), engine.inputs
+    if len(specs) == 1 and not isinstance(x, Mapping):
+        parts = [_part(key, specs[0], x)]
     else:
-        parts = [_part(key, port, value) for port, value in zip(ports, _by_name(key, ports, x), strict=True)]
-    steps, single = _steps(key, ports, parts)
+        parts = [_part(key, spec, value) for spec, value in zip(specs, _by_name(key, specs, x), strict=True)]
+    steps, single = _steps(key, specs, parts)
     if single:
-        parts = [part[None] if port.per_step else part for port, part in zip(ports, parts, strict=True)]
+        parts = [part[None] if spec.per_step else part for spec, part in zip(specs, parts, strict=True)]
     if engine.steps is not None and steps % engine.steps:
         raise DataError(
             f"Key {key!r}: the network takes windows of {engine.steps} steps. Received: {steps} steps. Push a multiple."
@@ -110,8 +110,8 @@ def read_item(engine: Engine, key: Any, x: Any, number: Any, observed: Any, crea
     return Item(key, text, parts, steps, single, _number(key, number), observed, create)
 
 
-def _by_name(key: Any, ports: Sequence[Port], x: Any) -> list[Any]:
-    names = [port.name for port in ports]
+def _by_name(key: Any, specs: Sequence[ArraySpec], x: Any) -> list[Any]:
+    names = [spec.name for spec in specs]
     if isinstance(x, Mapping):
         if set(x) == set(names):
             return [x[name] for name in names]
@@ -123,37 +123,37 @@ def _by_name(key: Any, ports: Sequence[Port], x: Any) -> list[Any]:
     raise DataError(f"Key {key!r}: the inputs must be {quoted(names, 6)}, by name. Received: {received}.")
 
 
-def _part(key: Any, port: Port, value: Any) -> NDArray[Any]:
+def _part(key: Any, spec: ArraySpec, value: Any) -> NDArray[Any]:
     """Return one input as an array that fits, or raise."""
     try:
         array = np.asarray(value)
     except (ValueError, TypeError) as error:  # lists of different lengths; tensors on another device
-        raise DataError(f"Key {key!r}: input `{port.name}` must be an array. Received: {error}.") from error
+        raise DataError(f"Key {key!r}: input `{spec.name}` must be an array. Received: {error}.") from error
     if array.dtype.kind not in "fiub":
-        raise DataError(f"Key {key!r}: input `{port.name}` must hold numbers. Received: dtype={array.dtype}.")
-    rest = array.shape[1:] if port.per_step and array.ndim == len(port.shape) + 1 else array.shape
-    if rest != port.shape or (rest is not array.shape and not len(array)):
-        hint = " A window must have at least one step." if rest == port.shape else ""
+        raise DataError(f"Key {key!r}: input `{spec.name}` must hold numbers. Received: dtype={array.dtype}.")
+    rest = array.shape[1:] if spec.per_step and array.ndim == len(spec.shape) + 1 else array.shape
+    if rest != spec.shape or (rest is not array.shape and not len(array)):
+        hint = " A window must have at least one step." if rest == spec.shape else ""
         raise DataError(
-            f"Key {key!r}: input `{port.name}` must have shape {_shown(port)}. Received: shape={array.shape}.{hint}"
+            f"Key {key!r}: input `{spec.name}` must have shape {_shown(spec)}. Received: shape={array.shape}.{hint}"
         )
     with np.errstate(over="ignore"):
-        array = array.astype(port.dtype, copy=False)
+        array = array.astype(spec.dtype, copy=False)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         place = tuple(int(index) for index in np.argwhere(~np.isfinite(array))[0])
         raise DataError(
-            f"Key {key!r}: input `{port.name}` must be finite in {port.dtype}. Received: {np.asarray(value)[place]} at "
+            f"Key {key!r}: input `{spec.name}` must be finite in {spec.dtype}. Received: {np.asarray(value)[place]} at "
             f"{list(place)}. Fill the value."
         )
     return array
 
 
-def _steps(key: Any, ports: Sequence[Port], parts: Sequence[NDArray[Any]]) -> tuple[int, bool]:
+def _steps(key: Any, specs: Sequence[ArraySpec], parts: Sequence[NDArray[Any]]) -> tuple[int, bool]:
     """Return the number of steps, and whether the inputs have no time axis."""
     lengths = {
-        port.name: None if part.ndim == len(port.shape) else len(part)
-        for port, part in zip(ports, parts, strict=True)
-        if port.per_step
+        spec.name: None if part.ndim == len(spec.shape) else len(part)
+        for spec, part in zip(specs, parts, strict=True)
+        if spec.per_step
     }
     if len(set(lengths.values())) > 1:
         raise DataError(f"Key {key!r}: all inputs must have the same number of steps. Received: {lengths}.")
@@ -169,7 +169,7 @@ def _number(key: Any, number: Any) -> int | None:
     return int(number)
 
 
-def _shown(port: Port) -> str:
-    sizes = ", ".join([f"features={size}" if len(port.shape) == 1 else str(size) for size in port.shape])
-    one = f"({sizes},)" if len(port.shape) == 1 else f"({sizes})"
-    return f"{one} or (time, {sizes})" if port.per_step else one
+def _shown(spec: ArraySpec) -> str:
+    sizes = ", ".join([f"features={size}" if len(spec.shape) == 1 else str(size) for size in spec.shape])
+    one = f"({sizes},)" if len(spec.shape) == 1 else f"({sizes})"
+    return f"{one} or (time, {sizes})" if spec.per_step else one

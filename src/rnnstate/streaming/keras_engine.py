@@ -16,7 +16,7 @@ from rnnstate.network.clone import inputs_of
 from rnnstate.network.outputs import outputs_per_step
 from rnnstate.ports.recurrent import runs_backward
 from rnnstate.state.state import State, to_numpy
-from rnnstate.streaming.engine import Arrays, Port, card_of, fixed_shape, kept_dtype
+from rnnstate.streaming.engine import Arrays, ArraySpec, card_of, fixed_shape, kept_dtype
 
 
 class KerasEngine:
@@ -34,16 +34,16 @@ class KerasEngine:
         self._structure = inputs_of(model.net)
         tensors = tree.flatten(self._structure)
         names = sorted(self._structure) if isinstance(self._structure, dict) else [tensor.name for tensor in tensors]
-        self.inputs = tuple(map(_input_port, names, tensors))
+        self.inputs = tuple(map(_input_spec, names, tensors))
         per_step = outputs_per_step(model.net)
-        self.outputs = tuple(map(_output_port, model.net.outputs, per_step))
+        self.outputs = tuple(map(_output_spec, model.net.outputs, per_step))
         self._one_input = hasattr(self._structure, "shape")
         self._outputs_as = model.net.outputs[0] if isinstance(model.net, keras.Sequential) else model.net.output
         self.whole = model.time_mixing == "allow" or any(
             runs_backward(layer) or isinstance(layer, layers.Bidirectional) for _, layer in recurrent_layers(model.net)
         )
         self.steps = next(
-            (tensor.shape[1] for tensor, port in zip(tensors, self.inputs, strict=True) if port.per_step), None
+            (tensor.shape[1] for tensor, spec in zip(tensors, self.inputs, strict=True) if spec.per_step), None
         )
         self.rows = tensors[0].shape[0]
         self.needs_observed = model.start.needs_observed
@@ -76,16 +76,16 @@ class KerasEngine:
         return [to_numpy(leaf).astype(dtype, copy=False) for leaf, dtype in pairs]
 
 
-def _input_port(name: str, tensor: Any) -> Port:
+def _input_spec(name: str, tensor: Any) -> ArraySpec:
     # A float vector `(batch, features)` is a static input; anything else has a time axis. The axes after it are features.
     per_step = len(tensor.shape) > 2 or "int" in str(tensor.dtype)
     shape = fixed_shape(name, tensor.shape[2 if per_step else 1 :])
-    return Port(name, shape, kept_dtype(str(tensor.dtype)), per_step)
+    return ArraySpec(name, shape, kept_dtype(str(tensor.dtype)), per_step)
 
 
-def _output_port(tensor: Any, per_step: bool) -> Port:
+def _output_spec(tensor: Any, per_step: bool) -> ArraySpec:
     shape = tuple(size or 0 for size in tensor.shape[2 if per_step else 1 :])
-    return Port(tensor.name, shape, str(tensor.dtype), per_step)
+    return ArraySpec(tensor.name, shape, str(tensor.dtype), per_step)
 
 
 def _own(tensor: Any) -> NDArray[Any]:

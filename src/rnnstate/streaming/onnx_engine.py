@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rnnstate.errors import DataError
 from rnnstate.onnx_step import OnnxStep
 from rnnstate.state.spec import LeafSpec, StateSpec
-from rnnstate.streaming.engine import Arrays, Port, card_of, fixed_shape
+from rnnstate.streaming.engine import Arrays, ArraySpec, card_of, fixed_shape
 
 
 class OnnxEngine:
@@ -32,8 +32,8 @@ class OnnxEngine:
         )
         self.steps = None if manifest["time"] == "any" else int(manifest["time"])
         self.rows = None if manifest["batch"] == "any" else int(manifest["batch"])
-        self.inputs = tuple(self._port(tensor) for tensor in manifest["inputs"])
-        self.outputs = tuple(self._port(tensor) for tensor in manifest["outputs"])
+        self.inputs = tuple(self._spec_of(tensor) for tensor in manifest["inputs"])
+        self.outputs = tuple(self._spec_of(tensor) for tensor in manifest["outputs"])
         self.whole = False  # a file whose windows differ from the whole is refused by `export`
         self.needs_observed = manifest["initial"] is not None
         self.card = card_of(self.spec, manifest["sha256"], self.inputs, self.outputs)
@@ -42,14 +42,14 @@ class OnnxEngine:
         return self._step.initial_state(count, observed)
 
     def run(self, inputs: Arrays, leaves: Arrays) -> tuple[Arrays, Arrays]:
-        x = dict(zip((port.name for port in self.inputs), inputs, strict=True))
+        x = dict(zip((spec.name for spec in self.inputs), inputs, strict=True))
         y, state = self._step.step(x, dict(zip(self.spec, leaves, strict=True)))
         return list(y.values()) if isinstance(y, dict) else [y], list(state.values())
 
     def packed(self, outputs: Sequence[NDArray[Any]]) -> Any:
         if len(outputs) == 1:
             return outputs[0]
-        return dict(zip((port.name for port in self.outputs), outputs, strict=True))
+        return dict(zip((spec.name for spec in self.outputs), outputs, strict=True))
 
     def rollout(self, x0: Any, state: Mapping[str, Any], steps: int, **options: Any) -> Any:
         if options or len(self.inputs) > 1 or len(self.outputs) > 1 or self.steps not in (None, 1):
@@ -63,10 +63,10 @@ class OnnxEngine:
             outputs.append(x)
         return np.concatenate(outputs, axis=1)
 
-    def _port(self, tensor: dict[str, Any]) -> Port:
+    def _spec_of(self, tensor: dict[str, Any]) -> ArraySpec:
         shape = tensor["shape"]
         time = "time" if self.steps is None else self.steps
         # A fixed number of steps looks like a number of features. A tensor with one axis more has a time axis.
         per_step = len(shape) > 1 and shape[1] == time and (time == "time" or len(shape) > 2)
         rest = fixed_shape(tensor["name"], shape[2 if per_step else 1 :])
-        return Port(tensor["name"], rest, tensor["dtype"], per_step)
+        return ArraySpec(tensor["name"], rest, tensor["dtype"], per_step)

@@ -284,7 +284,7 @@ class Pushes:
         """Return the outputs of one key as the user gets them: without a time axis if the input had none."""
         if item.single:  # a repeated number may have been a chunk the first time; its answer is the same chunk
             pairs = zip(self._engine.outputs, outputs, strict=True)
-            outputs = [part[0] if port.per_step and len(part) == 1 else part for port, part in pairs]
+            outputs = [part[0] if spec.per_step and len(part) == 1 else part for spec, part in pairs]
         return self._engine.packed(outputs)
 
 
