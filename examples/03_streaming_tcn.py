@@ -126,18 +126,25 @@ def compare(model, net, x, state, channels, memory, levels, rounds):
     milliseconds(ways, rounds=3)  # compiles
     taken = milliseconds(ways, rounds)
     one = multiply_adds(channels, 1, memory + 1, levels=levels)
-    all_of_them = multiply_adds(channels, field, field, levels=levels)  # Keras computes all scores and masks most of them
+    all_of_them = multiply_adds(
+        channels, field, field, levels=levels
+    )  # Keras computes all scores and masks most of them
     print(f"3. One more output, on a receptive field of {field} steps:")
     print(f"   with a carried state   {one:12,} multiply-adds, {taken['step']:8.3f} ms")
     print(f"   recomputed             {all_of_them:12,} multiply-adds, {taken['recompute']:8.3f} ms")
-    print(f"   ratio                  {all_of_them / one:12,.0f},               {taken['recompute'] / taken['step']:8.1f}")
+    print(
+        f"   ratio                  {all_of_them / one:12,.0f},               {taken['recompute'] / taken['step']:8.1f}"
+    )
 
 
 def export(model, folder):
     """Write the step as ONNX, and say how far onnxruntime is from the model."""
     done = rs.export(model, Path(folder) / "tcn.onnx", format="onnx")
     size = done.path.stat().st_size / 1024
-    print(f"4. {done.path.name}, {size:.0f} KB, {len(done.manifest['state'])} leaves of state: chunks in onnxruntime ", end="")
+    print(
+        f"4. {done.path.name}, {size:.0f} KB, {len(done.manifest['state'])} leaves of state: chunks in onnxruntime ",
+        end="",
+    )
     print(f"differ by at most {done.largest_difference:.0e}")
 
 
@@ -146,7 +153,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--channels", type=int, default=32)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=30_000, help="how much of the series to use; all of it has 138,352")
+    parser.add_argument(
+        "--steps", type=int, default=30_000, help="how much of the series to use; all of it has 138,352"
+    )
     parser.add_argument("--quick", action="store_true", help="8 channels, 1 epoch of 2,000 steps: to see it run")
     arguments = parser.parse_args()
     channels, levels, memory, days = arguments.channels, 8, MEMORY, 20
