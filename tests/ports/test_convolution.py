@@ -189,7 +189,7 @@ def test_a_pool_that_reads_two_series_is_refused():
     """A pool has no weights that tell its number of channels, so it is carried where it reads one series alone."""
     x, pool, zeros = keras.Input((None, CHANNELS)), layers.MaxPooling1D(3, 1, name="pool"), layers.ZeroPadding1D((2, 0))
     parts = [pool(zeros(h)) for h in (x, layers.Dense(2)(x))]
-    with pytest.raises(rs.UnsupportedModelError, match="zero_padding1d.*So do 3 more"):
+    with pytest.raises(rs.UnsupportedModelError, match=r"zero_padding1d.*So do 3 more"):
         rs.StatefulModel(keras.Model(x, layers.Concatenate()(parts)))
 
 
