@@ -63,6 +63,7 @@ CALLS = {
     "Attention()([x, x])": STEPS,
     "AdditiveAttention()([x, x])": STEPS,
     "AveragePooling1D(2)(x)": STEPS,
+    "MaxPooling1D(2)(x)": STEPS,
     "AveragePooling1D(3, 1, padding='same')(x)": STEPS,
     "AveragePooling1D(3, 1)(ZeroPadding1D((2, 0))(x))": STEPS,
     "MaxPooling1D(3, 1)(ZeroPadding1D((2, 0))(x))": STEPS,
