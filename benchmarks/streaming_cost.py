@@ -8,7 +8,7 @@ receptive field of 512 steps. Four ways take turns, one row at a time:
 
 A ratio is taken within one round. Processor time is the time of all threads; other programs on the machine disturb it least.
 Run it: `KERAS_BACKEND=jax python benchmarks/streaming_cost.py --docs
-docs/causal-layers.md` (about three minutes; without `--docs` it only prints).
+docs/causal-layers.md` (without `--docs` it only prints).
 """
 
 import argparse
