@@ -152,7 +152,7 @@ def main():
     """Read the arguments, and run all four parts."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--channels", type=int, default=32)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument(
         "--steps", type=int, default=30_000, help="how much of the series to use; all of it has 138,352"
     )
