@@ -12,11 +12,12 @@ SHOWN = {
     "site/measurements": "benchmarks/README.md",
     "site/example-1": "examples/01_minibatch_states.py",
     "site/example-2": "examples/02_thermal_house.py",
+    "site/example-3": "examples/03_streaming_tcn.py",
     "site/changelog": "CHANGELOG.md",
     "site/contributing": "CONTRIBUTING.md",
 }
 CHAPTERS = {
-    "Start": ("tutorial", "faq", "site/example-1", "site/example-2"),
+    "Start": ("tutorial", "faq", "site/example-1", "site/example-2", "site/example-3"),
     "Guides": ("windows", "data", "initial-states", "policies", "states-in-place", "training-loops", "causal-layers",
                "see-the-state", "linear-recurrences", "layers", "resume", "threads", "streaming", "export", "weights",
                "ports", "cli", "migration"),

@@ -59,7 +59,30 @@ def test_layers_that_carry_alone(tmp_path):
     assert done.largest_difference < 1e-5
 
 
-def build():
+def dilated():
+    """Return dilated convolutions, a pool, and attention, each of which is added to its input."""
+    x = keras.Input((None, 2))
+    h = layers.Dense(4)(x)
+    for dilation in (1, 3):
+        h = layers.Add()([h, layers.Conv1D(4, 2, padding="causal", dilation_rate=dilation, activation="relu")(h)])
+    h = layers.MaxPooling1D(3, 1)(layers.ZeroPadding1D((2, 0))(h))
+    h = layers.Add()([h, layers.MultiHeadAttention(2, 3, dropout=0.1, name="attention")(h, h, use_causal_mask=True)])
+    return keras.Model(x, layers.Dense(1, name="read_out")(h))
+
+
+def linear():
+    """Return the three linear recurrences, one of them with dropout."""
+    parts = [
+        rs.layers.MinGRU(3, dropout=0.2, return_sequences=True, name="gru"),
+        rs.layers.LRU(4, state_size=3, return_sequences=True, name="lru"),
+        layers.Activation("gelu"),
+        rs.layers.MinLSTM(2, return_sequences=True, name="lstm"),
+        layers.Dense(1),
+    ]
+    return keras.Sequential([keras.Input((None, 2)), *parts])
+
+
+def build(network):
     """Return a compiled model, the same each time."""
     keras.utils.set_random_seed(3)
     model = rs.StatefulModel(network(), attention_window=4)
@@ -67,12 +90,13 @@ def build():
     return model
 
 
-def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, monkeypatch):
+@pytest.mark.parametrize(("network", "leaf"), [(dilated, "attention/keys"), (linear, "lru/imaginary")])
+def test_a_run_that_was_killed_goes_on_bit_for_bit(network, leaf, tmp_path, monkeypatch):
     """Weights, dropout, states and history are those of the uninterrupted run; without the kept states they are not."""
     whole, run, control = (tmp_path / name for name in ("whole", "run", "control"))
-    model = build()
+    model = build(network)
     expected = train(whole, model=model, keep=100)
-    assert any(name.startswith("state/attention") for name in expected)
+    assert f"state/{leaf}" in expected
     run.mkdir()
     shutil.copy(whole / "checkpoint-00000000.safetensors", run)  # the run stands before its first batch
     with pytest.raises(Killed):
@@ -80,4 +104,4 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(tmp_path, monkeypatch):
     shutil.copytree(run, control)
     assert differences(train(run, model=model), expected) == []
     monkeypatch.setattr(States, "load", lambda self, store: self.reset())
-    assert "state/attention/keys" in differences(train(control, model=model), expected)
+    assert f"state/{leaf}" in differences(train(control, model=model), expected)

@@ -34,6 +34,14 @@ def padded():
     return keras.Model(x, layers.Add()([layers.SeparableConv1D(5, 3, name="separable")(h), layers.Conv1D(5, 3)(h)]))
 
 
+def pooled():
+    """Return pools after zeros on the left, and a convolution that reads the same zeros as one of them."""
+    x = keras.Input((None, CHANNELS))
+    zeros = layers.ZeroPadding1D((2, 0))(x)
+    h = layers.Add()([layers.AveragePooling1D(3, 1, name="mean")(zeros), layers.Conv1D(CHANNELS, 3)(zeros)])
+    return keras.Model(x, layers.MaxPooling1D(4, 1, name="largest")(layers.ZeroPadding1D((3, 0))(h)))
+
+
 @cache
 def model_of(build):
     """Return a model that tests share, because they never train it."""
@@ -57,7 +65,7 @@ def by_hand(model, x, start, reset, mask):
     return np.concatenate(outputs, axis=1), state
 
 
-@pytest.mark.parametrize("build", [causal, padded])
+@pytest.mark.parametrize("build", [causal, padded, pooled])
 def test_windows_equal_the_plain_network(build):
     """Windows of odd lengths equal Keras on the whole sequence; without carry they do not."""
     model, x = model_of(build), nets.values(BATCH, TIME, CHANNELS)
@@ -72,9 +80,10 @@ def test_windows_equal_the_plain_network(build):
         assert distance < 1e-6 if carry else distance > 1e-2
 
 
-def test_masks_and_resets():
+@pytest.mark.parametrize("build", [causal, pooled])
+def test_masks_and_resets(build):
     """A window with padding anywhere and resets anywhere equals single steps by hand, outputs and state."""
-    model, x, rng = model_of(causal), nets.values(BATCH, TIME, CHANNELS), np.random.default_rng(1)
+    model, x, rng = model_of(build), nets.values(BATCH, TIME, CHANNELS), np.random.default_rng(1)
     mask, reset = rng.uniform(size=(2, BATCH, TIME)) < np.array([0.7, 0.2])[:, None, None]
     start = {name: nets.values(*leaf.shape, seed=5) for name, leaf in model.initial_state(BATCH).numpy().items()}
     never, always = np.zeros_like(reset), np.ones_like(mask)
@@ -123,7 +132,7 @@ def test_training_carries_and_is_saved(tmp_path):
     assert keras.saving.load_model(tmp_path / "m.keras").states.read() == model.states.read()
 
 
-@pytest.mark.parametrize("build", [without_groups, padded])
+@pytest.mark.parametrize("build", [without_groups, padded, pooled])
 @pytest.mark.once
 def test_export(build, tmp_path):
     """An exported step model is verified in its runtime, chunk by chunk; the format of stock layers is refused by name."""
@@ -140,6 +149,8 @@ def test_export(build, tmp_path):
         (layers.Conv1D(3, 3), r"first 2 outputs do not exist.*padding=\"causal\".*ZeroPadding1D\(\(2, 0\)\)"),
         (layers.Conv1D(3, 2, strides=2, padding="causal"), r"one output for every 2 steps.*`strides=1`"),
         (layers.SeparableConv1D(3, 3, padding="same"), r"ZeroPadding1D\(\(2, 0\)\)"),
+        (layers.MaxPooling1D(3, 1, padding="same"), r"ZeroPadding1D\(\(2, 0\)\).*padding=\"valid\""),
+        (layers.AveragePooling1D(2), r"one output for every 2 steps.*`strides=1`.*ZeroPadding1D\(\(1, 0\)\)"),
     ],
 )
 def test_other_convolutions_are_refused(layer, reason):
@@ -157,6 +168,29 @@ def test_a_padding_that_does_not_fit_is_refused():
     net = keras.Model(x, layers.GRU(2, return_sequences=True)(layers.Conv1D(3, 3)(other)))
     with pytest.raises(rs.UnsupportedModelError, match="`zeros`"):
         rs.StatefulModel(net)
+
+
+@pytest.mark.once
+def test_zeros_before_a_fixed_number_of_steps():
+    """A network for windows of two steps, fewer than its kernel reads, equals one for windows of any length."""
+    x = nets.values(BATCH, 4, CHANNELS)
+    wholes = []
+    for steps in (2, None):
+        parts = [keras.Input((steps, CHANNELS)), layers.ZeroPadding1D((2, 0)), layers.Conv1D(3, 3)]
+        model = nets.make(lambda parts=parts: keras.Sequential(parts))
+        first, state = model.step(x[:, :2], model.initial_state(BATCH))
+        wholes.append(np.concatenate([host(first), host(model.step(x[:, 2:], state)[0])], axis=1))
+    assert difference(wholes[0], wholes[1]) < 1e-6
+    assert difference(wholes[1], model.net(x)) < 1e-6
+
+
+@pytest.mark.once
+def test_a_pool_that_reads_two_series_is_refused():
+    """A pool has no weights that tell its number of channels, so it is carried where it reads one series alone."""
+    x, pool, zeros = keras.Input((None, CHANNELS)), layers.MaxPooling1D(3, 1, name="pool"), layers.ZeroPadding1D((2, 0))
+    parts = [pool(zeros(h)) for h in (x, layers.Dense(2)(x))]
+    with pytest.raises(rs.UnsupportedModelError, match=r"zero_padding1d.*So do 3 more"):
+        rs.StatefulModel(keras.Model(x, layers.Concatenate()(parts)))
 
 
 def test_a_wrong_number_of_features_is_refused():

@@ -11,10 +11,9 @@ import keras
 
 from rnnstate.errors import UnsupportedModelError
 from rnnstate.messages import quoted
-from rnnstate.network.left_padding import PADDING, left_padded
+from rnnstate.network.left_padding import PADDING, left_padded, port_after_padding
 from rnnstate.network.stand_in import PortLayer, stand_in_for
 from rnnstate.ports.attention import Window
-from rnnstate.ports.convolution import PaddedConvolutionPort
 from rnnstate.ports.fresh import FreshPort
 from rnnstate.ports.recurrent import BackwardPort, is_recurrent, runs_backward
 from rnnstate.ports.registry import find_port
@@ -107,7 +106,7 @@ def _without_padding(layer: Any, role: str, stand_in: Callable[[Any, Any], PortL
     """Replace a left padding and the convolution after it: the memory of the convolution takes the place of the zeros."""
     if role == PADDING:
         return keras.layers.Identity(name=layer.name, dtype=layer.dtype_policy)
-    return stand_in(layer, PaddedConvolutionPort(layer))
+    return stand_in(layer, port_after_padding(layer))
 
 
 def containers(net: Network) -> Iterator[Any]:

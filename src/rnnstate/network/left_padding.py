@@ -2,6 +2,7 @@
 
 Both layers together are a causal convolution, which is how causal `DepthwiseConv1D` and `SeparableConv1D` are written. In a
 clone the convolution carries the last n steps, and the zeros are left out: at the start of a sequence the memory is zero.
+A pool of n + 1 steps takes the place of a convolution in the same way.
 """
 
 import itertools
@@ -12,6 +13,7 @@ import keras
 from keras import layers, tree
 
 from rnnstate.ports.convolution import PaddedConvolutionPort, reach
+from rnnstate.ports.pooling import PoolingPort, is_pooling
 
 PADDING, CONVOLUTION = "padding", "convolution"
 _KINDS = (layers.Conv1D, layers.DepthwiseConv1D, layers.SeparableConv1D)
@@ -44,7 +46,14 @@ def _is_left_padding(layer: Any) -> bool:
     return left_alone and layer.data_format == "channels_last"
 
 
+def port_after_padding(layer: Any) -> PaddedConvolutionPort:
+    """Return the port of a layer with the role `CONVOLUTION`."""
+    return (PoolingPort if is_pooling(layer) else PaddedConvolutionPort)(layer)
+
+
 def _is_valid(layer: Any) -> bool:
+    if is_pooling(layer):
+        return True
     return isinstance(layer, _KINDS) and layer.padding == "valid" and PaddedConvolutionPort.refuses(layer) is None
 
 
@@ -54,6 +63,8 @@ def _fits(layer: Any, links: list[tuple[Any, Any]], chosen: list[Any]) -> bool:
         after = [end for start, end in links if start is layer]
         return bool(after) and all(_is_one_of(end, chosen) and _pads(layer, end) for end in after)
     before = [start for start, end in links if end is layer]
+    if is_pooling(layer) and len(before) > 1:  # it may read inputs of different sizes, and it has no weights to tell
+        return False
     return bool(before) and all(_is_one_of(start, chosen) and _pads(start, layer) for start in before)
 
 

@@ -9,6 +9,7 @@ from rnnstate.errors import UnsupportedModelError
 from rnnstate.network.masks import window_flags
 from rnnstate.network.scope import StateScope, active_scope
 from rnnstate.ports.attention import AttentionPort
+from rnnstate.ports.convolution import PaddedConvolutionPort, reach
 from rnnstate.ports.protocol import PortLike, both, resets_itself, separates_masks
 from rnnstate.ports.recurrent import RecurrentPort
 from rnnstate.ports.scan import step_by_step
@@ -31,6 +32,8 @@ class PortLayer(keras.Layer):
         self.port = port
         self.place = layer.name
         self.supports_masking = True
+        # The layer reads so many zeros in the original network, and the clone has none of them.
+        self.zeros = reach(layer) if isinstance(port, PaddedConvolutionPort) else 0
 
     def build(self, input_shape: Any) -> None:
         if not self.layer.built:
@@ -77,7 +80,13 @@ class PortLayer(keras.Layer):
 
     def compute_output_spec(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         # The layer itself answers: it may have no `compute_output_shape`, and then Keras runs the layer on symbols.
-        return self.layer.compute_output_spec(x)
+        return self.layer.compute_output_spec(self._with_zeros(x))
+
+    def _with_zeros(self, x: Any) -> Any:
+        """Return the shape of the layer's own input, if the number of steps is known."""
+        if not self.zeros or x.shape[1] is None:
+            return x
+        return keras.KerasTensor((x.shape[0], x.shape[1] + self.zeros, *x.shape[2:]), dtype=x.dtype)
 
 
 class SelfAttention(PortLayer):

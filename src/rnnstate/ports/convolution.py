@@ -43,8 +43,16 @@ _CONVOLUTIONS: dict[Any, Callable[..., Array]] = {
 
 
 def reach(layer: Any) -> int:
-    """Return how many steps back the kernel of a convolution reads: `(kernel_size - 1) * dilation_rate`."""
-    return int((layer.kernel_size[0] - 1) * layer.dilation_rate[0])
+    """Return how many steps back a convolution or a pool reads: `(kernel_size - 1) * dilation_rate`."""
+    kernel, dilation = _kernel(layer)
+    return (kernel - 1) * dilation
+
+
+def _kernel(layer: Any) -> tuple[int, int]:
+    """Return how many steps a convolution or a pool reads, and how far they lie apart."""
+    if hasattr(layer, "pool_size"):
+        return int(layer.pool_size[0]), 1
+    return int(layer.kernel_size[0]), int(layer.dilation_rate[0])
 
 
 class ConvolutionPort(Port):
@@ -60,7 +68,7 @@ class ConvolutionPort(Port):
 
     def spec(self, layer: Any) -> Mapping[str, LeafSpec]:
         steps = reach(layer)
-        return {"past": LeafSpec((steps, _channels(layer)), layer.variable_dtype)} if steps else {}
+        return {"past": LeafSpec((steps, self._channels()), layer.variable_dtype)} if steps else {}
 
     def call(
         self,
@@ -72,9 +80,9 @@ class ConvolutionPort(Port):
         initial: LocalState | None = None,
         attached: Array | None = None,
     ) -> tuple[Array, LocalState]:
-        check_features(self.layer, x, _channels(self.layer))
+        check_features(self.layer, x, self._channels())
         if not reach(self.layer):
-            return self._convolve(x, self.layer.dilation_rate[0]), {}
+            return self._convolve(x, _kernel(self.layer)[1]), {}
         past = ops.cast(state["past"], x.dtype)
         if reset is None or initial is None:
             return self._from_past(x, past, mask)
@@ -82,13 +90,13 @@ class ConvolutionPort(Port):
 
     def _from_past(self, x: Array, past: Array, mask: Array | None) -> tuple[Array, LocalState]:
         """Run the window after its past, `(batch, reach, channels)`."""
-        back = reach(self.layer)
+        back, dilation = reach(self.layer), _kernel(self.layer)[1]
         if mask is None:
             joined = ops.concatenate([past, x], axis=1)
-            return self._convolve(joined, self.layer.dilation_rate[0]), {"past": joined[:, -back:]}
+            return self._convolve(joined, dilation), {"past": joined[:, -back:]}
         steps = place(ops.shape(x)[:2], mask, None)
         joined = ops.concatenate([past, existing(x, steps)], axis=1)
-        y = take_steps(self._convolve(joined, self.layer.dilation_rate[0]), steps.rank)
+        y = take_steps(self._convolve(joined, dilation), steps.rank)
         return only_existing(y, mask), {"past": take_steps(joined, steps.count[:, None] + ops.arange(back))}
 
     def _with_resets(
@@ -99,12 +107,16 @@ class ConvolutionPort(Port):
         Each step gets its own copy of the steps that the kernel reads, `(batch, time * kernel, channels)`, from the initial
         state, the past or the window. A convolution that moves on by a whole kernel then reads each copy once.
         """
-        kernel, dilation = self.layer.kernel_size[0], self.layer.dilation_rate[0]
+        kernel, dilation = _kernel(self.layer)
         steps = place(ops.shape(x)[:2], mask, reset)
         source = ops.concatenate([initial, past, existing(x, steps)], axis=1)
         taps = ops.arange(kernel - 1, -1, -1, dtype="int32") * dilation
         y = self._convolve(look_back(source, reach(self.layer), steps, taps), 1, strides=kernel)
         return only_existing(y, mask), {"past": remembered(past, x, steps, initial)}
+
+    def _channels(self) -> int:
+        """Return the number of input channels."""
+        return _channels(self.layer)
 
     def _convolve(self, x: Array, dilation: int, strides: int = 1) -> Array:
         """Run the layer on `x`, without padding."""

@@ -23,11 +23,11 @@ def _pooling(layer: Any) -> str:
     if strides > 1:
         return (
             f"it gives one output for every {strides} steps (strides={strides}), {_PER_STEP}. Pool the data before "
-            "`Windows`, or use `strides=1` in a causal convolution: `ZeroPadding1D` and then `DepthwiseConv1D`"
+            f"`Windows`, or use `strides=1`, after `ZeroPadding1D(({steps - 1}, 0))`"
         )
     return (
         f'it reads {steps} steps, some of them later ones or none at the start (padding="{layer.padding}"). Put '
-        f"`ZeroPadding1D(({steps - 1}, 0))` before a `DepthwiseConv1D({steps})`, which can learn to average"
+        f'`ZeroPadding1D(({steps - 1}, 0))` right before it, and use `padding="valid"`'
     )
 
 
@@ -40,8 +40,8 @@ _WORDS: dict[Any, str | Callable[[Any], str]] = {
     **dict.fromkeys((layers.UpSampling1D, layers.Conv1DTranspose), _several_steps),
     layers.Cropping1D: f"it removes steps, {_PER_STEP}. Crop the data before `Windows`",
     layers.ZeroPadding1D: (
-        "it moves all steps. Put it right before a convolution that reads back as many steps as it adds on the left, and "
-        'give the convolution `padding="valid"`'
+        "it moves all steps. Put it right before a convolution or a pool that reads back as many steps as it adds on the "
+        'left, and give that layer `padding="valid"`'
     ),
     layers.GroupNormalization: (
         "its mean and variance are over all steps of the window. Use `LayerNormalization` or `RMSNormalization`"
