@@ -1,5 +1,6 @@
 """A Redis server with an append-only file, on a free port, for the tests that need one."""
 
+import random
 import shutil
 import signal
 import socket
@@ -17,9 +18,7 @@ class RedisServer:
     """
 
     def __init__(self, folder):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.folder, self.url = folder, f"redis://127.0.0.1:{self.port}/0"
         self.start()
 
@@ -51,6 +50,15 @@ class RedisServer:
         """Stop the server, or kill it with SIGKILL."""
         self.process.send_signal(how)
         self.process.wait(10)
+
+
+def free_port():
+    """Return a free port below those that a system gives to clients, so that no client takes it while the server is down."""
+    for port in random.SystemRandom().sample(range(20000, 30000), 100):
+        with socket.socket() as free:
+            if free.connect_ex(("127.0.0.1", port)):
+                return port
+    raise AssertionError("No port from 20000 to 29999 is free")
 
 
 @pytest.fixture(scope="session")
