@@ -1,7 +1,7 @@
-"""Print what one more output costs: a step with a carried state, beside the network on its whole receptive field.
+"""Compare the cost of one more output: a step with a carried state, or the network on its whole receptive field.
 
-The network is that of `examples/03_streaming_tcn.py`: eight dilated causal convolutions, then causal attention, with a
-receptive field of 512 steps. Four ways take turns, one row at a time:
+The network comes from `examples/03_streaming_tcn.py`. It has eight dilated causal convolutions, then causal attention,
+and a receptive field of 512 steps. Four ways take turns, one row at a time:
 
 - a step of `StatefulModel`, and the whole receptive field in Keras' own compiled `predict_on_batch`;
 - the exported ONNX file in onnxruntime, one step with a carried state, and 512 steps from the initial state.

@@ -29,7 +29,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
-EVERYWHERE = ("README.md", "tutorial.md", "training-loops.md", "01_minibatch_states.py")
+EVERYWHERE = ("README.md", "training-loops.md", "01_minibatch_states.py")
 
 
 def each(paths):

@@ -12,7 +12,6 @@ from rnnstate.cli.model_arguments import PICTURES
 from rnnstate.forecasting.run_plots import PLOTS
 
 pytestmark = pytest.mark.once
-pytest.importorskip("matplotlib")
 
 
 def test_the_help_names_every_picture() -> None:

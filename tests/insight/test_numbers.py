@@ -163,7 +163,8 @@ def test_jacobians_are_the_recurrent_matrix():
 @pytest.mark.once
 def test_gradients_by_lag_are_those_of_autograd():
     """The gradient of the loss at a step by the states before is the one that PyTorch computes for its own LSTM."""
-    torch = pytest.importorskip("torch")
+    import torch  # noqa: TID251 - the library to agree with
+
     own = torch.nn.LSTM(FEATURES, 5, batch_first=True)
     net = keras.Sequential([keras.Input((None, FEATURES)), layers.LSTM(5, return_sequences=True, name="lstm")])
     rs.weights.from_torch(own, net)

@@ -5,13 +5,13 @@ import sys
 import numpy as np
 import pytest
 from keras import layers
+from matplotlib import figure as figures
 
 import nets
 import rnnstate as rs
 from rnnstate import plots
 from rnnstate.insight.plots import canvas
 
-figures = pytest.importorskip("matplotlib.figure")
 SERIES, TIME, LENGTH = 3, 47, 7
 
 

@@ -32,6 +32,7 @@ def saved(tmp_path_factory):
     return [str(folder / "m.keras"), str(folder / "r.keras")]
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "imports", ["import rnnstate, sys; assert 'keras' not in sys.modules; import keras", "import keras, rnnstate, sys"]
 )

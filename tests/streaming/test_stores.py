@@ -289,4 +289,6 @@ def test_warnings_are_not_raised_for_a_durable_server(redis_server):  # noqa: F8
     """The control: a server with an append-only file gives no warning."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        stores.RedisStore(redis_server.url, "quiet:").close()
+        store = stores.RedisStore(redis_server.url, "quiet:")
+        assert store.read_card() is None
+        store.close()

@@ -117,22 +117,23 @@ def _last(case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_run_that_is_stopped_equals_the_whole_run(case, scratch, tmp_path):
-    """Stopped in the middle of either epoch and in validation, it ends with the same weights, states and history."""
+def test_a_run_that_is_stopped_equals_the_whole_run(case, backend, scratch, tmp_path):
+    """Stopped in the middle of either epoch and in validation, it ends with the same weights, states and history.
+
+    PyTorch stops each run at all three places, one after the other. The other backends take one place for each case in turn.
+    """
     model, expected, start = whole(case, scratch / case)
     run = tmp_path / "run"
     run.mkdir()
     shutil.copy(start, run)
-    for at in [
-        ("on_train_batch_begin", 3, 0),
-        ("on_test_batch_begin", 1, 0),
-        ("on_train_batch_end", _last(case) - 1, 1),
-    ]:
+    places = [("on_train_batch_begin", 3, 0), ("on_test_batch_begin", 1, 0), ("on_train_batch_end", _last(case) - 1, 1)]
+    for at in places if backend == "torch" else [places[list(CASES).index(case) % 3]]:
         with pytest.raises(Killed):
             train(case, run, Killer(at), model=model)
     assert differences(train(case, run, model=model), expected) == []
 
 
+@pytest.mark.once
 def test_a_process_that_sigkill_ended_goes_on(scratch, tmp_path):
     """Two processes, the first ended by SIGKILL in the second epoch, give what one gives."""
     case = "vary, observed, several outputs"

@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import polars
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -59,7 +60,6 @@ def test_without_targets_a_series_is_its_own_target():
 @pytest.mark.once
 def test_a_frame_and_a_source_are_paired_as_arrays_are():
     """Rows of two keys in turn: no target is that of another key."""
-    polars = pytest.importorskip("polars")
     rows = [(key, step, 100.0 * (key == "b") + step) for step in range(6) for key in "ab"]
     frame = polars.DataFrame(rows, schema=["key", "hour", "load"], orient="row")
     windows = rs.Windows.from_frame(

@@ -76,7 +76,7 @@ def report(source: Source, out: Path | None, output: Output, *, force: bool, jso
 
 
 def _with_data(source: Source, output: Output) -> tuple[Run, Looked | None, str]:
-    """Return the RUN with its data. Without data of its own a RUN is still worth a report, so the reason is returned."""
+    """Return the RUN with its data, or the reason why there are no data. A RUN without data still gets a report."""
     if source.data is None:
         try:
             with _data(source, "report RUN DATA") as data:

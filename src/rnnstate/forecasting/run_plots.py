@@ -1,4 +1,4 @@
-"""The pictures of a RUN by name: those of `rnnstate.plots`, drawn from its data, and the losses of its training."""
+"""The pictures of a RUN by name: the plots of `rnnstate.plots` on its data, and the losses of its training."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

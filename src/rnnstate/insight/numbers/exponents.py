@@ -52,7 +52,7 @@ def gradient_by_lag(found: Jacobians, residual: Array | None, lags: int) -> Arra
 
     Args:
         found: The Jacobians along a sequence.
-        residual: dL_t/dy_t, `(time, outputs)`, for the loss L. Without it the norm is that of all of dy_t/ds_{t-k}.
+        residual: dL_t/dy_t, `(time, outputs)`, for the loss L. Without it, the norm is taken of the whole dy_t/ds_{t-k}.
         lags: How far back. Only steps t with so many steps before them are used.
 
     References:

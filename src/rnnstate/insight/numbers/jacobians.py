@@ -102,7 +102,7 @@ def _chunks(first: int, stop: int, size: int) -> Iterator[Array]:
 def _differences(model: Any, x: Any, before: Mapping[str, Array], moves: Array) -> tuple[Array, Array]:
     """Return the derivatives of states `(steps, n, n)` and outputs `(steps, outputs, n)` by the states before."""
     steps, size = len(next(iter(before.values()))), len(moves)
-    # (steps, 2, n, n): each number moved down, then up, in a row of its own
+    # (steps, 2, n, n): one row for each number moved down, then one for each number moved up
     shift = np.stack([-np.diag(moves), np.diag(moves)])
     moved = side_by_side({name: leaf[:, None] for name, leaf in before.items()})[:, :, None] + shift[None]
     y, after = model.step(x, _unpacked(moved.reshape(-1, size), before))
