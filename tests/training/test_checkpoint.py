@@ -363,18 +363,6 @@ def test_the_same_command_started_again_goes_on(tmp_path, monkeypatch, capsys):
     assert (tmp_path / "kept").exists()
 
 
-@pytest.mark.once
-@pytest.mark.parametrize("value", [0, -1, 1.5, True])
-def test_a_policy_is_checked_when_it_is_made(value):
-    """Counts are whole numbers of at least 1, and seconds are positive."""
-    with pytest.raises(ValueError, match=f"`every_batches` must be a whole number.*every_batches={value}"):
-        rs.Checkpoint("run", every_batches=value)
-    with pytest.raises(ValueError, match="`keep` must be"):
-        rs.Checkpoint("run", keep=value)
-    with pytest.raises(ValueError, match="`every_seconds` must be positive"):
-        rs.Checkpoint("run", every_seconds=0)
-
-
 def test_backup_and_restore_works_without_checkpoint(tmp_path):
     """Keras' own callback goes on with the epoch that was interrupted: weights, states and optimizer as if never stopped."""
 

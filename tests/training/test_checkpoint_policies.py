@@ -134,6 +134,18 @@ def test_a_run_that_is_stopped_equals_the_whole_run(case, backend, scratch, tmp_
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("value", [0, -1, 1.5, True])
+def test_a_policy_is_checked_when_it_is_made(value):
+    """Counts are whole numbers of at least 1, and seconds are positive."""
+    with pytest.raises(ValueError, match=f"`every_batches` must be a whole number.*every_batches={value}"):
+        rs.Checkpoint("run", every_batches=value)
+    with pytest.raises(ValueError, match="`keep` must be"):
+        rs.Checkpoint("run", keep=value)
+    with pytest.raises(ValueError, match="`every_seconds` must be positive"):
+        rs.Checkpoint("run", every_seconds=0)
+
+
+@pytest.mark.once
 def test_a_process_that_sigkill_ended_goes_on(scratch, tmp_path):
     """Two processes, the first ended by SIGKILL in the second epoch, give what one gives."""
     case = "vary, observed, several outputs"

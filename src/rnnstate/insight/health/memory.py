@@ -38,7 +38,10 @@ def exponent(model: Any, watched: Watched) -> Iterator[HealthFinding]:
     )  # fmt: skip
     if largest < -_NEAR_ZERO:
         half = math.log(2) / -largest if math.isfinite(largest) else 0.0
-        advice = "In the long run, a small difference halves in this number of steps. The measured half-life is about a reset, which is a large difference."
+        advice = (
+            "In the long run, a small difference halves in this number of steps. The measured half-life is about a reset, "
+            "which is a large difference."
+        )
         yield HealthFinding("half-life from the exponent", half, "", "note", advice, "ln 2 / |exponent|", "steps")
 
 
