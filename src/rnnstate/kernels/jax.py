@@ -8,6 +8,7 @@ from rnnstate.kernels.loops.jax import has_loop, no_loop_because, recurrent_loop
 from rnnstate.kernels.reference import (
     FEED_ERRORS,
     LOOPS_IN_PYTHON,
+    TRACES_AGAIN_FOR_VARIABLES,
     feed,
     has_replicas,
     put_rows,
@@ -21,6 +22,7 @@ from rnnstate.kernels.step.jax import CompiledStep, many_steps
 __all__ = [
     "FEED_ERRORS",
     "LOOPS_IN_PYTHON",
+    "TRACES_AGAIN_FOR_VARIABLES",
     "CompiledStep",
     "feed",
     "has_loop",

@@ -11,6 +11,7 @@ from rnnstate.kernels.loops.definition import has_loop, no_loop_because, recurre
 __all__ = [
     "FEED_ERRORS",
     "LOOPS_IN_PYTHON",
+    "TRACES_AGAIN_FOR_VARIABLES",
     "CompiledStep",
     "feed",
     "has_loop",
@@ -31,6 +32,9 @@ FEED_ERRORS: tuple[type[Exception], ...] = ()
 
 # Whether a loop over steps runs in Python, one compiled step after the other. Else the whole loop is compiled.
 LOOPS_IN_PYTHON = False
+
+# Whether a training step that makes variables, as Keras' first one does, is traced a second time.
+TRACES_AGAIN_FOR_VARIABLES = False
 
 
 def take_rows(variable: Any, slots: Any) -> Any:

@@ -21,6 +21,7 @@ from rnnstate.kernels.reference import (
 __all__ = [
     "FEED_ERRORS",
     "LOOPS_IN_PYTHON",
+    "TRACES_AGAIN_FOR_VARIABLES",
     "CompiledStep",
     "feed",
     "has_loop",
@@ -38,6 +39,8 @@ __all__ = [
 
 # A pipeline tells of an error of its data in a text of its own.
 FEED_ERRORS: tuple[type[Exception], ...] = (tf.errors.OpError,)
+
+TRACES_AGAIN_FOR_VARIABLES = True
 
 
 def take_rows(variable: Any, slots: Any) -> Any:

@@ -7,12 +7,13 @@ from typing import Any
 import torch
 
 from rnnstate.kernels.loops.torch import has_loop, no_loop_because, recurrent_loop
-from rnnstate.kernels.reference import FEED_ERRORS, feed, has_replicas, register_state
+from rnnstate.kernels.reference import FEED_ERRORS, TRACES_AGAIN_FOR_VARIABLES, feed, has_replicas, register_state
 from rnnstate.kernels.step.torch import CompiledStep
 
 __all__ = [
     "FEED_ERRORS",
     "LOOPS_IN_PYTHON",
+    "TRACES_AGAIN_FOR_VARIABLES",
     "CompiledStep",
     "feed",
     "has_loop",

@@ -17,6 +17,7 @@ from rnnstate.model.compiled import drop_outdated, forget_compiled
 from rnnstate.model.fitting import Fitting
 from rnnstate.model.guarded import alone
 from rnnstate.model.progress import Progress, rows_of
+from rnnstate.training.building import build_before_tracing
 from rnnstate.training.class_weights import ClassWeights
 from rnnstate.training.fit_checks import check_windows, prepare_start
 from rnnstate.training.fit_hooks import variables_kept
@@ -139,6 +140,7 @@ class ByBatch(Fitting):
         source = check_windows(self, windows, argument="x", targets=targets, training=training)
         prepare_start(self.start, source)
         if training:
+            build_before_tracing(self, source.first())
             self.states.make_room(windows.keys)
         elif self._parts.inference.reserve(len(progress.slots) + len(windows.keys)):
             forget_compiled(self, "test", "predict")

@@ -11,6 +11,7 @@ from rnnstate.model.inference import Inference
 from rnnstate.model.scored import scored
 from rnnstate.network.masks import honouring_masks
 from rnnstate.network.outputs import output_names
+from rnnstate.training.building import build_before_tracing
 from rnnstate.training.class_weights import ClassWeights
 from rnnstate.training.fit_checks import check_windows, prepare_start
 from rnnstate.training.fit_hooks import paced, variables_kept
@@ -109,6 +110,7 @@ class Fitting(Inference):
             checked_data = check_windows(self, validation_data, argument="validation_data", targets=True)
             validation_data = self._bound_inference(checked_data, None)
         prepare_start(self.start, source)
+        build_before_tracing(self, source.first())
         drop_outdated(self, self._parts.made_for, x, "train_function")
         kwargs["shuffle"] = False
         self._parts.trained.forget()

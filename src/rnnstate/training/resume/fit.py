@@ -24,10 +24,11 @@ import numpy as np
 from keras import tree
 
 from rnnstate.errors import DataError
+from rnnstate.training.building import build_all
 from rnnstate.training.loader import BoundWindows, Source
 from rnnstate.training.resume.checkpoint import Checkpoint, CheckpointFolder
 from rnnstate.training.resume.same_run import check_identity, check_rate, identity_of, rate_of, versions
-from rnnstate.training.resume.training_state import build_all, put_snapshot, take_snapshot
+from rnnstate.training.resume.training_state import put_snapshot, take_snapshot
 from rnnstate.training.roles import Carrying
 from rnnstate.windows.own_dataset import UserWindows
 

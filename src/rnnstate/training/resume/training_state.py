@@ -15,7 +15,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops, tree
+from keras import ops
 
 from rnnstate.errors import SpecMismatchError
 from rnnstate.kernels import kernels
@@ -27,29 +27,6 @@ _REMEMBERED: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (keras.callbacks.ReduceLROnPlateau, ("wait", "best", "cooldown_counter")),
     (keras.callbacks.ModelCheckpoint, ("best",)),
 )
-
-
-def build_all(model: Any, batch: Any) -> None:
-    """Create all variables of training now. Keras creates those of the optimizer and the metrics only on first use.
-
-    Args:
-        model: A compiled model.
-        batch: Inputs, targets, and weights if there are any.
-    """
-    model.optimizer.build(model.trainable_variables)
-    # Running the model on symbols may draw dropout. Training without checkpoints does not, so the generators are restored.
-    drawn = kernels().random_state()
-    inputs, y, weight = keras.utils.unpack_x_y_sample_weight(batch)
-    outputs = model.compute_output_spec(tree.map_structure(_spec, inputs), training=False)
-    zeros = tree.map_structure(lambda output: ops.zeros(output.shape, dtype=output.dtype), outputs)
-    model.compute_loss(inputs, y, zeros, weight)
-    model.compute_metrics(inputs, y, zeros, weight)
-    model.reset_metrics()
-    kernels().set_random_state(drawn)
-
-
-def _spec(value: Any) -> Any:
-    return keras.KerasTensor(value.shape, dtype=keras.backend.standardize_dtype(value.dtype))
 
 
 def take_snapshot(model: Any, callbacks: Sequence[Any]) -> dict[str, Any]:
