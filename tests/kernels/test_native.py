@@ -22,6 +22,7 @@ from rnnstate.kernels.native.xla import header
 ON_JAX = pytest.mark.skipif(keras.config.backend() != "jax", reason="native loops run on JAX alone")
 
 
+@ON_JAX
 @pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
 @pytest.mark.parametrize("flags", [False, True])
 def test_loops_that_are_split_among_threads(kind, flags):
@@ -31,6 +32,7 @@ def test_loops_that_are_split_among_threads(kind, flags):
     assert agree(loop._replace(recurrent=loop.recurrent / 8))
 
 
+@ON_JAX
 @pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
 @pytest.mark.parametrize(
     ("batch", "settings"), [(1, {}), (3, {"mask": True, "reset": True}), (2, {"dropout": 1, "bias": False})]

@@ -214,6 +214,7 @@ FORMS = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize("settings", [{}, {"pieces": 2}, {"order": "shuffled"}, {"burn_in": 3}], ids=str)
 def test_windows_are_views(form, settings):
@@ -235,6 +236,7 @@ def y_weights(y):
     return keras.tree.map_structure(lambda array: np.ones(array.shape[:-1]), y)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_batch_is_the_only_copy(dtype):
     """Making windows of large arrays takes next to no memory, and making a batch takes the batch: no second copy."""
