@@ -195,6 +195,8 @@ def outcome(names, seed=0, **settings):
         return "per window"
     x = nets.values(2, STEPS, FEATURES, seed=seed)
     whole, valid = (nets.host(part) for part in keras.Model(net.input, [net.output, ValidSteps()(net.output)])(x))
+    if whole.shape[1] != STEPS:  # a symbolic shape may have lost the fixed number of steps
+        return "per window"
     state, parts = model.initial_state(2), []
     for start, end in CUTS:
         y, state = model.step(x[:, start:end], state)
