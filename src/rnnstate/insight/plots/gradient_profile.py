@@ -69,5 +69,6 @@ def _draw(panel: Any, norms: Any, length: int | None) -> None:
     if length is not None:
         mark(panel, length, f"truncation: {length} steps", VERMILION)
     panel.set(xlabel="lag k (steps)", ylabel="norm of the gradient\nby the state k steps before", yscale="log")
+    panel.minorticks_off()
     panel.set_xlim(0, max(len(lags), length or 0) * 1.02)
     add_legend(panel)
