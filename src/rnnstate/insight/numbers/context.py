@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnstate.insight.numbers.jacobians import Jacobians
 from rnnstate.insight.numbers.positions import fresh_state
 from rnnstate.insight.watched import Watched
 from rnnstate.state.state import State, to_numpy
@@ -91,6 +92,15 @@ def targets_of(watched: Watched) -> Array | None:
     y: Array = watched.sample.y
     y = y[..., None] if y.ndim == watched.outputs.ndim - 1 and watched.outputs.shape[-1] == 1 else y
     return y if y.shape == watched.outputs.shape and y.dtype.kind == "f" else None
+
+
+def residual_of(watched: Watched, found: Jacobians) -> Array | None:
+    """Return dL/dy of half the squared error at the steps of Jacobians, `(time, outputs)`; `None` without targets."""
+    targets, steps = targets_of(watched), slice(found.first, found.first + len(found.state))
+    if targets is None or watched.outputs is None:
+        return None
+    wrong: Array = watched.outputs[found.row, steps].astype(np.float64) - targets[found.row, steps]
+    return wrong.reshape(len(found.state), -1)
 
 
 def _windows(watched: Watched, least: int, most: int = _WINDOWS) -> Array | None:
