@@ -45,7 +45,7 @@ class StateLog(keras.callbacks.Callback):
     >>> history = model.fit(windows, callbacks=[StateLog(windows, csv="states.csv")], verbose=0)
     >>> history.history["carried"], history.history["fresh"]
     ([0.5], [0.5])
-    >>> pathlib.Path("states.csv").read_text().splitlines()[1].split(",")[:3]
+    >>> Path("states.csv").read_text().splitlines()[1].split(",")[:3]
     ['1', 'gru/h', '2']
     """
 
