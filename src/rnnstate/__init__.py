@@ -40,6 +40,7 @@ _HOMES = {
     "Scaling": "windows.scaling",
     "Checkpoint": "training.resume.checkpoint",
     "Staleness": "insight.staleness",
+    "StateLog": "insight.state_log",
     "health": "insight.health.check",
     "State": "state.state",
     "concat": "state.state",
@@ -129,6 +130,7 @@ if TYPE_CHECKING:
     from rnnstate.insight import plots as plots
     from rnnstate.insight.health.check import health as health
     from rnnstate.insight.staleness import Staleness as Staleness
+    from rnnstate.insight.state_log import StateLog as StateLog
     from rnnstate.model.stateful_model import StatefulModel as StatefulModel
     from rnnstate.ports.protocol import Port as Port
     from rnnstate.ports.registry import register_port as register_port

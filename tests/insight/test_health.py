@@ -99,6 +99,52 @@ def test_stuck_gates_are_found():
     assert report["saturated input gates of `lstm`"].value == 0
 
 
+def constant_gates(kind, forget):
+    """Return the health of an LSTM, or a GRU, whose gates are constant and whose candidates are the inputs."""
+    gates, where = {layers.LSTM: (4, 1), layers.GRU: (3, 0)}[kind]
+    candidate = 2
+
+    def made(weights):
+        kernel, bias = np.zeros((2, gates, 3)), np.zeros((gates, 3))
+        kernel[:, candidate] = nets.values(2, 3) / 2
+        bias[where] = np.log(forget / (1 - forget))
+        bias = bias.reshape(-1) if kind is layers.LSTM else np.stack([bias.reshape(-1), np.zeros(gates * 3)])
+        return [kernel.reshape(2, -1), np.zeros((3, gates * 3)), bias]
+
+    return report_on(kind(3, return_sequences=True, name="gated"), made)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("kind", [layers.LSTM, layers.GRU])
+def test_gate_time_scales_are_known_for_constant_gates(kind):
+    """With forget gates of 0.8 and nothing else that remembers, gradients decay as 0.8^k: T = -1 / ln 0.8 = 4.48 steps."""
+    finding = constant_gates(kind, 0.8)["gate time scale of `gated`"]
+    assert (finding.unit, finding.level) == ("steps", "note")
+    assert finding.value == pytest.approx(-1 / np.log(0.8), rel=1e-4)
+    assert "decay exponentially here" in finding.advice
+
+
+@pytest.mark.once
+def test_gate_time_scales_are_not_given_where_they_would_mislead():
+    """Where the recurrent weights carry what the gates forget, the gates say nothing about memory: no number is given."""
+
+    def looped(weights):
+        kernel, recurrent, bias = (np.array(weight) for weight in weights)
+        # c_t is about 0.5 c_{t-1} through the forget gates and 0.4 c_{t-1} through h and the candidates.
+        recurrent[:] = 0
+        recurrent[:, 10:15] = 0.45 * np.eye(5)
+        bias[:] = 0
+        bias[:5], bias[15:] = 3, 3
+        return [0.1 * kernel, recurrent, bias]
+
+    report = report_on(layers.LSTM(5, return_sequences=True, name="lstm"), looped)
+    finding = report["gate time scale of `lstm`"]
+    assert np.isnan(finding.value)
+    assert finding.advice.startswith("Not given: the gates say 1.4")
+    report = report_on(layers.LSTM(5, return_sequences=True, name="lstm"), lambda weights: [10 * w for w in weights])
+    assert report["gate time scale of `lstm`"].advice.startswith("Not given: gradients do not decay exponentially")
+
+
 @pytest.mark.once
 @pytest.mark.parametrize("make", [nets.two_layers, nets.nested_cell])
 def test_any_layer_that_carries_can_be_measured(make):
@@ -129,7 +175,7 @@ def test_layers_without_gates_are_measured_too(net, window):
     report = rs.health(model, rs.Windows(data, nets.values(SERIES, 43, 1), length=LENGTH, batch_size=2))
     names = [finding.name for finding in report]
     assert {"largest Lyapunov exponent", "half-life of a reset", "dimensions used", "useful context"} <= set(names)
-    assert not any("gates" in name for name in names)
+    assert not any("gate" in name for name in names)
     assert report["largest Lyapunov exponent"].value < 0.01
 
 

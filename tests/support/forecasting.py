@@ -5,7 +5,18 @@ from pathlib import Path
 import numpy as np
 
 TRAIN = ["--target", "load", "--feature", "warmth", "--key", "house", "--time", "at", "--window", "7"]
-TINY = ["--layers", "lstm:3,gru:5", "--epochs", "1", "--batch-size", "2", "--learning-rate", "0.1", "--quiet"]
+TINY = [
+    "--layers",
+    "lstm:3,gru:5",
+    "--epochs",
+    "1",
+    "--batch-size",
+    "2",
+    "--learning-rate",
+    "0.1",
+    "--quiet",
+    "--no-report",
+]
 GAP = 23
 
 

@@ -11,16 +11,19 @@ from rnnstate.cli.output import Output
 def _demo(options: argparse.Namespace, output: Output) -> int:
     from rnnstate.cli import forecast_commands as commands
 
-    commands.demo(
-        options.out, options.epochs, force=options.force, command=options.given, output=output, json=options.json
-    )
+    wanted = not options.no_report
+    report = commands.report_of_demo(options.out, force=options.force, output=output) if wanted else None
+    shown = {"command": options.given, "output": output, "json": options.json}
+    commands.demo(options.out, options.epochs, force=options.force, report=report, **shown)
     if options.out is not None:
         commands.next_steps(options.out, output)
+    commands.name_report(report, output)
     return 0
 
 
 def _train(options: argparse.Namespace, output: Output) -> int:
     from rnnstate.cli import forecast_commands as commands
+    from rnnstate.forecasting.run_folder import REPORT
     from rnnstate.forecasting.settings import Settings
 
     names = ("key", "time", "horizon", "window", "layers", "epochs", "batch_size", "learning_rate", "split", "seed")
@@ -32,8 +35,10 @@ def _train(options: argparse.Namespace, output: Output) -> int:
     )
     keep = {"checkpoint": options.checkpoint, "resume": options.resume, "force": options.force}
     shown = {"command": options.given, "output": output, "json": options.json}
-    commands.train(settings, options.data, options.out, **keep, **shown)
+    report = None if options.no_report else options.out / REPORT
+    commands.train(settings, options.data, options.out, report=report, **keep, **shown)
     commands.next_steps(options.out, output)
+    commands.name_report(report, output)
     return 0
 
 

@@ -25,6 +25,7 @@ def _add_demo(commands: Commands) -> Added:
     )
     parser.add_argument("--epochs", type=int, metavar="N", help="passes over the training part (default: 100)")
     parser.add_argument("--out", type=Path, metavar="RUN", help="keep the trained model in this folder")
+    _add_no_report(parser, "rnnstate-demo.html, or into RUN")
     _add_output_options(parser)
     return "demo", "train on the power data that come with the package"
 
@@ -73,6 +74,7 @@ def _add_train(commands: Commands) -> Added:
     add("--out", type=Path, required=True, metavar="RUN", help="folder to make")
     add_reading(parser, decimal=".", encoding="utf-8", sort=False)
     _add_resuming(parser)
+    _add_no_report(parser, "report.html into RUN")
     _add_output_options(parser)
     return "train", "train a forecaster on a table, and write it to the folder RUN"
 
@@ -145,6 +147,10 @@ def _add_resuming(parser: argparse.ArgumentParser) -> None:
         help="keep checkpoints next to RUN until it is complete; start the same command again to continue",
     )
     add("--checkpoint", type=Path, metavar="DIR", help="like --resume, with the checkpoints in DIR; DIR is not removed")
+
+
+def _add_no_report(parser: argparse.ArgumentParser, place: str) -> None:
+    parser.add_argument("--no-report", action="store_true", help=f"do not write the page about RUN (default: {place})")
 
 
 def _add_output_options(parser: argparse.ArgumentParser) -> None:

@@ -7,17 +7,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.resources import as_file, files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from rnnstate.cli.output import Output
 from rnnstate.cli.progress import Progress
+from rnnstate.errors import DataError
 from rnnstate.forecasting import forecast as ahead
 from rnnstate.forecasting import plot
 from rnnstate.forecasting.continuation import Standing, merged
 from rnnstate.forecasting.errors_table import Score, score_table
-from rnnstate.forecasting.run_folder import Run, is_complete, new_run, read_run, read_settings, save_run, update_run
-from rnnstate.forecasting.series import read_series
+from rnnstate.forecasting.run_folder import (
+    REPORT,
+    Run,
+    is_complete,
+    new_run,
+    read_run,
+    read_settings,
+    run_of,
+    save_run,
+    update_run,
+)
+from rnnstate.forecasting.series import Series, read_series
 from rnnstate.forecasting.served import Served, prediction_columns, score, serve_table
 from rnnstate.forecasting.settings import Settings
 from rnnstate.forecasting.tablefiles import check_free, check_suffix, read_table, write_table
@@ -58,6 +70,7 @@ def train(
     json: bool = False,
     checkpoint: Path | None = None,
     resume: bool = False,
+    report: Path | None = None,
 ) -> None:
     """Train on `data`, leave a RUN at `out`, and show the test errors. Where that was done already, only say so.
 
@@ -71,13 +84,15 @@ def train(
         json: Whether the result is JSON.
         checkpoint: Folder of checkpoints, which stays.
         resume: Whether to keep checkpoints in a folder next to `out` until the RUN is complete.
+        report: The file of the report; `None` for no report. Nothing that goes wrong with it fails the training.
     """
     unfinished = out.absolute().with_name(f"{out.name}.checkpoint")
     if (resume or checkpoint) and not force and is_complete(out, settings):
         # A supervisor that starts the same command again must see success.
         output.note(f"{out} is already complete: a training with the same settings wrote it. Nothing was trained.")
         if json:
-            output.document({"run": str(out), **_kept_scores(out)})
+            kept = out / REPORT if (out / REPORT).is_file() else None
+            output.document({"run": str(out), "report": kept and str(kept), **_kept_scores(out)})
         if resume:
             shutil.rmtree(unfinished, ignore_errors=True)
         return
@@ -88,12 +103,43 @@ def train(
         save_run(folder, settings, trained, command)
     if resume:
         shutil.rmtree(unfinished)
-    about = {"run": str(out)}
+    written = None if report is None else _report(report, run_of(out, settings, trained), series, output)
+    about = {"run": str(out), "report": written and str(written)}
     _show_scores("Test errors", settings, trained.scores, trained.scored, output, about if json else None)
 
 
+def _report(path: Path, run: Run, series: Sequence[Series], output: Output) -> Path | None:
+    """Write the report about a new RUN; return `None`, and say why, if there is none."""
+    from rnnstate.forecasting.looked_at import look_at_series
+    from rnnstate.forecasting.report import NO_PICTURES, write_report
+
+    output.note("Writing the report.")
+    try:
+        looked, reason = look_at_series(run, series), ""
+    except DataError as error:
+        looked, reason = None, str(error)
+    try:
+        write_report(path, run, looked, reason)
+    except KeyboardInterrupt:
+        output.note(f"No report: interrupted. {run.path} is complete.")
+        return None
+    except Exception as error:  # the RUN is complete, whatever a page about it runs into
+        output.note(f"No report: {' '.join(str(error).split()) or type(error).__name__}")
+        return None
+    if find_spec("matplotlib") is None:
+        output.note(NO_PICTURES)
+    return path
+
+
 def demo(
-    out: Path | None, epochs: int | None, *, force: bool, command: Sequence[str], output: Output, json: bool
+    out: Path | None,
+    epochs: int | None,
+    *,
+    force: bool,
+    command: Sequence[str],
+    output: Output,
+    json: bool,
+    report: Path | None,
 ) -> None:
     """Train on the household power data of this package. Without `out`, the RUN is removed afterwards."""
     settings = DEMO if epochs is None else replace(DEMO, epochs=epochs)
@@ -101,7 +147,7 @@ def demo(
     if _backend() == "torch":
         output.note("On PyTorch this takes many minutes, on JAX half a minute. For a first look: --epochs 1.")
     with as_file(files("rnnstate") / "data" / DEMO_DATA) as data, _place_of(out) as path:
-        train(settings, str(data), path, force=force, command=command, output=output, json=json)
+        train(settings, str(data), path, force=force, command=command, output=output, json=json, report=report)
 
 
 @contextmanager
@@ -117,6 +163,24 @@ def _backend() -> str:
     import keras
 
     return str(keras.backend.backend())
+
+
+def report_of_demo(out: Path | None, *, force: bool, output: Output) -> Path | None:
+    """Return where the demo writes its report: into its RUN, or into the current folder if it keeps none."""
+    path = Path(f"rnnstate-demo{Path(REPORT).suffix}") if out is None else out / REPORT
+    if out is None:
+        try:
+            check_free(path, force)
+        except DataError as error:
+            output.note(f"No report: {error}")
+            return None
+    return path
+
+
+def name_report(path: Path | None, output: Output) -> None:
+    """Say where the report is, if it was written."""
+    if path is not None and path.is_file():
+        output.note(f"The report is in {path}.")
 
 
 def next_steps(out: Path, output: Output) -> None:

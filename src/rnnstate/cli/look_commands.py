@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.resources import as_file, files
+from importlib.util import find_spec
 from pathlib import Path
 
 from rnnstate.cli.arguments import parse
 from rnnstate.cli.forecast_commands import DEMO_DATA, Source
 from rnnstate.cli.output import Output
-from rnnstate.durable import replacing, write_durably
+from rnnstate.durable import replacing
 from rnnstate.errors import DataError
 from rnnstate.forecasting import plot as forecast_plot
 from rnnstate.forecasting.looked_at import Looked, look_at
@@ -59,14 +60,14 @@ def report(source: Source, out: Path | None, output: Output, *, force: bool, jso
     if out.suffix != ".html":
         raise DataError(f"The report must end in .html. Received: {out}.")
     check_free(out, force)
-    forecast_plot.check_plot(Path("picture.svg"))
-    from rnnstate.forecasting.report import make_report
+    from rnnstate.forecasting.report import NO_PICTURES, write_report
 
     run, looked, reason = _with_data(source, output)
-    made = make_report(run, looked, reason)
-    write_durably(out, made.html.encode())
+    made = write_report(out, run, looked, reason)
     for name, why in made.left_out.items():
-        output.note(f"No picture {name}: {why}")
+        output.note(f"Left out {name}: {why}")
+    if find_spec("matplotlib") is None:
+        output.note(NO_PICTURES)
     if json:
         health = None if made.health is None else made.health.to_json()
         output.document({"report": str(out), "health": health, "left_out": made.left_out})

@@ -18,6 +18,7 @@ from rnnstate.cli.shared_arguments import (
 # The names of `rnnstate.forecasting.run_plots`, which is slow to import. A test holds the two together.
 PICTURES = (
     "training",
+    "error-by-horizon",
     "error-by-position",
     "forecast",
     "forgetting",

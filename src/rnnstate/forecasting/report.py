@@ -3,20 +3,25 @@
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+from rnnstate.durable import write_durably
 from rnnstate.errors import DataError
 from rnnstate.forecasting.examples import PARTS, split_bounds
+from rnnstate.forecasting.horizons import ErrorsByHorizon, errors_by_horizon
 from rnnstate.forecasting.looked_at import Looked
 from rnnstate.forecasting.report_page import code, heading, page, paragraph, picture, table
 from rnnstate.forecasting.run_folder import Run
-from rnnstate.forecasting.run_plots import PLOTS, draw_training
+from rnnstate.forecasting.run_plots import PLOTS, draw_horizons, draw_training
 from rnnstate.forecasting.series import count_gaps
 from rnnstate.insight.health.check import health
 from rnnstate.insight.health.report import Health
 from rnnstate.messages import counted
 
 _CAPTIONS = {
+    "error-by-horizon": "The error grows with the steps ahead. The network runs on its own predictions.",
     "error-by-position": "Error at each position in a window. A lost state shows as a high left end.",
     "forecast": "Predictions against the truth, the last steps of the first sequences.",
     "forgetting": "How the difference fades that a reset of the state makes.",
@@ -24,10 +29,15 @@ _CAPTIONS = {
     "states": "The state of one sequence over time, one line for each unit.",
     "gate-saturation": "How often each gate is open and closed.",
     "drift": "The size of the state over time. It should settle.",
-    "portrait": "The path of the state in the plane in which it varies most.",
-    "neighbours": "The inputs around the states that are nearest to one state.",
     "lanes": "Which sequence each row of each training batch holds.",
 }
+
+
+# Before these, the page has the table of errors; after them, the pictures of the state.
+_OF_ERRORS = ("error-by-horizon", "error-by-position", "forecast")
+_MORE = "For `portrait` and `neighbours`, run `rnnstate plot RUN --what NAME -o FILE`."
+_STEPS_SHOWN = (1, 2, 4, 8, 16, 32, 64, 96)
+NO_PICTURES = 'Pictures need matplotlib: run `pip install "rnnstate[plot]"`, then `rnnstate report`.'
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,7 @@ class Report:
 
     Args:
         html: The page.
-        health: The findings about the state; `None` without data.
+        health: The findings about the state; `None` without data, or with too few rows.
         left_out: Why a part is missing, by its name.
     """
 
@@ -45,25 +55,44 @@ class Report:
     left_out: dict[str, str]
 
 
+def write_report(out: Path, run: Run, looked: Looked | None, reason: str = "") -> Report:
+    """Make the report about a RUN and write it to a file, which appears whole or not at all."""
+    made = make_report(run, looked, reason)
+    write_durably(out, made.html.encode())
+    return made
+
+
 def make_report(run: Run, looked: Looked | None, reason: str = "") -> Report:
-    """Return the report about a RUN.
+    """Return the report about a RUN. Without matplotlib it has no pictures.
 
     Args:
         run: The RUN.
         looked: The RUN with its data; `None` if there are none. Then only what the RUN knows itself is reported.
         reason: Why there are no data.
-
-    Raises:
-        DataError: If matplotlib is not installed.
     """
     left_out: dict[str, str] = {}
-    found = None if looked is None else health(run.model, looked.windows)
-    parts = [*_about_data(run, looked, reason), *_about_training(run), *_about_errors(run)]
-    if looked is not None and found is not None:
-        parts += [*_pictures(looked, ("error-by-position", "forecast"), left_out), heading("The state")]
-        parts += [*_pictures(looked, tuple(_CAPTIONS)[2:], left_out), *_about_health(found, looked)]
+    draws = find_spec("matplotlib") is not None
+    parts = [] if draws else [paragraph(NO_PICTURES, note=True)]
+    parts += [*_about_data(run, looked, reason), *_about_training(run, draws), *_about_errors(run)]
+    found = None
+    if looked is not None:
+        parts += _of_horizons(looked, draws, left_out)
+        found = _measured(looked, left_out)
+        if draws:
+            parts += [*_pictures(looked, _OF_ERRORS[1:], left_out), heading("The state")]
+            parts += _pictures(looked, tuple(name for name in _CAPTIONS if name not in _OF_ERRORS), left_out)
+            parts.append(paragraph(_MORE, note=True))
+        parts += _about_health(found, left_out)
     parts += [*_about_audit(run), *_about_versions(run)]
     return Report(page(f"Report on {run.path.name}", parts), found, left_out)
+
+
+def _measured(looked: Looked, left_out: dict[str, str]) -> Health | None:
+    try:
+        return health(looked.run.model, looked.watched)
+    except DataError as error:
+        left_out["health"] = str(error)
+        return None
 
 
 def _about_data(run: Run, looked: Looked | None, reason: str) -> Iterator[str]:
@@ -82,14 +111,21 @@ def _about_data(run: Run, looked: Looked | None, reason: str) -> Iterator[str]:
     sizes = [(part, f"{sum(b[part][1] - b[part][0] for b in bounds):,}") for part in PARTS]
     yield paragraph(
         f"{counted(sum(map(len, looked.series)), 'row')} of {counted(len(looked.series), 'sequence')}, "
-        f"{counted(gaps, 'gap')}, {counted(empty, 'empty row')}. Split by time. Pictures and health show {looked.part}."
+        f"{counted(gaps, 'gap')}, {counted(empty, 'empty row')}. Split by time. Errors by horizon and "
+        f"position, pictures and health show {looked.part}: {looked.sample}."
     )
     yield table(("part", "rows"), sizes, numbers=[1])
 
 
-def _about_training(run: Run) -> Iterator[str]:
+def _about_training(run: Run, draws: bool) -> Iterator[str]:
     yield heading("Training")
-    yield picture(draw_training(run.history), "Loss of each epoch.")
+    if draws:
+        yield picture(draw_training(run.history), "Loss of each epoch.")
+        return
+    losses = [
+        (name, f"{values[0]:.4g}", f"{min(values):.4g}", f"{values[-1]:.4g}") for name, values in run.history.items()
+    ]
+    yield table(("loss", "first epoch", "lowest", "last epoch"), losses, numbers=[1, 2, 3])
 
 
 def _about_errors(run: Run) -> Iterator[str]:
@@ -112,6 +148,28 @@ def _about_errors(run: Run) -> Iterator[str]:
     yield paragraph(f"{counted(test['rows'], 'prediction')} of the test part, in the units of the data.", note=True)
 
 
+def _of_horizons(looked: Looked, draws: bool, left_out: dict[str, str]) -> Iterator[str]:
+    name = _OF_ERRORS[0]
+    try:
+        errors = errors_by_horizon(looked)
+    except DataError as error:
+        left_out[name] = str(error)
+        yield paragraph(f"No errors by horizon: {error}", note=True)
+        return
+    if draws:
+        yield picture(draw_horizons(errors), _CAPTIONS[name])
+    shown = [index for index, step in enumerate(errors.steps.tolist()) if step in _STEPS_SHOWN]
+    rows = [(errors.steps[i], f"{errors.model[i]:.3f}", f"{errors.persistence[i]:.3f}") for i in shown]
+    yield table(("steps ahead", "model, RMSE", "persistence, RMSE"), rows, numbers=[0, 1, 2])
+    yield paragraph(_about_horizons(errors, looked), note=True)
+
+
+def _about_horizons(errors: ErrorsByHorizon, looked: Looked) -> str:
+    held = len(looked.run.settings.columns.inputs) > len(looked.run.settings.targets)
+    inputs = " Inputs that are no targets keep their last values." if held else ""
+    return f"In standard deviations, over {counted(errors.origins, 'forecast')}, as `rnnstate forecast` makes them.{inputs}"
+
+
 def _pictures(looked: Looked, names: tuple[str, ...], left_out: dict[str, str]) -> Iterator[str]:
     for name in names:
         try:
@@ -121,8 +179,11 @@ def _pictures(looked: Looked, names: tuple[str, ...], left_out: dict[str, str]) 
             yield paragraph(f"No picture `{name}`: {error}", note=True)
 
 
-def _about_health(found: Health, looked: Looked) -> Iterator[str]:
+def _about_health(found: Health | None, left_out: dict[str, str]) -> Iterator[str]:
     yield heading("Health")
+    if found is None:
+        yield paragraph(f"Not measured. {left_out['health']}")
+        return
     rows = [(f.level, f.name, f.shown, f.threshold, f.advice) for f in found]
     yield table(("", "number", "value", "healthy", "what follows"), rows)
     yield paragraph(f"Measured on {found.measured_on} `rnnstate.health` gives the source of each number.", note=True)

@@ -3,10 +3,12 @@
 import base64
 import html
 import io
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-_SVG_LIMIT = 120_000
+# Dots per inch of a picture of 8 inches: sharp on a phone and in print.
+_DENSITY = 115
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1f2328; --faint: #59636e; --line: #d1d9e0; --ground: #ffffff; --warn: #b3401f; }
 @media (prefers-color-scheme: dark) {
@@ -23,7 +25,8 @@ table { border-collapse: collapse; font-size: 0.9rem; overflow-wrap: normal; }
 td:nth-child(5) { min-width: 14rem; } td.number { min-width: 0; }
 th, td { text-align: left; padding: 0.3rem 0.8rem 0.3rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-.warning { color: var(--warn); font-weight: 600; } pre { overflow-x: auto; font-size: 0.85rem; white-space: pre-wrap; }
+.warning { color: var(--warn); font-weight: 600; } code { font-size: 0.95em; }
+pre { overflow-x: auto; font-size: 0.85rem; white-space: pre-wrap; }
 @media print {
   :root { --ink: #000; --faint: #444; --line: #bbb; --ground: #fff; --warn: #8a2b10; }
   body { max-width: none; font-size: 11pt; } figure, tr { break-inside: avoid; } h2 { break-after: avoid; }
@@ -57,6 +60,17 @@ def escaped(text: object) -> str:
     return html.escape(str(text))
 
 
+def marked(text: object) -> str:
+    """Return text as HTML. Backticks mark code, as in messages.
+
+    Example:
+
+    >>> marked("Use `a < b`.")
+    'Use <code>a &lt; b</code>.'
+    """
+    return re.sub("`([^`]+)`", r"<code>\1</code>", escaped(text))
+
+
 def heading(text: str) -> str:
     """Return the heading of a part."""
     return f"<h2>{escaped(text)}</h2>"
@@ -64,7 +78,7 @@ def heading(text: str) -> str:
 
 def paragraph(text: str, note: bool = False) -> str:
     """Return a paragraph; a note is set smaller."""
-    return f"<p{' class=note' if note else ''}>{escaped(text)}</p>"
+    return f"<p{' class=note' if note else ''}>{marked(text)}</p>"
 
 
 def code(text: str) -> str:
@@ -77,7 +91,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], numbers: Sequ
 
     def cell(index: int, value: object) -> str:
         kind = " class=number" if index in numbers else " class=warning" if value == "warning" else ""
-        return f"<td{kind}>{escaped(value)}</td>"
+        return f"<td{kind}>{marked(value)}</td>"
 
     top = "".join(f"<th>{escaped(name)}</th>" for name in header)
     lines = ("<tr>" + "".join(cell(i, value) for i, value in enumerate(row)) + "</tr>" for row in rows)
@@ -85,21 +99,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], numbers: Sequ
 
 
 def picture(figure: Any, description: str) -> str:
-    """Return a figure as part of the page: SVG if it is small, else PNG."""
-    kind, data = "svg+xml", _saved(figure, "svg")
-    if len(data) > _SVG_LIMIT:
-        kind, data = "png", _saved(figure, "png")
-    source = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    """Return a figure as part of the page."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_DENSITY)
+    source = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
     caption = escaped(description)
     image = f'<div class="scroll"><img alt="{caption}" src="{source}"></div>'
     return f"<figure>{image}<figcaption>{caption}</figcaption></figure>"
-
-
-def _saved(figure: Any, kind: str) -> bytes:
-    import matplotlib as mpl
-
-    buffer = io.BytesIO()
-    # The same figure gives the same bytes.
-    with mpl.rc_context({"svg.hashsalt": "rnnstate"}):
-        figure.savefig(buffer, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else None)
-    return buffer.getvalue()

@@ -5,6 +5,7 @@ states.safetensors         where each key stands after all of its data: state, l
 states_train.safetensors   where each key stood after its training part
 run.json                   command, arguments, scaling, test errors, versions, format
 history.json               loss of each epoch
+report.html                a page about all of this, which no command reads
 
 One file says where the keys stand, so that `write_standing` replaces all of it at once. RUNs of format 1 have the times in
 a further file, `keys.json`. They can be read, and not updated.
@@ -33,6 +34,8 @@ FORMAT = 2
 _STATES = {"end": "states.safetensors", "train": "states_train.safetensors"}
 FILES = ("run.json", "history.json", "model.keras", *_STATES.values())
 _KEYS = "keys.json"  # of format 1
+# A training writes it when the other files are complete. A RUN without it is whole.
+REPORT = "report.html"
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +172,12 @@ def read_run(path: Path) -> Run:
             )
     _check_outlook(path, standings["end"], settings)
     return Run(path, settings, scaling, model, standings["end"], standings["train"], info, history, seen)
+
+
+def run_of(path: Path, settings: Settings, trained: Trained) -> Run:
+    """Return a RUN that was just written to `path`, without loading its model again."""
+    files = read_info(path), trained.history, fingerprint(path / _STATES["end"])
+    return Run(path, settings, trained.scaling, trained.model, trained.end, trained.middle, *files)
 
 
 def _check_outlook(path: Path, standing: Standing, settings: Settings) -> None:

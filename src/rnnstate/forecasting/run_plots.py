@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from rnnstate.forecasting.horizons import ErrorsByHorizon, errors_by_horizon
 from rnnstate.forecasting.looked_at import Looked
 from rnnstate.insight import plots
+from rnnstate.insight.numbers.positions import errors_by_position
 from rnnstate.insight.plots.canvas import BLUE, VERMILION, add_legend, mark, new_figure
 
 _SCALED = "standard deviations"
@@ -40,10 +42,31 @@ def _of_state(name: str) -> Callable[[Looked], Any]:
     return draw
 
 
+def _by_position(looked: Looked) -> Any:
+    measured = errors_by_position(looked.run.model, looked.windows, carried=looked.outputs)
+    return plots.error_by_position(measured, unit=_SCALED)
+
+
+def draw_horizons(errors: ErrorsByHorizon) -> Any:
+    """Draw the error at each number of steps ahead."""
+    figure, panels = new_figure()
+    panel = panels[0, 0]
+    for values, label, colour in (
+        (errors.model, "model, on its own predictions", BLUE),
+        (errors.persistence, "persistence (value now)", VERMILION),
+    ):
+        panel.plot(errors.steps, values, color=colour, label=label, linewidth=1.8)
+    panel.set(xlabel="steps ahead", ylabel=f"RMSE ({_SCALED})")
+    panel.set_ylim(bottom=0)
+    add_legend(panel)
+    return figure
+
+
 # In the order in which a reader of a report needs them.
 PLOTS: dict[str, Callable[[Looked], Any]] = {
     "training": lambda looked: draw_training(looked.run.history),
-    "error-by-position": lambda looked: plots.error_by_position(looked.run.model, looked.windows, unit=_SCALED),
+    "error-by-horizon": lambda looked: draw_horizons(errors_by_horizon(looked)),
+    "error-by-position": _by_position,
     "forecast": _forecast,
     "forgetting": _of_state("forgetting"),
     "gradient-by-lag": _of_state("gradient_by_lag"),
@@ -52,5 +75,5 @@ PLOTS: dict[str, Callable[[Looked], Any]] = {
     "drift": _of_state("drift"),
     "portrait": _of_state("portrait"),
     "neighbours": _of_state("neighbours"),
-    "lanes": lambda looked: plots.lanes(looked.training_windows),
+    "lanes": lambda looked: plots.lanes(looked.training_windows, batches=10, rows=8),
 }

@@ -6,6 +6,7 @@ The content of a file says what it is, not its name, so standard input and compr
 import csv
 import gzip
 import io
+import os
 import re
 import sys
 import zlib
@@ -137,6 +138,8 @@ def check_free(path: Path, force: bool) -> None:
         raise DataError(f"The output must not exist yet. Received: {path}. Give another name, or --force.")
     if not path.absolute().parent.is_dir():
         raise DataError(f"The folder of the output must exist. Received: {path.parent}. Create it first.")
+    if not os.access(path.absolute().parent, os.W_OK):
+        raise DataError(f"The folder of the output must be writable. Received: {path.parent}. Give another place.")
 
 
 def _read(path: str, source: str) -> bytes:

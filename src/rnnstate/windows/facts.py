@@ -46,6 +46,25 @@ def assemble_batch(
     )
 
 
+def share_starts(data: Sequences, plan: WindowPlan, policy: Policy) -> dict[str, float]:
+    """Return which shares of the windows of a plan are carried, reset and fresh. Empty rows do not count.
+
+    Args:
+        data: The data of all sequences.
+        plan: Which window each row of each batch holds.
+        policy: What survives a gap.
+    """
+    held, fresh = plan.sequence >= 0, plan.first
+    reset = np.zeros_like(held)
+    for index in range(plan.num_batches):
+        if data.resets is not None:
+            reset[index] |= (data.resets.batch(plan, index) > 0).any(axis=1)
+        if data.missing is not None:
+            reset[index] |= _keep(data.missing, policy, plan, index) == 0
+    flags = {"carried": ~fresh & ~reset, "reset": ~fresh & reset, "fresh": fresh}
+    return {name: float((flag & held).sum() / held.sum()) for name, flag in flags.items()}
+
+
 def _ends(targets: Fields, plan: WindowPlan, index: int) -> Any:
     """Return 1 at the last window of each sequence, else 0, `(batch,)`, for each target per sequence."""
     names = [name for name, field in targets.items() if field.kind == "sequence"]

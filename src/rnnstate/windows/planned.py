@@ -12,7 +12,7 @@ from rnnstate.windows.batch import Slots
 from rnnstate.windows.counts import check_count
 from rnnstate.windows.dataset import OrderedDataset
 from rnnstate.windows.epochs import Fixed, Schedule
-from rnnstate.windows.facts import assemble_batch, gather
+from rnnstate.windows.facts import assemble_batch, gather, share_starts
 from rnnstate.windows.gaps import Policy
 from rnnstate.windows.lead_in import Prefix
 from rnnstate.windows.outputs import assemble
@@ -75,6 +75,20 @@ class PlannedWindows(OrderedDataset):
     def prefix(self) -> int:
         """How many steps come before each window: `burn_in`, or `back - length`."""
         return self._prefix.steps
+
+    def starts(self) -> dict[str, float]:
+        """Return which shares of the windows of the current epoch are carried, reset and fresh.
+
+        A fresh window is the first of its sequence. In a reset window the state returns to its initial state: at a flag of
+        `resets`, or after a gap that leaves nothing. Every other window is carried.
+
+        Example:
+
+        >>> windows = Windows({"a": np.ones((9, 1)), "b": np.ones((3, 1))}, length=3, batch_size=2)
+        >>> windows.starts()
+        {'carried': 0.5, 'reset': 0.0, 'fresh': 0.5}
+        """
+        return share_starts(self._data, self.plan, self._policy)
 
     @property
     def epoch(self) -> int:

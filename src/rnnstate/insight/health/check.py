@@ -6,8 +6,9 @@ import numpy as np
 
 from rnnstate.errors import DataError
 from rnnstate.insight.health.activity import growing, saturated, still
-from rnnstate.insight.health.memory import dimensions, exponent, measured_half_life
+from rnnstate.insight.health.memory import derivatives, dimensions, exponent, measured_half_life
 from rnnstate.insight.health.report import Health, HealthFinding
+from rnnstate.insight.health.time_scales import gate_time_scales
 from rnnstate.insight.health.use import ablated, context
 from rnnstate.insight.watched import Watched, watch
 from rnnstate.messages import counted
@@ -19,8 +20,9 @@ def health(model: Any, windows: Any, *, rows: int = 8, steps: int = 512) -> Heal
     """Measure whether the state of a model is alive, stable and useful, on a few sequences.
 
     It measures units that stand still, saturated gates of LSTM and GRU, drift, the largest Lyapunov exponent, the half-life
-    of a reset, the dimensions used, the error with the state zeroed, shuffled or held, and the useful context. The model and
-    its training states stay as they are. Every layer that can be carried can be measured.
+    of a reset, gate time scales where gates can tell them, the dimensions used, the error with the state zeroed, shuffled or
+    held, and the useful context. The model and its training states stay as they are. Every layer that can be carried can be
+    measured.
 
     Args:
         model: A `StatefulModel`.
@@ -56,7 +58,9 @@ def health(model: Any, windows: Any, *, rows: int = 8, steps: int = 512) -> Heal
         raise DataError(f"`health` needs a sequence of at least {_SHORTEST} steps. Received: {time} at most.")
     findings = [*still(watched), *growing(watched), *dimensions(watched)]
     if _finite(watched):
-        findings += [*saturated(model, watched), *exponent(model, watched), *measured_half_life(model, watched)]
+        found = derivatives(model, watched)
+        findings += [*saturated(model, watched), *exponent(watched, found), *measured_half_life(model, watched)]
+        findings += gate_time_scales(model, watched, found)
         findings += [*ablated(model, watched), *context(model, watched)]
     return Health(findings, f"{counted(len(watched.keys), 'sequence')} of {counted(time, 'step')}.")
 

@@ -1,7 +1,7 @@
 """Findings about memory: the largest Lyapunov exponent, half-lives, and the dimensions that the state uses."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from rnnstate.insight.health.report import HealthFinding, judged
 from rnnstate.insight.numbers.components import participation_ratio
 from rnnstate.insight.numbers.exponents import lyapunov_exponents
 from rnnstate.insight.numbers.forgetting import forgetting_curves, half_life
-from rnnstate.insight.numbers.jacobians import LARGEST, jacobians, state_size
+from rnnstate.insight.numbers.jacobians import LARGEST, Jacobians, jacobians, state_size
 from rnnstate.insight.watched import Watched
 
 VOGT = "QR method, Vogt et al. 2022, doi:10.3389/fams.2022.818799"
@@ -19,17 +19,26 @@ PARALLEL = "arXiv:2407.19115 and arXiv:2508.16817"
 # Finite differences in float32 leave an error of about this size in an exponent.
 _NEAR_ZERO = 2e-3
 _ROWS = 2
+# Steps of each row: fewer for large states, whose products take long.
+_PRODUCTS, _FEWEST, _MOST = 2_000_000_000, 32, 128
 
 
-def exponent(model: Any, watched: Watched) -> Iterator[HealthFinding]:
-    """Yield the largest Lyapunov exponent and the half-life that follows from it."""
+def derivatives(model: Any, watched: Watched) -> list[Jacobians]:
+    """Return the Jacobians along two sequences; none if the state is too large for them."""
     size = state_size(watched.leaves)
-    if size > LARGEST:
+    steps = int(np.clip(_PRODUCTS // size**3, _FEWEST, _MOST))
+    rows = range(min(_ROWS, len(watched.keys)))
+    return [] if size > LARGEST else [jacobians(model, watched, row, steps) for row in rows]
+
+
+def exponent(watched: Watched, found: Sequence[Jacobians]) -> Iterator[HealthFinding]:
+    """Yield the largest Lyapunov exponent and the half-life that follows from it."""
+    if not found:
+        size = state_size(watched.leaves)
         advice = f"Not measured: Jacobians need at most {LARGEST} numbers, and the state has {size}."
         yield HealthFinding("largest Lyapunov exponent", math.nan, "", "note", advice, VOGT)
         return
-    rows = range(min(_ROWS, len(watched.keys)))
-    largest = float(lyapunov_exponents([jacobians(model, watched, row).state for row in rows])[0])
+    largest = float(lyapunov_exponents([one.state for one in found])[0])
     yield judged(
         "largest Lyapunov exponent", largest, _NEAR_ZERO, unit="per step", good=_what_follows(largest),
         bad="Small differences grow: the states of two runs part, and so do two backends. No burn-in makes up for a wrong "

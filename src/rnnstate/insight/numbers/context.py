@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnstate.insight.numbers.jacobians import Jacobians
 from rnnstate.insight.numbers.positions import fresh_state
 from rnnstate.insight.watched import Watched
 from rnnstate.state.state import State, to_numpy
 
 Array = NDArray[Any]
 WAYS = ("carried", "zeroed", "shuffled", "held")
-_WINDOWS = 64
+_WINDOWS, _FEW = 64, 24
 
 
 def ablations(model: Any, watched: Watched) -> dict[str, float]:
@@ -56,7 +57,7 @@ def context_curve(model: Any, watched: Watched) -> tuple[Array, Array, float]:
         The numbers of steps k, 0 and powers of two; the error for each; and the error of the same windows with the carried
         state. Both arrays are empty without targets per step.
     """
-    places = _windows(watched, least=1)
+    places = _windows(watched, least=1, most=_FEW)
     if places is None:
         return np.zeros(0, np.int64), np.zeros(0), float("nan")
     length = watched.sample.length  # type: ignore[union-attr]
@@ -93,7 +94,16 @@ def targets_of(watched: Watched) -> Array | None:
     return y if y.shape == watched.outputs.shape and y.dtype.kind == "f" else None
 
 
-def _windows(watched: Watched, least: int) -> Array | None:
+def residual_of(watched: Watched, found: Jacobians) -> Array | None:
+    """Return dL/dy of half the squared error at the steps of Jacobians, `(time, outputs)`; `None` without targets."""
+    targets, steps = targets_of(watched), slice(found.first, found.first + len(found.state))
+    if targets is None or watched.outputs is None:
+        return None
+    wrong: Array = watched.outputs[found.row, steps].astype(np.float64) - targets[found.row, steps]
+    return wrong.reshape(len(found.state), -1)
+
+
+def _windows(watched: Watched, least: int, most: int = _WINDOWS) -> Array | None:
     """Return row and first step of whole windows that follow a whole window without a reset; `(windows, 2)`."""
     if targets_of(watched) is None or watched.sample is None:
         return None
@@ -107,7 +117,7 @@ def _windows(watched: Watched, least: int) -> Array | None:
     ]
     if not found:
         return None
-    chosen = np.linspace(0, len(found) - 1, min(len(found), _WINDOWS)).round().astype(int)
+    chosen = np.linspace(0, len(found) - 1, min(len(found), most)).round().astype(int)
     places: Array = np.array(found)[chosen]
     return places
 

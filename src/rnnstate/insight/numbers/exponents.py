@@ -47,13 +47,14 @@ def lyapunov_exponents(jacobians: Iterable[Array]) -> Array:
     return np.sort(mean)[::-1]
 
 
-def gradient_by_lag(found: Jacobians, residual: Array | None, lags: int) -> Array:
+def gradient_by_lag(found: Jacobians, residual: Array | None, lags: int, part: slice = slice(None)) -> Array:
     """Return the norm of dL_t/ds_{t-k} for each lag k = 1 ... lags, one row for each step t: `(steps, lags)`.
 
     Args:
         found: The Jacobians along a sequence.
         residual: dL_t/dy_t, `(time, outputs)`, for the loss L. Without it, the norm is taken of the whole dy_t/ds_{t-k}.
         lags: How far back. Only steps t with so many steps before them are used.
+        part: Which numbers of the state. The default is all of them.
 
     References:
         - Pascanu et al., "On the difficulty of training recurrent neural networks", ICML 2013.
@@ -62,8 +63,8 @@ def gradient_by_lag(found: Jacobians, residual: Array | None, lags: int) -> Arra
     lags = min(lags, time)
     ends = np.arange(lags - 1, time)
     back = found.output[ends] if residual is None else residual[ends][:, None] @ found.output[ends]
-    norms = [np.linalg.norm(back, axis=(1, 2))]
+    norms = [np.linalg.norm(back[..., part], axis=(1, 2))]
     for lag in range(1, lags):
         back = back @ found.state[ends - lag]
-        norms.append(np.linalg.norm(back, axis=(1, 2)))
+        norms.append(np.linalg.norm(back[..., part], axis=(1, 2)))
     return np.stack(norms, axis=1)

@@ -44,6 +44,26 @@ def gate_values(model: Any, watched: Watched) -> dict[str, dict[str, Array]]:
     }
 
 
+def time_scales(forget: Array, valid: Array) -> Array:
+    """Return the time scale -1 / ln(mean forget gate) of each unit in steps, `(units,)`.
+
+    Args:
+        forget: The forget gates `(rows, time, units)`; of a GRU, the update gates.
+        valid: Which steps hold data, bool `(rows, time)`.
+
+    Example:
+
+    >>> time_scales(np.full((1, 3, 1), 0.9), np.ones((1, 3), bool)).round(2).tolist()
+    [9.49]
+
+    References:
+        - Mahto et al., "Multi-timescale representation learning in LSTM language models", ICLR 2021, arXiv:2009.12727.
+    """
+    mean = np.clip(forget[valid].astype(np.float64).mean(axis=0), 1e-12, 1 - 1e-12)
+    scales: Array = -1 / np.log(mean)
+    return scales
+
+
 def _recorded(model: Any, watched: Watched) -> dict[str, tuple[Any, list[Array]]]:
     """Return each LSTM and GRU by its path, with the inputs of its calls, `(rows * time, 1, features)`."""
     calls: dict[str, tuple[Any, list[Array]]] = {}

@@ -43,7 +43,9 @@ def by_position(errors: Mapping[Hashable, Array], starts: Mapping[Hashable, Arra
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def errors_by_position(model: Any, windows: Any, error: Error | None = None) -> dict[str, Array]:
+def errors_by_position(
+    model: Any, windows: Any, error: Error | None = None, carried: Mapping[Hashable, Any] | None = None
+) -> dict[str, Array]:
     """Return the error at each position in a window, for each way to start a window.
 
     Args:
@@ -51,6 +53,7 @@ def errors_by_position(model: Any, windows: Any, error: Error | None = None) -> 
         windows: `Windows` with targets per step.
         error: Returns one number for each step from targets and outputs, both `(time, ...)`. The default is the mean
             squared difference, of which the root is taken in the end.
+        carried: The result of `model.predict(windows)`, if it is known already.
 
     Returns:
         `"carried"`, what `predict` does; `"reset"`, each window from the layers' own initial state, zeros in Keras; and
@@ -64,7 +67,8 @@ def errors_by_position(model: Any, windows: Any, error: Error | None = None) -> 
     starts = {
         key: np.sort(plan.start[plan.sequence == place]) for place, key in enumerate(windows.keys) if key in targets
     }
-    ways = {"carried": model.predict(windows, verbose=0), "reset": _restarted(model, windows, observed=False)}
+    carried = model.predict(windows, verbose=0) if carried is None else carried
+    ways = {"carried": carried, "reset": _restarted(model, windows, observed=False)}
     if model.start.needs_observed:
         ways["observed"] = _restarted(model, windows, observed=True)
     measured = {}

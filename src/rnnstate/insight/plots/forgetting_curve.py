@@ -59,5 +59,6 @@ def _draw(panel: Any, curves: Any, length: int | None) -> None:
         mark(panel, length, f"window: {length} steps", GREEN)
     lowest = max(_SHALLOW, float(np.median(safe, axis=0).min()) / 3)
     panel.set(xlabel="steps after the reset", ylabel="difference that is left", yscale="log", ylim=(lowest, None))
+    panel.minorticks_off()
     panel.set_xlim(0, max(curves.shape[1] - 1, length or 0) * 1.02)
     add_legend(panel)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnstate.insight.numbers.context import targets_of
+from rnnstate.insight.numbers.context import residual_of
 from rnnstate.insight.numbers.exponents import gradient_by_lag as norms_by_lag
 from rnnstate.insight.numbers.jacobians import jacobians
 from rnnstate.insight.plots.canvas import BLUE, VERMILION, add_legend, mark, new_figure
@@ -51,13 +51,8 @@ def gradient_by_lag(source: Any, windows: Any = None, *, length: int | None = No
 def measured_gradient(model: Any, watched: Watched, lags: int) -> Any:
     """Return the norm for each step and lag of one sequence, `(steps, lags)`."""
     found = jacobians(model, watched, steps=max(64, lags + 32))
-    targets, steps = targets_of(watched), slice(found.first, found.first + len(found.state))
-    residual = None
-    if targets is not None and watched.outputs is not None:
-        wrong = watched.outputs[found.row, steps].astype(np.float64) - targets[found.row, steps]
-        residual = wrong.reshape(len(found.state), -1)
     # At least some 16 steps with all lags before them make the mean.
-    return norms_by_lag(found, residual, min(lags, max(1, len(found.state) - 16)))
+    return norms_by_lag(found, residual_of(watched, found), min(lags, max(1, len(found.state) - 16)))
 
 
 def _draw(panel: Any, norms: Any, length: int | None) -> None:
@@ -69,5 +64,6 @@ def _draw(panel: Any, norms: Any, length: int | None) -> None:
     if length is not None:
         mark(panel, length, f"truncation: {length} steps", VERMILION)
     panel.set(xlabel="lag k (steps)", ylabel="norm of the gradient\nby the state k steps before", yscale="log")
+    panel.minorticks_off()
     panel.set_xlim(0, max(len(lags), length or 0) * 1.02)
     add_legend(panel)

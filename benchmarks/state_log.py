@@ -1,0 +1,69 @@
+"""Measure what `StateLog` costs in relation to training: `python benchmarks/state_log.py [--backend jax]`.
+
+The time that the callback takes is measured inside of `fit`, and divided by the time of the epochs. So one run has both
+numbers, and a busy machine slows both alike.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+LENGTH, FEATURES, EPOCHS = 96, 2, 6
+# units, sequences, windows of each sequence
+CASES = ((8, 10, 40), (64, 32, 20), (64, 1024, 4))
+
+
+def measure(units, sequences, count):
+    """Return the milliseconds of a training step, and of the callback per step, after a first epoch that compiles."""
+    import numpy as np
+
+    import rnnstate as rs
+
+    import keras  # isort: skip
+
+    class Timed(rs.StateLog):
+        spent, begun = 0.0, 0.0
+
+        def on_epoch_begin(self, epoch, logs=None):
+            start = time.perf_counter()
+            if epoch == 1:
+                self.spent, self.begun = 0.0, start
+            super().on_epoch_begin(epoch, logs)
+            self.spent += time.perf_counter() - start
+
+        def on_epoch_end(self, epoch, logs=None):
+            start = time.perf_counter()
+            super().on_epoch_end(epoch, logs)
+            self.spent += time.perf_counter() - start
+
+    layers = [keras.layers.LSTM(units, return_sequences=True), keras.layers.Dense(1)]
+    model = rs.StatefulModel(keras.Sequential([keras.Input((None, FEATURES)), *layers]))
+    model.compile("adam", "mse")
+    rng = np.random.default_rng(0)
+    x, y = (rng.standard_normal((sequences, LENGTH * count, size), "float32") for size in (FEATURES, 1))
+    windows = rs.Windows(x, y, length=LENGTH, batch_size=min(sequences, 32))
+    with tempfile.TemporaryDirectory() as folder:
+        log = Timed(windows, csv=Path(folder) / "states.csv", tensorboard=Path(folder) / "logs")
+        model.fit(windows, epochs=EPOCHS, callbacks=[log], verbose=0)
+        whole = time.perf_counter() - log.begun
+    steps = len(windows) * (EPOCHS - 1)
+    return 1e3 * (whole - log.spent) / steps, 1e3 * log.spent / steps
+
+
+def main():
+    """Print a line for each case."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backend", default="jax")
+    os.environ["KERAS_BACKEND"] = parser.parse_args().backend
+    for case in CASES:
+        step, log = measure(*case)
+        print(
+            f"{case[0]:>3} units, {case[1]:>4} sequences, {case[2]:>2} windows each: a step takes {step:.2f} ms, the log "
+            f"{log:.3f} ms per step, {100 * log / step:.2f} %"
+        )
+
+
+if __name__ == "__main__":
+    main()

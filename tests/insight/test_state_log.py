@@ -1,0 +1,97 @@
+"""`StateLog`: shares of windows by their start, and statistics of the carried states."""
+
+import csv
+import struct
+import sys
+
+import numpy as np
+import pytest
+
+import nets
+import policies
+import rnnstate as rs
+
+pytestmark = pytest.mark.once
+
+
+def read(path):
+    """Return the lines of a CSV file."""
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_statistics_are_those_of_the_carried_states(tmp_path):
+    """The lines of the last epoch agree with `model.states.read`; those of the first differ, and `append` keeps them."""
+    model = nets.make(nets.two_layers)
+    x, y = policies.data_of(model, (9, 5))
+    windows = rs.Windows(x, y, length=3, batch_size=2)
+    log = rs.StateLog(windows, csv=tmp_path / "states.csv")
+    policies.trained(model, windows, 2, 0.5, callbacks=[log])
+    states, lines = model.states.read(windows.keys).numpy(), read(tmp_path / "states.csv")
+    last = {line["leaf"]: line for line in lines if line["epoch"] == "2"}
+    assert list(last) == list(states)
+    for leaf, values in states.items():
+        found = [float(last[leaf][name]) for name in ("rows", "mean", "std", "min", "max", "not_finite")]
+        expected = [2, values.mean(), values.std(), values.min(), values.max(), 0]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+        bins = [int(last[leaf][f"bin_{number}"]) for number in range(1, 21)]
+        assert bins == np.histogram(values.astype(np.float64), 20)[0].tolist()
+    assert lines[0]["mean"] != lines[len(states)]["mean"]
+    again = rs.StateLog(windows, csv=tmp_path / "states.csv", every=2, append=True)
+    model.fit(windows, callbacks=[again], epochs=3, verbose=0)
+    assert read(tmp_path / "states.csv")[: len(lines)] == lines
+    assert len(read(tmp_path / "states.csv")) == len(lines) + len(states)
+
+
+@pytest.mark.parametrize(
+    ("how", "shares"),
+    [
+        ({}, (5, 0, 2)),
+        ({"resets": [np.arange(9) == 4, np.zeros(11, bool)]}, (4, 1, 2)),
+        ({"gaps": [7 * (np.arange(9) == 3), np.zeros(11, int)]}, (4, 1, 2)),
+        ({"gaps": [7 * (np.arange(9) == 3), np.zeros(11, int)], "gap": 3.0}, (5, 0, 2)),
+    ],
+)
+def test_shares_of_starts(how, shares):
+    """Of seven windows two are the first of their sequence. A flag, or a gap that erases the state, is a reset."""
+    windows = rs.Windows([nets.values(9, 2), nets.values(11, 2)], length=3, batch_size=2, **how)
+    assert list(windows.starts()) == ["carried", "reset", "fresh"]
+    np.testing.assert_allclose(list(windows.starts().values()), np.array(shares) / 7)
+
+
+def test_events_for_tensorboard(tmp_path):
+    """The folder holds scalars and a histogram for each leaf, with the values of the CSV file."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    model = nets.make(nets.small)
+    x, y = policies.data_of(model, (9, 5))
+    windows = rs.Windows(x, y, length=3, batch_size=2)
+    log = rs.StateLog(windows, csv=tmp_path / "states.csv", tensorboard=tmp_path / "logs")
+    policies.trained(model, windows, 1, 0.5, callbacks=[log])
+    found = {}
+    for path in (tmp_path / "logs").iterdir():
+        content, place = path.read_bytes(), 0
+        while place < len(content):  # length (8 bytes), its checksum (4), the event, its checksum (4)
+            (size,) = struct.unpack("<Q", content[place : place + 8])
+            event = Event.FromString(content[place + 12 : place + 12 + size])
+            found |= {(value.tag, event.step): value for value in event.summary.value}
+            place += 16 + size
+    for line in read(tmp_path / "states.csv"):
+        scalar = found[f"state/{line['leaf']}/mean", 1].simple_value
+        assert scalar == pytest.approx(float(line["mean"]), abs=1e-6)
+        histogram = found[f"state/{line['leaf']}", 1].histo
+        assert histogram.num == np.prod(model.states.read(windows.keys)[line["leaf"]].shape)
+    assert found["windows/carried", 1].simple_value == pytest.approx(3 / 5)
+
+
+def test_wrong_use_is_refused(tmp_path, monkeypatch):
+    """Other data than `Windows`, and a missing package, are refused before anything is trained."""
+    with pytest.raises(rs.DataError, match=r"`windows` must be `rnnstate.Windows`. Received: ndarray"):
+        rs.StateLog(np.ones((2, 3)))
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    windows = rs.Windows(nets.values(2, 9, 2), length=3, batch_size=2)
+    with pytest.raises(rs.DataError, match="`every` must be"):
+        rs.StateLog(windows, every=0)
+    with pytest.raises(rs.DataError, match=r"need tensorboardX. Received: no such package. Run `pip install"):
+        rs.StateLog(windows, tensorboard=tmp_path / "logs")
+    assert not (tmp_path / "logs").exists()
