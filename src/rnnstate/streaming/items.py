@@ -180,7 +180,7 @@ def _number(key: Any, number: Any) -> int | None:
         return None
     if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or not 0 <= number < 2**63:
         raise DataError(
-            f"Key {key!r}: a sequence number must be a whole number from 0 to {2**63 - 1}. Received: {number!r}."
+            f"Key {key!r}: a sequence number must be a whole number from 0 on, below 2**63. Received: {number!r}."
         )
     return int(number)
 

@@ -1,0 +1,52 @@
+"""The routes that are no part of the protocol: metrics, and the list of routes as a page."""
+
+from collections.abc import Callable
+from html import escape
+from typing import Any
+
+from fastapi import APIRouter, Response
+from fastapi.responses import HTMLResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from rnnstate.serving.described import Served
+from rnnstate.serving.metrics import Metrics
+from rnnstate.serving.service import Service
+
+_STYLE = """
+:root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
+body { margin: 0 auto; padding: 1rem; max-width: 60rem }
+dt { font-family: ui-monospace, monospace; overflow-wrap: anywhere; margin-top: .75rem }
+dd { margin: 0 0 0 1rem; opacity: .8 }
+"""
+
+
+def page_routes(service: Service, served: Served, metrics: Metrics, schema: Callable[[], dict[str, Any]]) -> APIRouter:
+    """Return the routes."""
+    router = APIRouter(tags=["Server"])
+
+    @router.get("/metrics", summary="Numbers for Prometheus")
+    def numbers() -> Response:
+        return Response(metrics.text(service.streamer.store), media_type=CONTENT_TYPE_LATEST)
+
+    @router.get("/docs", summary="This page")
+    def docs() -> HTMLResponse:
+        return HTMLResponse(_list(served, schema()))
+
+    return router
+
+
+def _list(served: Served, schema: dict[str, Any]) -> str:
+    """Return a page that lists every route of an OpenAPI schema."""
+    lines = [
+        f"<dt>{method.upper()} {escape(path)}</dt><dd>{escape(route['summary'])}</dd>"
+        for path, methods in schema["paths"].items()
+        for method, route in methods.items()
+    ]
+    lines.append("<dt>WebSocket /sessions/{key}/ws</dt><dd>One JSON message for each step or chunk</dd>")
+    title = f"rnnstate: {escape(served.name)}"
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width,initial-scale=1"><style>{_STYLE}</style>'
+        f'<h1>{title}</h1><p>The schema is at <a href="/openapi.json">/openapi.json</a>.</p>'
+        f"<dl>{''.join(lines)}</dl></html>"
+    )
