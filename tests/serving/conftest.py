@@ -2,10 +2,8 @@
 
 import pytest
 
-from hosting import Hosted
+from hosting import ALICE, BOB, Hosted
 from rnnstate.serving.tokens import Tokens
-
-ALICE, BOB = "alice-0123456789", "bob-0123456789abc"
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,8 @@ from adding import Adding
 from rnnstate import stores
 from rnnstate.serving.server import Host
 
+ALICE, BOB = "alice-0123456789", "bob-0123456789abc"
+
 
 class Hosted:
     """A server that runs until `stop`.

@@ -38,7 +38,12 @@ def build_app(service: Service, served: Served, metrics: Metrics, tokens: Tokens
         await service.close()
 
     app = FastAPI(
-        title=f"rnnstate: {served.name}", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None
+        title=f"rnnstate: {served.name}",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's pages load scripts from the network
+        redoc_url=None,
+        redirect_slashes=False,
     )
     app.include_router(InferenceRoutes(service, served).router())
     app.include_router(SessionRoutes(service, served).router())

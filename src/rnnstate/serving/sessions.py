@@ -9,7 +9,7 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from rnnstate.errors import UnknownKeyError
+from rnnstate.errors import DataError, RnnStateError, UnknownKeyError
 from rnnstate.serving.bodies import fields, parse, read_body
 from rnnstate.serving.described import Served
 from rnnstate.serving.inference import check_length
@@ -91,7 +91,7 @@ class SessionRoutes:
 
     async def reset(self, request: Request) -> Response:
         observed = (await self._body(request, {"observed": object})).get("observed")
-        return await self._changed(request, "reset", lambda text: self._streamer.reset(text, observed))
+        return await self._changed(request, "reset", partial(_reset, self._streamer, observed))
 
     async def fork(self, request: Request) -> Response:
         given = await self._body(request, {"to": (str, int)}, ("to",))
@@ -183,6 +183,13 @@ def _begin(streamer: Streamer, text: str) -> bool:
     if new:
         streamer.write(text, {})
     return new
+
+
+def _reset(streamer: Streamer, observed: Any, text: str) -> None:
+    try:
+        streamer.reset(text, observed)
+    except (ValueError, TypeError) as error:  # observed values that are no array, or do not fit an ONNX file
+        raise error if isinstance(error, RnnStateError) else DataError(str(error)) from error
 
 
 def _parts(given: dict[str, Any], served: Served) -> list[Any]:
