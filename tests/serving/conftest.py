@@ -4,6 +4,7 @@ import pytest
 
 from hosting import ALICE, BOB, Hosted
 from rnnstate.serving.tokens import Tokens
+from servers import redis_server  # noqa: F401
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,9 @@ class Hosted:
     def __init__(self, engine=None, store=None, **options):
         self.engine = engine or Adding()
         name = options.pop("name", "sums")
-        self.host = Host(self.engine, lambda on_evict: store or stores.MemoryStore(), name, "test", **options)
+        self.host = Host(
+            self.engine, lambda on_evict: stores.MemoryStore() if store is None else store, name, "test", **options
+        )
         listening = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{listening.getsockname()[1]}"
         self.url = f"http://{self.address}"
