@@ -16,7 +16,8 @@
 | `inference` | the routes of the Open Inference Protocol |
 | `sessions` | the routes of sessions, states and checkpoints |
 | `sockets` | one WebSocket for each session |
-| `pages` | metrics and the list of routes |
+| `pages` | the page at `/`, the list of routes, metrics |
+| `overview`, `heatmap`, `activity` | the page at `/`: sessions, rates, the state over time |
 | `metrics`, `logs` | numbers for Prometheus, and lines of JSON |
 
 It needs FastAPI and uvicorn: `pip install "rnnstate[serve]"`. Nothing here imports Keras.

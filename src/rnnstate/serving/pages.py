@@ -1,15 +1,17 @@
-"""The routes that are no part of the protocol: metrics, and the list of routes as a page."""
+"""The routes that are no part of the protocol: the page at `/`, the list of routes, and metrics."""
 
 from collections.abc import Callable
 from html import escape
 from typing import Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from rnnstate.serving.activity import Trail
 from rnnstate.serving.described import Served
 from rnnstate.serving.metrics import Metrics
+from rnnstate.serving.overview import POLICY, overview
 from rnnstate.serving.service import Service
 
 _STYLE = """
@@ -27,6 +29,17 @@ def page_routes(service: Service, served: Served, metrics: Metrics, schema: Call
     @router.get("/metrics", summary="Numbers for Prometheus")
     def numbers() -> Response:
         return Response(metrics.text(service.streamer.store), media_type=CONTENT_TYPE_LATEST)
+
+    @router.get("/", summary="Sessions, rates and states; `session` chooses one")
+    async def sessions(request: Request) -> HTMLResponse:
+        tenant, key = request.state.tenant, request.query_params.get("session")
+        count = await service.counted(tenant)
+        chosen = None
+        if key is not None:
+            there = await service.read(tenant, service.streamer.__contains__, key)
+            chosen = key, service.activity.watch(service.streamer, tenant.text(key)) if there else Trail()
+        page = overview(served, service.activity, tenant, count, chosen)
+        return HTMLResponse(page, headers={"Content-Security-Policy": POLICY, "Cache-Control": "no-store"})
 
     @router.get("/docs", summary="This page")
     def docs() -> HTMLResponse:

@@ -17,6 +17,7 @@ from rnnstate.serving.tokens import Tenant
 from rnnstate.serving.turns import Turns
 from rnnstate.streaming.streamer import Streamer
 
+_SHOWN = 5.0  # for how many seconds a count on a page holds
 _FRESH = 1.0  # for how many seconds a count of sessions holds
 
 
@@ -34,6 +35,7 @@ class Service:
         self.stopping = False
         self._turns = Turns()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._shown: dict[str, tuple[int, float]] = {}
         self._counts: dict[str, tuple[int, float]] = {}  # sessions of each prefix, and when they were counted
 
     async def push(self, tenant: Tenant, key: object, x: Any, end: bool = False, **options: Any) -> Any:
@@ -67,6 +69,14 @@ class Service:
             return await asyncio.to_thread(function, *(tenant.text(key) for key in keys))
         except RnnStateError as error:
             raise refusal(error, tenant.prefix) from error
+
+    async def counted(self, tenant: Tenant) -> int:
+        """Return how many sessions a tenant has. The number may be some seconds old."""
+        count, then = self._shown.get(tenant.prefix, (0, -_SHOWN))
+        if time.monotonic() - then >= _SHOWN:
+            count, then = await asyncio.to_thread(self._counted, tenant.prefix), time.monotonic()
+            self._shown[tenant.prefix] = count, then
+        return count
 
     async def close(self) -> None:
         """Take no more calls, wait for those that were accepted, and close the store."""
