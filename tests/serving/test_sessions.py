@@ -58,6 +58,7 @@ def test_a_websocket(server, http):
         assert talk(socket, x=[[1.0], [1.0]]) == {"y": [[2.0], [3.0]]}
         refused = talk(socket, x=[1.0, 2.0], id="a")
         assert (refused["status"], refused["id"]) == (400, "a")
+        assert "\nrnnstate_sockets 1.0\n" in http.get("/metrics").text
         assert refused["error"].startswith("Key 'live': input `x` must have shape (features=1,)")
         assert talk(socket, do="checkpoint", name="c") == {"done": "checkpoint"}
         assert talk(socket, x=[5.0]) == {"y": [8.0]}

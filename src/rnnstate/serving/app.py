@@ -47,7 +47,7 @@ def build_app(service: Service, served: Served, metrics: Metrics, tokens: Tokens
     )
     app.include_router(InferenceRoutes(service, served).router())
     app.include_router(SessionRoutes(service, served).router())
-    app.include_router(socket_routes(service, served))
+    app.include_router(socket_routes(service, served, metrics))
     app.include_router(page_routes(service, served, metrics, app.openapi))
     app.add_exception_handler(RefusedError, _refused)
     app.add_exception_handler(HTTPException, _no_route)

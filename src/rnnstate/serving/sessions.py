@@ -168,9 +168,10 @@ def facts(streamer: Streamer, text: str) -> dict[str, Any]:
 
 
 def _keys(streamer: Streamer, tenant: Tenant) -> list[str]:
+    """Return the keys of a tenant, sorted. Whole numbers as keys, and the keys of tokens, have no address."""
     begin = len(tenant.prefix)
-    texts = (key for key in map(str, streamer.keys()) if key.startswith(tenant.prefix))
-    return sorted(text[begin:] for text in texts)
+    texts = [key for key in streamer.keys() if isinstance(key, str) and key.startswith(tenant.prefix)]
+    return sorted(text[begin:] for text in texts if "/" not in text[begin:])
 
 
 def _key(request: Request) -> str:
@@ -188,7 +189,11 @@ def _begin(streamer: Streamer, text: str) -> bool:
 def _reset(streamer: Streamer, observed: Any, text: str) -> None:
     try:
         streamer.reset(text, observed)
-    except (ValueError, TypeError) as error:  # observed values that are no array, or do not fit an ONNX file
+    except (
+        ValueError,
+        TypeError,
+        OverflowError,
+    ) as error:  # observed values that are no array, or do not fit an ONNX file
         raise error if isinstance(error, RnnStateError) else DataError(str(error)) from error
 
 

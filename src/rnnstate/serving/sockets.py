@@ -16,13 +16,14 @@ from fastapi import APIRouter, WebSocket, WebSocketDisconnect
 
 from rnnstate.serving.bodies import fields, parse
 from rnnstate.serving.described import Served
+from rnnstate.serving.metrics import Metrics
 from rnnstate.serving.refusals import RefusedError
 from rnnstate.serving.service import Service
 from rnnstate.serving.sessions import checkpoint_name, pushed
 from rnnstate.serving.tokens import Tenant
 
 
-def socket_routes(service: Service, served: Served) -> APIRouter:
+def socket_routes(service: Service, served: Served, metrics: Metrics) -> APIRouter:
     """Return the route of the WebSocket."""
     router = APIRouter()
 
@@ -31,15 +32,20 @@ def socket_routes(service: Service, served: Served) -> APIRouter:
         tenant: Tenant = socket.state.tenant
         tenant.text(key)
         await socket.accept()
+        metrics.socket(1)
         try:
             while True:
                 message = await socket.receive()
                 if message["type"] == "websocket.disconnect":
                     return
                 answer = await _answer(service, served, tenant, key, message.get("text"))
+                if "status" in answer:
+                    metrics.error(answer["status"])
                 await socket.send_text(json.dumps(answer, allow_nan=False))
         except WebSocketDisconnect:
             return
+        finally:
+            metrics.socket(-1)
 
     return router
 

@@ -210,7 +210,7 @@ class Pushes:
         """Return the new items that can start, and their initial states."""
         try:
             return new, self.initial([items[at].observed for at in new])
-        except (RnnStateError, ValueError, TypeError) as error:
+        except (RnnStateError, ValueError, TypeError, OverflowError) as error:
             if len(new) == 1:
                 errors[items[new[0]].key] = _of_key(items[new[0]].key, error)
                 return [], {}
