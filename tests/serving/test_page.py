@@ -60,6 +60,8 @@ def test_a_tenant_sees_its_own_sessions(shared):
         assert "seen-by-bob" in page
         assert "There is no such session" in page
         assert "?session=seen-by-alice" not in page
+        for client, key in ((alice, "seen-by-alice"), (bob, "seen-by-bob")):
+            assert client.delete(f"/sessions/{key}").status_code == 204
 
 
 def test_a_real_browser_keeps_the_page_up_to_date(server, http):

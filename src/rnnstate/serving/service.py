@@ -74,7 +74,7 @@ class Service:
         """Return how many sessions a tenant has. The number may be some seconds old."""
         count, then = self._shown.get(tenant.prefix, (0, -_SHOWN))
         if time.monotonic() - then >= _SHOWN:
-            count, then = await asyncio.to_thread(self._counted, tenant.prefix), time.monotonic()
+            count, then = await asyncio.to_thread(self._counted, tenant), time.monotonic()
             self._shown[tenant.prefix] = count, then
         return count
 
@@ -153,7 +153,7 @@ class Service:
             return
         count, then = self._counts.get(tenant.prefix, (limit, 0.0))
         if count >= limit and time.monotonic() - then > _FRESH:
-            count = await asyncio.to_thread(self._counted, tenant.prefix)
+            count = await asyncio.to_thread(self._counted, tenant)
             then = time.monotonic()
         self._counts[tenant.prefix] = (min(count + 1, limit), then)
         if count >= limit:
@@ -163,6 +163,5 @@ class Service:
                 1.0,
             )
 
-    def _counted(self, prefix: str) -> int:
-        keys = self.streamer.keys()
-        return sum(str(key).startswith(prefix) for key in keys)
+    def _counted(self, tenant: Tenant) -> int:
+        return sum(tenant.key(text) is not None for text in list(self.streamer.keys()))

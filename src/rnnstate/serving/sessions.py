@@ -169,9 +169,8 @@ def facts(streamer: Streamer, text: str) -> dict[str, Any]:
 
 def _keys(streamer: Streamer, tenant: Tenant) -> list[str]:
     """Return the keys of a tenant, sorted. Whole numbers as keys, and the keys of tokens, have no address."""
-    begin = len(tenant.prefix)
-    texts = [key for key in streamer.keys() if isinstance(key, str) and key.startswith(tenant.prefix)]
-    return sorted(text[begin:] for text in texts if "/" not in text[begin:])
+    keys = (key for key in map(tenant.key, streamer.keys()) if key is not None)
+    return sorted(keys)
 
 
 def _key(request: Request) -> str:

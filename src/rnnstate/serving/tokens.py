@@ -59,6 +59,15 @@ class Tenant:
             )
         return f"{self.prefix}{key}"
 
+    def key(self, text: object) -> str | None:
+        """Return the key of a session as its owner knows it, or `None` if the session belongs to somebody else.
+
+        Whole numbers as keys, which Python may use, belong to nobody here.
+        """
+        if not isinstance(text, str) or not text.startswith(self.prefix) or "/" in text[len(self.prefix) :]:
+            return None
+        return text[len(self.prefix) :]
+
 
 @dataclass(frozen=True)
 class Tokens:
