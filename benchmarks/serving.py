@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import socket
 import time
+from contextlib import ExitStack
 
 import keras
 import numpy as np
@@ -56,9 +57,9 @@ def over_triton(port, name):
     return lambda: client.infer("net", [x], sequence_id="triton").get_response()
 
 
-def over_socket(port):
-    """Return a call that pushes one step over a WebSocket."""
-    connection = connect(f"ws://127.0.0.1:{port}/sessions/socket/ws", compression=None)
+def over_socket(port, stack):
+    """Return a call that pushes one step over a WebSocket, which the stack closes."""
+    connection = stack.enter_context(connect(f"ws://127.0.0.1:{port}/sessions/socket/ws", compression=None))
 
     def call():
         connection.send('{"x": [1.0, 1.0]}')
@@ -92,13 +93,14 @@ def main():
     connection = http.client.HTTPConnection("127.0.0.1", given.port)
     connection.request("GET", "/v2/models/net")
     name = json.loads(connection.getresponse().read())["inputs"][0]["name"]
-    calls = {
-        "push in process": streamed(model, 1, 1),
-        "push over WebSocket": over_socket(given.port),
-        "push over REST, JSON": over_rest(given.port),
-        "tritonclient, binary": over_triton(given.port, name),
-    }
-    times = measure(calls, given.seconds)
+    with ExitStack() as stack:
+        calls = {
+            "push in process": streamed(model, 1, 1),
+            "push over WebSocket": over_socket(given.port, stack),
+            "push over REST, JSON": over_rest(given.port),
+            "tritonclient, binary": over_triton(given.port, name),
+        }
+        times = measure(calls, given.seconds)
     server.terminate()
     print(f"{keras.config.backend()}, LSTM of {given.units} units, 1 row of 1 session")
     for name, values in times.items():

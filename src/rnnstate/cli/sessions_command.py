@@ -106,7 +106,8 @@ def _show(chosen: _Chosen, options: argparse.Namespace, output: Output) -> None:
     if options.json:
         output.document({**facts, "leaves": leaves})
         return
-    output.result(f"{name}: {', '.join(value) if isinstance(value, list) else value}" for name, value in facts.items())
+    known = {name: value for name, value in facts.items() if value not in (None, [])}
+    output.result(f"{name}: {', '.join(value) if isinstance(value, list) else value}" for name, value in known.items())
     header = ("leaf", "shape", "dtype", "min", "max")
     cells = [[_shown(leaf[name]) for name in header] for leaf in leaves]
     output.result(["", *text_table(header, cells, right=(3, 4))])
