@@ -2,12 +2,14 @@
 
 import gzip
 import json
+import random
 import threading
 
 import numpy as np
 import pytest
 import tritonclient.http as triton
 from tritonclient.utils import InferenceServerException
+from websockets.sync.client import connect
 
 pytestmark = pytest.mark.once
 
@@ -132,3 +134,34 @@ def test_many_callers_share_steps(server):
     [thread.join() for thread in threads]
     assert wrong == []
     assert len(server.engine.shapes) < 120
+
+
+def test_random_interleaving_equals_a_dict(http, server):
+    """Sequences in any order, with starts that are missing or repeated and without ends, give the sums of a dict."""
+    rng, expected = random.Random(6), {}
+    with connect(f"ws://{server.address}/sessions/mix0/ws") as socket:
+        for _ in range(250):
+            key, value = f"mix{rng.randrange(4)}", float(rng.randrange(-9, 10))
+            start, end, how = rng.random() < 0.2, rng.random() < 0.15, rng.randrange(3)
+            if how == 0 and key == "mix0":
+                socket.send(json.dumps({"x": [value], "create": start, "restart": start, "end": end}))
+                answer = json.loads(socket.recv(10))
+                status, y = answer.get("status", 200), answer.get("y")
+            elif how == 1:
+                sent = {"x": [value], "create": start, "restart": start, "end": end}
+                answer = http.post(f"/sessions/{key}/push", json=sent)
+                status, y = answer.status_code, answer.json().get("y")
+            else:
+                answer = infer(http, key, value, start=start, end=end)
+                status, y = answer.status_code, answer.status_code == 200 and sums(answer)
+            if not start and key not in expected:
+                assert status == 404
+                continue
+            expected[key] = value if start else expected[key] + value
+            assert (status, y) == (200, [expected[key]])
+            if end:
+                del expected[key]
+    kept = {
+        key: server.streamer.peek(key)["sum"][0, 0] for key in list(server.streamer.keys()) if key.startswith("mix")
+    }
+    assert kept == expected

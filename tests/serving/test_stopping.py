@@ -98,6 +98,7 @@ def test_a_client_that_goes_has_pushed_all_the_same():
     with hosted.client() as client:
         assert push(client, "a", [1.0]).json() == {"y": [3.0]}
         assert push(client, "b", [1.0]).json() == {"y": [1.0]}
+        assert 'status="500"' not in client.get("/metrics").text
     hosted.stop()
 
 

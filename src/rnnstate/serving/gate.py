@@ -85,7 +85,7 @@ class Gate:
     def _failed(self, exchange: _Exchange, error: Exception) -> None:
         """Note an exception. A client that has gone is none of the server's."""
         if type(error).__name__ == "ClientDisconnect":
-            exchange.status = exchange.status or _GONE
+            exchange.status = _GONE
             return
         exchange.status = 500
         event("A request failed", logging.ERROR, failed=True)
