@@ -126,7 +126,7 @@ MODULES = sorted(
 
 # The examples of these packages give the same on every backend.
 NEUTRAL = re.compile(
-    r"rnnstate\.(bench|cli|exporting|forecasting|insight\.(numbers|plots)|onnx_step|streaming|windows)\b"
+    r"rnnstate\.(bench|cli|exporting|forecasting|insight\.(numbers|plots)|onnx_step|serving|streaming|windows)\b"
 )
 
 

@@ -19,8 +19,8 @@ SHOWN = {
 CHAPTERS = {
     "Start": ("tutorial", "faq", "site/example-1", "site/example-2", "site/example-3"),
     "Guides": ("windows", "data", "initial-states", "policies", "states-in-place", "training-loops", "causal-layers",
-               "see-the-state", "linear-recurrences", "layers", "resume", "threads", "streaming", "export", "weights",
-               "ports", "cli", "migration"),
+               "see-the-state", "linear-recurrences", "layers", "resume", "threads", "streaming", "serving", "export",
+               "weights", "ports", "cli", "migration"),
     "Reference": ("api", "site/reference", "state-files", "glossary"),
     "Inside": ("how-it-works", "performance", "site/measurements", "native-loops", "site/changelog",
                "site/contributing"),

@@ -78,7 +78,7 @@ def test_examples_of_the_help(tmp_path, monkeypatch, capsys) -> None:
         assert main(shlex.split(example[1])) == 0, capsys.readouterr().err
     assert capsys.readouterr().err.count("Continues from the kept state") == 3
     written = {"power.run", "forecast.csv", "next_day.csv", "states.npz", "power.keras", "power.keras.json"}
-    written |= {"states.svg", "power.html", "rnnstate-demo.html"}
+    written |= {"states.svg", "power.html", "rnnstate-demo.html", "sessions"}
     assert {"part.csv", "power.csv", "newer.csv", *written} == {path.name for path in tmp_path.iterdir()}
 
 

@@ -51,6 +51,12 @@ class AnyOrder(RuleBasedStateMachine):
             self.streamer.push({key: [float(value)]}, numbers={key: 3})
             self.expected[key] = float(value), 1, 3
 
+    @rule(key=st.sampled_from(KEYS), value=st.integers(-9, 9), number=st.sampled_from([None, 0, 4]))
+    def restart(self, key, value, number):
+        y = self.streamer.push({key: [float(value)]}, numbers=None if number is None else {key: number}, restart=True)
+        assert y[key].tolist() == [float(value)]
+        self.expected[key] = float(value), 1, -1 if number is None else number
+
     @precondition(lambda self: self.expected)
     @rule(data=st.data())
     def repeat(self, data):

@@ -11,8 +11,9 @@ from pathlib import Path
 from rnnstate import __version__
 from rnnstate.cli.forecast_arguments import FORECASTING
 from rnnstate.cli.model_arguments import MODELS, TOOLS
+from rnnstate.cli.serve_arguments import SERVING
 
-GROUPS = {"Forecast": FORECASTING, "Look at models and states": MODELS, "Tools": TOOLS}
+GROUPS = {"Forecast": FORECASTING, "Look at models and states": MODELS, "Serve": SERVING, "Tools": TOOLS}
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -133,6 +133,20 @@ def _export(options: argparse.Namespace, output: Output) -> int:
     return 0
 
 
+def _serve(options: argparse.Namespace, output: Output) -> int:
+    from rnnstate.cli.serve_command import serve
+
+    serve(options, output)
+    return 0
+
+
+def _sessions(options: argparse.Namespace, output: Output) -> int:
+    from rnnstate.cli.sessions_command import sessions
+
+    sessions(options, output)
+    return 0
+
+
 def _bench(options: argparse.Namespace, output: Output) -> int:
     from rnnstate.cli import bench_command
 
@@ -191,6 +205,8 @@ COMMANDS: dict[str, Callable[[argparse.Namespace, Output], int]] = {
     "convert": _convert,
     "diff": _diff,
     "export": _export,
+    "serve": _serve,
+    "sessions": _sessions,
     "bench": _bench,
     "completion": _completion,
 }

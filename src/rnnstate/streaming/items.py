@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnstate.errors import DataError
-from rnnstate.messages import quoted
+from rnnstate.messages import listed, quoted
 from rnnstate.streaming.engine import ArraySpec, Engine
 from rnnstate.streaming.keys import encode
 
@@ -26,6 +26,7 @@ class Item:
         number: The sequence number, or `None`.
         observed: Observed values for a new session, or `None`.
         create: Whether a new session may begin.
+        restart: Whether a session that exists begins anew.
     """
 
     key: Any
@@ -36,6 +37,7 @@ class Item:
     number: int | None = None
     observed: Any = None
     create: bool = True
+    restart: bool = False
 
 
 @dataclass(slots=True)
@@ -110,6 +112,18 @@ def read_item(engine: Engine, key: Any, x: Any, number: Any, observed: Any, crea
     return Item(key, text, parts, steps, single, _number(key, number), observed, create)
 
 
+def check_mapping(name: str, given: Any, x: Any) -> None:
+    """Raise `DataError` unless an argument of a push is a mapping with keys of `x`, or left out."""
+    if given is None and name != "x":
+        return
+    if not isinstance(given, Mapping):
+        raise DataError(
+            f"`{name}` must be a mapping by key, such as {{'north': ...}}. Received: {type(given).__name__}."
+        )
+    if given is not x and (unknown := [key for key in given if key not in x]):
+        raise DataError(f"`{name}` must have keys of `x` alone. Received: {listed(unknown)}.")
+
+
 def _by_name(key: Any, specs: Sequence[ArraySpec], x: Any) -> list[Any]:
     names = [spec.name for spec in specs]
     if isinstance(x, Mapping):
@@ -164,8 +178,10 @@ def _steps(key: Any, specs: Sequence[ArraySpec], parts: Sequence[NDArray[Any]]) 
 def _number(key: Any, number: Any) -> int | None:
     if number is None:
         return None
-    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or number < 0:
-        raise DataError(f"Key {key!r}: a sequence number must be a whole number from 0 on. Received: {number!r}.")
+    if isinstance(number, bool) or not isinstance(number, (int, np.integer)) or not 0 <= number < 2**63:
+        raise DataError(
+            f"Key {key!r}: a sequence number must be a whole number from 0 on, below 2**63. Received: {number!r}."
+        )
     return int(number)
 
 

@@ -12,7 +12,7 @@ An error concerns its key alone. Nothing of a key changes before its commit.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from threading import RLock
 from typing import Any
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from rnnstate.errors import (
     DataError,
+    PushError,
     RnnStateError,
     SequenceError,
     SpecMismatchError,
@@ -29,6 +30,7 @@ from rnnstate.errors import (
     StoreError,
     UnknownKeyError,
 )
+from rnnstate.messages import counted
 from rnnstate.streaming.batches import Batches, Outputs, State
 from rnnstate.streaming.engine import Engine
 from rnnstate.streaming.items import Item, Stack
@@ -108,7 +110,7 @@ class Pushes:
             return False
         if stack is not None and not stack.numbered:  # a stack has no observed values
             return bool(records.number.max() < 0)
-        if any(item.observed is not None for item in items):
+        if any(item.restart or item.observed is not None for item in items):
             return False
         if records.number.max() < 0:
             return all(item.number is None for item in items)
@@ -142,8 +144,8 @@ class Pushes:
                     raise StoreError(
                         f"Key {item.key!r}: another worker holds the session. Nothing has changed. Push again."
                     )
-                if row < 0:
-                    self._check_new(item)
+                if row < 0 or item.restart:
+                    self._check_new(item, row >= 0)
                     new.append(at)
                 elif (answer := self._repeated(item, reading.records, row)) is not None:
                     results[item.key] = self._answer(item, list(answer))
@@ -166,8 +168,8 @@ class Pushes:
         )
         return [*known, *started], leaves
 
-    def _check_new(self, item: Item) -> None:
-        if not item.create:
+    def _check_new(self, item: Item, there: bool) -> None:
+        if not item.create and not there:
             raise UnknownKeyError(
                 f"Key {item.key!r}: with `create=False`, the session must exist. Received: no such session."
             )
@@ -208,7 +210,7 @@ class Pushes:
         """Return the new items that can start, and their initial states."""
         try:
             return new, self.initial([items[at].observed for at in new])
-        except (RnnStateError, ValueError, TypeError) as error:
+        except (RnnStateError, ValueError, TypeError, OverflowError) as error:
             if len(new) == 1:
                 errors[items[new[0]].key] = _of_key(items[new[0]].key, error)
                 return [], {}
@@ -267,7 +269,8 @@ class Pushes:
         old = np.array([reading.rows[at] for at in going], np.int64)
         count = np.array([item.steps for item in chosen], np.int64)
         if len(reading.records):
-            count += np.where(old >= 0, reading.records.count[old], 0)
+            again = np.array([item.restart for item in chosen])
+            count += np.where((old >= 0) & ~again, reading.records.count[old], 0)
         number = np.array([-1 if item.number is None else item.number for item in chosen], np.int64)
         extras = {}
         if reading.records.extras or number.max() >= 0:
@@ -286,6 +289,17 @@ class Pushes:
             pairs = zip(self._engine.outputs, outputs, strict=True)
             outputs = [part[0] if spec.per_step and len(part) == 1 else part for spec, part in pairs]
         return self._engine.packed(outputs)
+
+
+def finished(keys: Iterable[Any], results: Results, errors: Errors) -> dict[Any, Any]:
+    """Return the results in the order of the push, or raise if there are errors."""
+    ordered = {key: results[key] for key in keys if key in results}
+    if errors:
+        first = next(iter(errors.values()))
+        failed, total = len(errors), len(errors) + len(ordered)
+        rest = "the others have advanced" if ordered else "nothing has advanced"
+        raise PushError(f"{failed} of {counted(total, 'key')} failed; {rest}. {first}", ordered, errors) from first
+    return ordered
 
 
 def _mixed(given: int | None, last: int) -> str:

@@ -2,20 +2,19 @@
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from rnnstate.errors import DataError, PushError, RnnStateError
-from rnnstate.messages import counted, listed
+from rnnstate.errors import RnnStateError
 from rnnstate.state.state import State
 from rnnstate.streaming.batches import Batches
 from rnnstate.streaming.engine import Engine
-from rnnstate.streaming.items import Item, Stack, read_item, read_stack
+from rnnstate.streaming.items import Item, Stack, check_mapping, read_item, read_stack
 from rnnstate.streaming.joining import Joiner
 from rnnstate.streaming.keys import decode, split
 from rnnstate.streaming.opening import open_store
-from rnnstate.streaming.pushes import Errors, Pushes, Results
+from rnnstate.streaming.pushes import Errors, Pushes, Results, finished
 from rnnstate.streaming.sessions import Sessions
 from rnnstate.streaming.stores.memory import MemoryStore
 from rnnstate.streaming.stores.store import Store
@@ -85,6 +84,7 @@ class Streamer:
         observed: Mapping[Any, Any] | None = None,
         mask: Mapping[Any, Any] | None = None,
         create: bool = True,
+        restart: bool = False,
     ) -> dict[Any, Any]:
         """Advance sessions by one step or by a chunk each.
 
@@ -96,6 +96,7 @@ class Streamer:
             observed: Known values `(values,)` by key, for new sessions of a model whose initial state needs them.
             mask: A flag for some keys. A key with `False` does not advance, and has no result.
             create: Whether new sessions may begin.
+            restart: Whether sessions that exist begin anew, from the initial state, with this push. Their checkpoints stay.
 
         Returns:
             The outputs by key, `(outputs,)` or `(time, outputs)` as the input. An output that the model gives once per
@@ -117,11 +118,11 @@ class Streamer:
         ['north'] 1 of 2 keys failed; the others have advanced. Key 'south': input `...` must be finite in float32. ...
         """
         errors = Errors()
-        items, stack = self._stacked(x, numbers, observed, mask, create)
+        items, stack = self._stacked(x, numbers, observed, mask, create and not restart)
         if stack is None:
-            items, errors = self._items(x, numbers, observed, mask, create)
+            items, errors = self._items(x, numbers, observed, mask, create, restart)
         results, more = self._pushes.run(items, stack) if items else ({}, {})
-        return _finished(x, results, errors | more)
+        return finished(x, results, errors | more)
 
     async def apush(
         self,
@@ -130,6 +131,7 @@ class Streamer:
         observed: Mapping[Any, Any] | None = None,
         mask: Mapping[Any, Any] | None = None,
         create: bool = True,
+        restart: bool = False,
     ) -> dict[Any, Any]:
         """Advance sessions as `push` does, in one compiled step with other callers of the same event loop.
 
@@ -148,14 +150,14 @@ class Streamer:
         >>> [list(y) for y in asyncio.run(two())]
         [['north'], ['south']]
         """
-        items, errors = self._items(x, numbers, observed, mask, create)
+        items, errors = self._items(x, numbers, observed, mask, create, restart)
         results, more = Results(), Errors()
         if items:
             loop = asyncio.get_running_loop()
             if loop not in self._joiners:
                 self._joiners[loop] = Joiner(self._pushes.run, self._max_delay, self._max_batch)
             results, more = await self._joiners[loop].submit(items)
-        return _finished(x, results, errors | more)
+        return finished(x, results, errors | more)
 
     def warmup(self, rows: Sequence[int] | None = None, steps: Sequence[int] | None = None) -> int:
         """Compile every shape in which steps run, so that no push compiles. Return the number of shapes.
@@ -330,17 +332,21 @@ class Streamer:
             return [], None
         return read_stack(self._engine, x, numbers or {}) or ([], None)
 
-    def _items(self, x: Any, numbers: Any, observed: Any, mask: Any, create: bool) -> tuple[list[Item], Errors]:
+    def _items(
+        self, x: Any, numbers: Any, observed: Any, mask: Any, create: bool, restart: bool
+    ) -> tuple[list[Item], Errors]:
         """Return what is pushed for each key that can be used, and the errors of the others."""
         for name, given in (("x", x), ("numbers", numbers), ("observed", observed), ("mask", mask)):
-            _check_mapping(name, given, x)
+            check_mapping(name, given, x)
         items, errors = list[Item](), Errors()
         numbers, observed = numbers or {}, observed or {}
         for key, value in x.items():
             if mask and not mask.get(key, True):
                 continue
             try:
-                items.append(read_item(self._engine, key, value, numbers.get(key), observed.get(key), create))
+                item = read_item(self._engine, key, value, numbers.get(key), observed.get(key), create)
+                item.restart = restart
+                items.append(item)
             except RnnStateError as error:
                 errors[key] = error
         return items, errors
@@ -376,25 +382,3 @@ def _check_limits(max_batch: int, max_steps: int, max_delay: float) -> None:
         raise ValueError(
             f"`max_steps` must be at least 1 and `max_delay` at least 0. Received: {max_steps} and {max_delay}."
         )
-
-
-def _check_mapping(name: str, given: Any, x: Any) -> None:
-    if given is None and name != "x":
-        return
-    if not isinstance(given, Mapping):
-        raise DataError(
-            f"`{name}` must be a mapping by key, such as {{'north': ...}}. Received: {type(given).__name__}."
-        )
-    if given is not x and (unknown := [key for key in given if key not in x]):
-        raise DataError(f"`{name}` must have keys of `x` alone. Received: {listed(unknown)}.")
-
-
-def _finished(keys: Iterable[Any], results: Results, errors: Errors) -> dict[Any, Any]:
-    """Return the results in the order of the push, or raise if there are errors."""
-    ordered = {key: results[key] for key in keys if key in results}
-    if errors:
-        first = next(iter(errors.values()))
-        failed, total = len(errors), len(errors) + len(ordered)
-        rest = "the others have advanced" if ordered else "nothing has advanced"
-        raise PushError(f"{failed} of {counted(total, 'key')} failed; {rest}. {first}", ordered, errors) from first
-    return ordered
