@@ -8,8 +8,8 @@ look back over 256 steps, and attention over 256 more, so an output depends on t
 3. Compare: a step costs a small part of the usual way, which runs the network on the last 512 steps at every step.
 4. Export: the step as an ONNX file, verified in onnxruntime.
 
-Run it: `KERAS_BACKEND=jax python examples/03_streaming_tcn.py` (`--quick` for a small one). It took 82 seconds of processor
-time on two cores. It needs `pip install "rnnstate[onnx]"`.
+Run it: `KERAS_BACKEND=jax python examples/03_streaming_tcn.py` (`--quick` for a small one). It took 79 seconds of processor
+time on two busy cores. It needs `pip install "rnnstate[onnx]"`.
 """
 
 import argparse
