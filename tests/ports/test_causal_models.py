@@ -3,6 +3,7 @@
 import shutil
 
 import keras
+import numpy as np
 import pytest
 from keras import layers
 
@@ -33,11 +34,22 @@ def test_formats(form, tmp_path):
 
 
 @pytest.mark.once
-def test_litert_of_a_convolution(tmp_path):
-    """A LiteRT file of a convolution is verified in its runtime, in chunks."""
+def test_litert_of_attention(tmp_path):
+    """Each runtime that opens a LiteRT file of attention reads the memory of the present call, not of the call before."""
+    litert = pytest.importorskip("ai_edge_litert.interpreter")
     x = keras.Input((None, 2))
-    model = rs.StatefulModel(nets.randomized(keras.Model(x, layers.Conv1D(4, 3, padding="causal", name="conv")(x))))
-    assert rs.export(model, tmp_path / "model.tflite", format="litert").largest_difference < 1e-5
+    net = keras.Model(x, layers.MultiHeadAttention(2, 3, name="attention")(x, x, use_causal_mask=True))
+    model = rs.StatefulModel(nets.randomized(net), attention_window=5)
+    rs.export(model, tmp_path / "model.tflite", format="litert")
+    state = {f"attention/{name}": nets.values(1, 5, 2, 3, seed=seed) for seed, name in enumerate(("keys", "values"))}
+    series, empty, full = nets.values(1, 1, 2), np.zeros((1, 5), "float32"), np.ones((1, 5), "float32")
+    expected = [nets.host(model.step(series, state | {"attention/valid": valid})[0]) for valid in (full, empty)]
+    assert nets.difference(*expected) > 1e-2  # a memory of the call before would be seen
+    given = {f"state.{name.replace('/', '.')}": leaf for name, leaf in state.items()}
+    for _ in range(20):
+        step = litert.Interpreter(model_path=str(tmp_path / "model.tflite")).get_signature_runner()
+        found = [step(x=series, **given, **{"state.attention.valid": valid})["y"].copy() for valid in (full, empty)]
+        assert nets.difference(np.concatenate(found), np.concatenate(expected)) < 1e-5
 
 
 @pytest.mark.once

@@ -5,7 +5,7 @@ from functools import cache
 import keras
 import numpy as np
 import pytest
-from keras import layers
+from keras import layers, ops
 
 import nets
 import rnnstate as rs
@@ -42,6 +42,16 @@ def pooled():
     return keras.Model(x, layers.MaxPooling1D(4, 1, name="largest")(layers.ZeroPadding1D((3, 0))(h)))
 
 
+def delayed():
+    """Return the change over three steps, and cumulative sums with one and with two axes of features, called twice."""
+    x = keras.Input((None, CHANNELS))
+    change = layers.Subtract()([x, layers.Cropping1D((0, 3), name="delay")(layers.ZeroPadding1D((3, 0))(x))])
+    y = keras.Input((None, 2, 2))
+    total = keras.Model(y, ops.cumsum(layers.Rescaling(0.1)(y), axis=-3), name="total")
+    sums = layers.Reshape((-1, CHANNELS))(total(total(layers.Reshape((-1, 2, 2))(x))))
+    return keras.Model(x, layers.Concatenate()([change, sums, ops.cumsum(layers.Rescaling(0.1)(change), axis=1)]))
+
+
 @cache
 def model_of(build):
     """Return a model that tests share, because they never train it."""
@@ -65,7 +75,7 @@ def by_hand(model, x, start, reset, mask):
     return np.concatenate(outputs, axis=1), state
 
 
-@pytest.mark.parametrize("build", [causal, padded, pooled])
+@pytest.mark.parametrize("build", [causal, padded, pooled, delayed])
 def test_windows_equal_the_plain_network(build):
     """Windows of odd lengths equal Keras on the whole sequence; without carry they do not."""
     model, x = model_of(build), nets.values(BATCH, TIME, CHANNELS)
@@ -80,7 +90,7 @@ def test_windows_equal_the_plain_network(build):
         assert distance < 1e-6 if carry else distance > 1e-2
 
 
-@pytest.mark.parametrize("build", [causal, pooled])
+@pytest.mark.parametrize("build", [causal, pooled, delayed])
 def test_masks_and_resets(build):
     """A window with padding anywhere and resets anywhere equals single steps by hand, outputs and state."""
     model, x, rng = model_of(build), nets.values(BATCH, TIME, CHANNELS), np.random.default_rng(1)
@@ -132,7 +142,7 @@ def test_training_carries_and_is_saved(tmp_path):
     assert keras.saving.load_model(tmp_path / "m.keras").states.read() == model.states.read()
 
 
-@pytest.mark.parametrize("build", [without_groups, padded, pooled])
+@pytest.mark.parametrize("build", [without_groups, padded, pooled, delayed])
 @pytest.mark.once
 def test_export(build, tmp_path):
     """An exported step model is verified in its runtime, chunk by chunk; the format of stock layers is refused by name."""
@@ -158,6 +168,61 @@ def test_other_convolutions_are_refused(layer, reason):
     net = keras.Sequential([keras.Input((None, CHANNELS)), layer, layers.GRU(2, return_sequences=True)])
     with pytest.raises(rs.UnsupportedModelError, match=rf"`{layer.name}`.*cannot be carried as it is.*{reason}"):
         rs.StatefulModel(net)
+
+
+@pytest.mark.once
+def test_dilation_in_place_of_strides():
+    """The way out for strides: without them, and with later kernels spread out, some outputs are those with strides."""
+
+    def net(strides, dilation):
+        x = keras.Input((None, CHANNELS))
+        h = layers.Conv1D(3, 3, strides=strides, padding="causal", activation="tanh")(x)
+        return keras.Model(x, layers.Conv1D(2, 2, dilation_rate=dilation, padding="causal")(h))
+
+    x, strided, model = nets.values(BATCH, TIME, CHANNELS), nets.randomized(net(2, 1)), rs.StatefulModel(net(1, 2))
+    model.net.set_weights(strided.get_weights())
+    assert difference(host(model.step(x, model.initial_state(BATCH))[0])[:, ::2], strided(x)) < 1e-6
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(
+    ("operation", "reason"),
+    [
+        (lambda h: ops.diff(h, axis=1), r"fewer outputs than steps.*A delay by n steps.*subtract it"),
+        (lambda h: layers.ZeroPadding1D((1, 0))(h[:, :-1]), r"some of the steps.*A delay by n steps"),
+        (lambda h: ops.roll(h, 1, axis=1), r"moves the last steps.*A delay by n steps"),
+        (lambda h: ops.pad(h, ((0, 0), (1, 0), (0, 0))), r"moves all steps.*A delay by n steps"),
+        (lambda h: layers.Cropping1D((1, 0))(h), r"removes steps.*A delay by n steps"),
+        (lambda h: ops.cumsum(ops.cast(h > 0, "int32"), axis=1), r"sum of floating numbers over axis 1"),
+        (lambda h: ops.cumprod(h, axis=1), r"`cumprod.*depends on all steps up to t"),
+    ],
+)
+def test_operations_that_look_back_are_refused(operation, reason):
+    """An operation over time without a port is refused, with the way out where there is one."""
+    x = keras.Input((None, CHANNELS))
+    net = keras.Model(x, layers.GRU(2, return_sequences=True)(ops.cast(operation(x), "float32")))
+    with pytest.raises(rs.UnsupportedModelError, match=reason):
+        rs.StatefulModel(net)
+
+
+@pytest.mark.once
+def test_sums_of_steps_of_a_decoder_are_no_memory():
+    """A sum over steps made from one value of the window carries nothing; a nested network cannot hide it."""
+    x, z = keras.Input((None, CHANNELS)), keras.Input((None, 2))
+    last = layers.RepeatVector(5)(layers.GRU(2, name="gru")(x))
+    assert list(rs.StatefulModel(keras.Model(x, ops.cumsum(last, axis=1))).state_spec) == ["gru/h"]
+    with pytest.raises(rs.UnsupportedModelError, match="sums values that are no steps of the window"):
+        rs.StatefulModel(keras.Model(x, keras.Model(z, ops.cumsum(z, axis=1))(last)))
+
+
+@pytest.mark.once
+def test_repair_leaves_operations_and_paddings():
+    """`repair` carries stateful layers alone: zeros, convolutions and sums stay as they are."""
+    x = keras.Input(batch_shape=(2, None, CHANNELS))
+    h = ops.cumsum(layers.Conv1D(4, 3)(layers.ZeroPadding1D((2, 0))(x)), axis=1)
+    net = nets.randomized(keras.Model(x, layers.LSTM(3, stateful=True, return_sequences=True)(h)))
+    values = nets.values(2, 7, CHANNELS)
+    assert difference(rs.repair(net)(values), net(values)) < 1e-6
 
 
 @pytest.mark.once

@@ -67,6 +67,8 @@ CALLS = {
     "AveragePooling1D(3, 1, padding='same')(x)": STEPS,
     "AveragePooling1D(3, 1)(ZeroPadding1D((2, 0))(x))": STEPS,
     "MaxPooling1D(3, 1)(ZeroPadding1D((2, 0))(x))": STEPS,
+    "Cropping1D(1)(x)": STEPS,
+    "Cropping1D((0, 2))(ZeroPadding1D((2, 0))(x))": STEPS,
     "AdaptiveAveragePooling1D(2)(x)": STEPS,
     "AdaptiveMaxPooling1D(2)(x)": STEPS,
     "LSTM(4, return_sequences=True)(x)": STEPS,

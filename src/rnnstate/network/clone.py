@@ -4,10 +4,12 @@ The clone shares all layers and weights with the original network. The path of a
 `encoder/lstm` is the layer `lstm` of the nested model `encoder`.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import keras
+from keras import tree
 
 from rnnstate.errors import UnsupportedModelError
 from rnnstate.messages import quoted
@@ -17,6 +19,7 @@ from rnnstate.ports.attention import Window
 from rnnstate.ports.fresh import FreshPort
 from rnnstate.ports.recurrent import BackwardPort, is_recurrent, runs_backward
 from rnnstate.ports.registry import find_port
+from rnnstate.ports.running_sum import RunningSum, RunningSumPort, sums_steps
 from rnnstate.state.spec import is_at
 
 
@@ -41,6 +44,7 @@ def carrying_clone(
     carry: Sequence[str] | None = None,
     attention_window: Window = None,
     stand_in: Callable[[Any, Any], PortLayer] = stand_in_for,
+    join: bool = True,
 ) -> tuple[Network, list[PortLayer]]:
     """Clone a network with a stand-in for every layer with a memory.
 
@@ -51,6 +55,7 @@ def carrying_clone(
         carry: The paths of the layers, or of the networks nested in the network, that carry. The other layers start
             fresh in each window. `None` means all.
         attention_window: How many earlier steps attention layers remember: one number, or one by layer name.
+        join: Whether stand-ins may also take the place of operations, and of zeros together with the layer after them.
 
     Returns:
         The clone, which shares all layers and weights, and the list of its stand-ins.
@@ -60,7 +65,7 @@ def carrying_clone(
             `carry` names a layer that has no memory to carry.
     """
     check_supported(net)
-    padded = {id(layer): role for part in containers(net) for layer, role in left_padded(part)}
+    padded = {id(layer): role for part in containers(net) if join for layer, role in left_padded(part)}
 
     def replace(layer: Any) -> Any:
         if isinstance(layer, PortLayer):  # the network is itself such a clone
@@ -72,7 +77,8 @@ def carrying_clone(
             return stand_in(layer, port)
         return stand_in(layer, _fresh_backward(layer)) if runs_backward(layer) else layer
 
-    clone = keras.models.clone_model(net, clone_function=replace, recursive=True)
+    sums = RunningSums(net, stand_in) if join and not isinstance(net, keras.Sequential) else None
+    clone = keras.models.clone_model(net, clone_function=replace, call_function=sums, recursive=True)
     stand_ins = []
     for path, layer in walk(clone):
         if isinstance(layer, PortLayer):
@@ -107,6 +113,41 @@ def _without_padding(layer: Any, role: str, stand_in: Callable[[Any, Any], PortL
     if role == PADDING:
         return keras.layers.Identity(name=layer.name, dtype=layer.dtype_policy)
     return stand_in(layer, port_after_padding(layer))
+
+
+class RunningSums:
+    """Calls the nodes of a clone. A stand-in of the layer `RunningSum` takes the place of a cumulative sum over time.
+
+    The stand-ins are named by their order, `cumsum`, `cumsum_1` and so on, because Keras gives an operation another name
+    when a file is loaded.
+
+    Args:
+        net: The network that is cloned.
+        stand_in: Makes the stand-in from the layer and its port.
+    """
+
+    def __init__(self, net: Network, stand_in: Callable[[Any, Any], PortLayer]) -> None:
+        taken = {layer.name for part in containers(net) for layer in part.layers}
+        self._names = (name for name in map(_numbered, itertools.count()) if name not in taken)
+        self._stand_in, self._time = stand_in, time_of(inputs_of(net))
+
+    def __call__(self, node: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call a layer or an operation, or the stand-in in its place."""
+        (x, *others) = tree.flatten((args, kwargs))
+        if others or not hasattr(x, "shape") or not sums_steps(node, x, self._time):
+            return node(*args, **kwargs)
+        layer = RunningSum(tuple(x.shape[2:]), name=next(self._names), dtype=x.dtype)
+        return self._stand_in(layer, RunningSumPort(layer))(x)
+
+
+def _numbered(number: int) -> str:
+    return f"cumsum_{number}" if number else "cumsum"
+
+
+def time_of(inputs: Any) -> int | None:
+    """Return the number of steps of the series among the symbolic inputs of a network; `None` stands for any number."""
+    times = [tensor.shape[1] for tensor in tree.flatten(inputs) if len(tensor.shape) > 2]
+    return None if None in times or not times else int(times[0])
 
 
 def containers(net: Network) -> Iterator[Any]:

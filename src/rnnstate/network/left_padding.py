@@ -2,7 +2,7 @@
 
 Both layers together are a causal convolution, which is how causal `DepthwiseConv1D` and `SeparableConv1D` are written. In a
 clone the convolution carries the last n steps, and the zeros are left out: at the start of a sequence the memory is zero.
-A pool of n + 1 steps takes the place of a convolution in the same way.
+A pool of n + 1 steps takes the place of a convolution in the same way. So does `Cropping1D((0, n))`, which makes a delay.
 """
 
 import itertools
@@ -13,6 +13,7 @@ import keras
 from keras import layers, tree
 
 from rnnstate.ports.convolution import PaddedConvolutionPort, reach
+from rnnstate.ports.delay import DelayPort, is_delay
 from rnnstate.ports.pooling import PoolingPort, is_pooling
 
 PADDING, CONVOLUTION = "padding", "convolution"
@@ -48,13 +49,19 @@ def _is_left_padding(layer: Any) -> bool:
 
 def port_after_padding(layer: Any) -> PaddedConvolutionPort:
     """Return the port of a layer with the role `CONVOLUTION`."""
+    if is_delay(layer):
+        return DelayPort(layer)
     return (PoolingPort if is_pooling(layer) else PaddedConvolutionPort)(layer)
 
 
 def _is_valid(layer: Any) -> bool:
-    if is_pooling(layer):
+    if _has_no_weights(layer):
         return True
     return isinstance(layer, _KINDS) and layer.padding == "valid" and PaddedConvolutionPort.refuses(layer) is None
+
+
+def _has_no_weights(layer: Any) -> bool:
+    return is_pooling(layer) or is_delay(layer)
 
 
 def _fits(layer: Any, links: list[tuple[Any, Any]], chosen: list[Any]) -> bool:
@@ -63,7 +70,7 @@ def _fits(layer: Any, links: list[tuple[Any, Any]], chosen: list[Any]) -> bool:
         after = [end for start, end in links if start is layer]
         return bool(after) and all(_is_one_of(end, chosen) and _pads(layer, end) for end in after)
     before = [start for start, end in links if end is layer]
-    if is_pooling(layer) and len(before) > 1:  # it may read inputs of different sizes, and it has no weights to tell
+    if _has_no_weights(layer) and len(before) > 1:  # it may read inputs of different sizes, and no weights tell
         return False
     return bool(before) and all(_is_one_of(start, chosen) and _pads(start, layer) for start in before)
 

@@ -7,6 +7,9 @@
 | `recurrent` | the ports of LSTM, GRU, SimpleRNN, ConvLSTM, stacks and custom cells, forward and backward |
 | `bidirectional` | the port of `Bidirectional` |
 | `convolution` | the ports of causal convolutions |
+| `pooling`, `delay` | the ports of pools and delays after zeros on the left |
+| `running_sum` | the port of cumulative sums over time |
+| `position` | the port of layers that need the position of each step |
 | `attention` | the port of causal self-attention |
 | `linear_recurrence` | the port of `MinGRU`, `MinLSTM` and `LRU` |
 | `fresh` | the port of a layer that starts fresh in each window |

@@ -144,7 +144,8 @@ class AttentionPort(Port):
         for memory, again in zip(reversed(memories), (False, True), strict=False):
             reached = rank - (steps.start[:, :, None] if again else 0) + before <= self.window
             belongs = ops.logical_and(reached, ops.equal(steps.again[:, :, None], again))
-            parts.insert(0, ops.logical_and(belongs, memory["valid"][:, None, :] > 0))
+            # The comparison comes before the new axis: LiteRT's XNNPACK may read a reshaped input from the call before.
+            parts.insert(0, ops.logical_and(belongs, (memory["valid"] > 0)[:, None, :]))
         return ops.concatenate(parts, axis=2)
 
     def _attend(self, x: Array, keys: Array, values: Array, sees: Array, training: bool) -> Array:

@@ -43,13 +43,15 @@ _CONVOLUTIONS: dict[Any, Callable[..., Array]] = {
 
 
 def reach(layer: Any) -> int:
-    """Return how many steps back a convolution or a pool reads: `(kernel_size - 1) * dilation_rate`."""
+    """Return how many steps back a convolution, a pool or a delay reads: `(kernel_size - 1) * dilation_rate`."""
     kernel, dilation = _kernel(layer)
     return (kernel - 1) * dilation
 
 
 def _kernel(layer: Any) -> tuple[int, int]:
-    """Return how many steps a convolution or a pool reads, and how far they lie apart."""
+    """Return how many steps a convolution, a pool or a delay reads, and how far they lie apart."""
+    if hasattr(layer, "cropping"):
+        return 2, int(layer.cropping[1])
     if hasattr(layer, "pool_size"):
         return int(layer.pool_size[0]), 1
     return int(layer.kernel_size[0]), int(layer.dilation_rate[0])
@@ -144,7 +146,8 @@ def _cannot_run(layer: Any) -> str | None:
     if layer.strides[0] > 1:
         return (
             f"it gives one output for every {layer.strides[0]} steps (strides={layer.strides[0]}), and outputs must be per "
-            "step. Use `strides=1`"
+            f"step. Use `strides=1`, and multiply the `dilation_rate` of the convolutions after it by {layer.strides[0]}: "
+            f"the outputs at the steps 0, {layer.strides[0]}, {2 * layer.strides[0]} and so on then equal those with strides"
         )
     return None
 

@@ -15,6 +15,7 @@ from rnnstate.ports.linear_recurrence import LinearRecurrencePort
 from rnnstate.ports.position import PositionPort
 from rnnstate.ports.protocol import PortLike, refusal
 from rnnstate.ports.recurrent import BackwardPort, RecurrentPort, runs_backward
+from rnnstate.ports.running_sum import RunningSum, RunningSumPort
 
 _REGISTRY: dict[type, type] = {
     layers.RNN: RecurrentPort,
@@ -26,6 +27,7 @@ _REGISTRY: dict[type, type] = {
     layers.GroupQueryAttention: AttentionPort,
     Positioned: PositionPort,
     LinearRecurrence: LinearRecurrencePort,
+    RunningSum: RunningSumPort,
 }
 
 

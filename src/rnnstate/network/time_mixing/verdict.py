@@ -42,7 +42,7 @@ class Mixing:
     def way_out(self) -> str:
         """What the user can do."""
         if self.reason:
-            return f"The layer cannot be carried as it is: {self.reason}"
+            return f"The {'layer' if self.kind else 'operation'} cannot be carried as it is: {self.reason}"
         if not self.kind:
             return "Do this in a layer of your own, and register a port for it (`rnnstate.register_port`)"
         return (

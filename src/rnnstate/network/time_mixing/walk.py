@@ -20,6 +20,7 @@ from rnnstate.network.time_mixing.table import known, known_operation
 from rnnstate.network.time_mixing.verdict import Mixing
 from rnnstate.ports.recurrent import runs_backward
 from rnnstate.ports.registry import has_port, why_not_carried
+from rnnstate.ports.running_sum import RunningSum
 
 
 def mixing_of(net: Any, carried: Callable[[Any], bool] | None = None) -> list[Mixing]:
@@ -124,6 +125,8 @@ class _Walk:
     def _classified(self, node: Node, specs: list[Any]) -> list[Axis]:
         """Return what each output of a node holds, and note a node that mixes time."""
         layer = node.call if isinstance(node.call, keras.Layer) else None
+        if isinstance(layer, PortLayer) and isinstance(layer.layer, RunningSum) and Axis.STEPS not in node.axes:
+            self._note(node, "sums values that are no steps of the window, and would carry the sum to the next window")
         if layer is not None and self._carried(layer):
             self.without_steps += [node.path] if Axis.STEPS not in node.axes else []
             return _of_carried(layer, node, specs)
@@ -166,7 +169,7 @@ class _Walk:
 
     def _note(self, node: Node, what: str, tried: bool = True) -> None:
         kind = type(node.call).__name__ if isinstance(node.call, keras.Layer) else ""
-        reason = (kind and (why_not_carried(node.call) or advice(node.call))) or ""
+        reason = (kind and why_not_carried(node.call)) or advice(node.call) or ""
         entry = Mixing(node.path, node.name, kind, what, reason, tried)
         if entry not in self.found:  # a nested network may be called twice
             self.found.append(entry)
