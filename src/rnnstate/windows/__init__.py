@@ -28,6 +28,7 @@ The files follow the data:
 | `batch` | `Batch`, the contract with `model/`, and `WindowDataset`, the protocol that models rely on |
 | `dataset` | a Keras dataset that one worker loads in order |
 | `own_dataset` | accepts datasets that users make, and checks their order |
+| `own_outputs` | sorts the predictions for these datasets by key and time |
 | `streamed` | `Windows.from_iterable`: reads a source of chunks again in each epoch |
 | `chunks` | reads and checks one chunk after another |
 | `arrivals` | the order of windows that arrive, and how many steps wait for their batch |
