@@ -66,7 +66,7 @@ def test_json_and_status_of_state_files(tmp_path, monkeypatch, capsys) -> None:
     assert "x ... (302 characters; --json shows all)\n" in capsys.readouterr().out
     assert main(["convert", "one.safetensors", "one.npz"]) == 0
     printed = capsys.readouterr()
-    assert (printed.out, printed.err) == ("", "Wrote one.npz: 1 leaves of 2 rows.\n")
+    assert (printed.out, printed.err) == ("", "Wrote one.npz: 1 leaf of 2 rows.\n")
     assert main(["convert", "one.safetensors", "again.npz", "--quiet"]) == 0
     assert capsys.readouterr().err == ""
 

@@ -186,3 +186,39 @@ def test_a_later_pass_with_other_gaps_is_refused():
     windows = rs.Windows.from_iterable(lambda: next(passes), length=2, batch_size=1)
     with pytest.raises(rs.DataError, match=r"'a' must have the same gaps in each pass.*in chunk 0"):
         windows[0]
+
+
+class Loader(list):
+    """Stands for a `DataLoader` of PyTorch, whose sampler says whether it shuffles."""
+
+    class RandomSampler:
+        """The sampler of a loader with `shuffle=True`."""
+
+    sampler = RandomSampler()
+
+
+@pytest.mark.once
+def test_a_loader_that_shuffles_and_a_function_without_yield_are_refused():
+    """Both would otherwise train on another order, or fail without a hint. Real loaders of PyTorch are told apart."""
+    torch = pytest.importorskip("torch")
+    items = [("a", np.ones((2, 2))), ("a", np.zeros((2, 2)))]
+
+    def loader(shuffle):
+        return torch.utils.data.DataLoader(items, batch_size=None, shuffle=shuffle)
+
+    for make in (lambda: Loader(items), lambda: loader(shuffle=True)):
+        with pytest.raises(
+            rs.DataError, match=r"must come in time order. Received: a `DataLoader` with `shuffle=True`"
+        ):
+            rs.Windows.from_iterable(make, length=2, batch_size=1)
+    assert len(rs.Windows.from_iterable(lambda: loader(shuffle=False), length=2, batch_size=1)) == 2
+    with pytest.raises(rs.DataError, match=r"must return an iterable of chunks. Received: NoneType. .* a `yield`"):
+        rs.Windows.from_iterable(lambda: None, length=2, batch_size=1)
+
+
+@pytest.mark.once
+def test_keys_of_arrow_are_plain_values():
+    """A scalar of pyarrow names the same sequence as its plain value."""
+    pa = pytest.importorskip("pyarrow")
+    items = [*((key, np.ones((2, 2))) for key in pa.array(["a", "b"])), ("a", np.ones((2, 2)))]
+    assert rs.Windows.from_iterable(lambda: items, length=2, batch_size=1).keys == ("a", "b")

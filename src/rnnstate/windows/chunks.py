@@ -142,7 +142,7 @@ def read_chunks(make: Make, layout: Layout) -> Iterator[Chunk]:
     """
     steps: dict[Hashable, int] = {}
     clock = Clock(layout.step)
-    for number, item in enumerate(make()):
+    for number, item in enumerate(_called(make)):
         given = _split(item, number)
         key = _read_key(given["key"], number)
         parts = {
@@ -183,6 +183,26 @@ def check_make(make: Any) -> None:
         )
 
 
+def _called(make: Make) -> Iterable[Any]:
+    """Return the iterable of a new pass.
+
+    Raises:
+        DataError: If it is none, or a `DataLoader` of PyTorch that shuffles, which only its sampler shows.
+    """
+    source = make()
+    if not isinstance(source, Iterable) and not hasattr(source, "__getitem__"):
+        raise DataError(
+            f"`make()` must return an iterable of chunks. Received: {type(source).__name__}. A function needs a `yield` "
+            "or a `return`."
+        )
+    if type(getattr(source, "sampler", None)).__name__ == "RandomSampler":
+        raise DataError(
+            "The chunks of a sequence must come in time order. Received: a `DataLoader` with `shuffle=True`. Use "
+            "`shuffle=False`."
+        )
+    return source
+
+
 def _split(item: Any, number: int) -> dict[str, Any]:
     """Return the parts of a chunk by name."""
     if isinstance(item, Mapping) and {"key", "x"} <= set(item) <= set(_NAMES):
@@ -196,7 +216,9 @@ def _split(item: Any, number: int) -> dict[str, Any]:
 
 
 def _read_key(key: Any, number: int) -> Hashable:
-    """Return a key as a value that is equal to itself in other chunks: numbers of NumPy and of tensors as plain numbers."""
+    """Return a key as a plain value, which is equal to itself in other chunks, also if it is a scalar of a library."""
+    if hasattr(key, "as_py"):
+        key = key.as_py()
     if hasattr(key, "shape") and not np.shape(key):
         key = np.asarray(key).item()
     by_identity = isinstance(key, Hashable) and type(key).__hash__ is object.__hash__
