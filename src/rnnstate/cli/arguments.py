@@ -43,7 +43,7 @@ def _take_data(options: argparse.Namespace) -> None:
     if len(files) != 1 or files == options.target:
         options.fail(
             f"DATA is missing: --target and --feature take every word up to the next option, here {' '.join(columns)}. "
-            f"Write DATA first: rnnstate train DATA --target {options.target[0]} ..."
+            f"Write DATA first: `rnnstate train DATA --target {options.target[0]}`"
         )
     options.data = files[0]
     options.target = [name for name in options.target if name != files[0]]
