@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 import rnnstate as rs
-from documents import Page, blocks, fences
+from documents import FENCE, Page, blocks, fences
 from rnnstate import initial, layers, stores
 
 ROOT = Path(__file__).parents[1]
@@ -249,6 +249,22 @@ def test_links_lead_somewhere():
     for path in PAGES:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", path.read_text()):
             assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def anchors(path):
+    """Return the anchors of the headings of a page, as GitHub makes them."""
+    headings = re.findall(r"^#{1,6} (.*)$", FENCE.sub("", path.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.once
+def test_anchors_lead_to_a_heading_and_each_question_is_one_click_from_the_readme():
+    """A link to a part of a page finds its heading, and README links to each question of docs/faq.md."""
+    for path in PAGES:
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)#([^)]+)\)", FENCE.sub("", path.read_text())):
+            assert anchor in anchors(path.parent / target if target else path), f"{path.name}: {target}#{anchor}"
+    clicks = set(re.findall(r"docs/faq\.md#([^)]+)", (ROOT / "README.md").read_text()))
+    assert clicks == anchors(ROOT / "docs" / "faq.md") - {"questions"}
 
 
 def test_examples_run_on_the_backend_that_was_asked_for(backend):

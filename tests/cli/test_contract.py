@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -65,7 +66,7 @@ def test_json_and_status_of_state_files(tmp_path, monkeypatch, capsys) -> None:
     assert "x ... (302 characters; --json shows all)\n" in capsys.readouterr().out
     assert main(["convert", "one.safetensors", "one.npz"]) == 0
     printed = capsys.readouterr()
-    assert (printed.out, printed.err) == ("", "Wrote one.npz: 1 leaves of 2 rows.\n")
+    assert (printed.out, printed.err) == ("", "Wrote one.npz: 1 leaf of 2 rows.\n")
     assert main(["convert", "one.safetensors", "again.npz", "--quiet"]) == 0
     assert capsys.readouterr().err == ""
 
@@ -187,3 +188,41 @@ def test_outputs_that_are_no_files(tmp_path, monkeypatch, capsys) -> None:
         assert main(["forecast", "RUN", "-o", out, "--force"]) == 2
         assert capsys.readouterr().err.startswith(f"Error: {line}")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            "predict RUN newer.csv -o newer.csv --force",
+            r"Error: The output must be another file than DATA. Received: newer.csv",
+        ),
+        ("forecast RUN newer.csv -o ./newer.csv --force", r"Error: The output must be another file than DATA"),
+        ("forecast RUN --steps 1000001", r"Error: `steps` must be at most 1,000,000.*Received: steps=1,000,001"),
+        ("evaluate RUN large.csv", r"Error: Column `load` must hold numbers up to 1e\+37. Received: 1e\+300 in line 2"),
+        ("export RUN RUN --force", r"Error: FILE must be outside of the model that is exported. Received: RUN"),
+        ("export RUN RUN/model.keras --force", r"Error: FILE must be outside of the model"),
+        ("export RUN newer.csv", r"Error: FILE must not exist yet. Received: newer.csv. Give another name, or --force"),
+        (
+            "convert RUN/states.safetensors no/a.npz",
+            r"Error: The folder of `no/a.npz` must exist. Received: no. Create",
+        ),
+        ("train newer.csv --target load --out -", r"Error: --out must be a folder, so it cannot be standard output"),
+    ],
+)
+def test_calls_that_would_destroy_or_overflow_are_refused(trained, tmp_path, monkeypatch, capsys, arguments, message):
+    """The error is one line, nothing is written, and DATA stay as they are."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained / "RUN", "RUN")
+    text = (trained / "newer.csv").read_text()
+    Path("newer.csv").write_text(text)
+    head, first, *_ = text.splitlines()
+    cells = dict(zip(head.split(","), first.split(","), strict=True)) | {"load": "1e300"}
+    Path("large.csv").write_text(f"{head}\n{','.join(cells.values())}\n")
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert main(arguments.split()) == 2
+    error = capsys.readouterr().err
+    assert re.match(message, error)
+    assert error.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    assert Path("newer.csv").read_text() == text

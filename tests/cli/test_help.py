@@ -48,12 +48,20 @@ def test_version() -> None:
 
 def test_wrong_usage(capsys) -> None:
     """Wrong usage has exit status 2. Without a command the help lists the commands in groups."""
-    for arguments in ([], ["fly"], ["train", "data.csv"], ["predict", "RUN", "data.csv", "--horizon", "x"]):
+    wrong = {
+        "fly": r"Error: Argument COMMAND: invalid choice: 'fly'.*`rnnstate --help` shows the usage\.\n",
+        "train data.csv": r"Error: The following arguments are required: --target, --out. `rnnstate train --help`.*\n",
+        "audit RUN --horizon x": r"Error: Unknown: --horizon x. `rnnstate audit --help` shows the usage\.\n",
+        "": "usage: .*",
+    }
+    for arguments, message in wrong.items():
         with pytest.raises(SystemExit) as stopped:
-            main(arguments)
+            main(arguments.split())
         assert stopped.value.code == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert re.fullmatch(message, printed.err, re.DOTALL)
+        assert printed.err.count("\n") == 1 or not arguments
     assert re.search(r"^Forecast:\n  demo .*\nTools:\n  bench ", printed.err, re.MULTILINE | re.DOTALL)
 
 

@@ -333,5 +333,5 @@ def test_other_targets_than_per_step_are_refused_and_the_last_of_a_window_is_not
     windows = streamed(Source(x, y), targets="last")
     assert windows.targets == "last"
     np.testing.assert_array_equal([batch[1][0] for batch in windows], y["a"][[3, 6]])
-    with pytest.raises(rs.DataError, match=r"targets per step, so `targets` must be.*Received: 'sequence'"):
-        streamed(Source(x, y), targets="sequence")
+    with pytest.raises(rs.DataError, match=r"per step or per sequence, so `targets` must be.*Received: 'windows'"):
+        streamed(Source(x, y), targets="windows")

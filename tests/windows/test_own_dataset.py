@@ -119,10 +119,64 @@ def test_a_dataset_with_static_inputs_and_steps_before_its_windows():
     assert (plain.length, plain.prefix) == (11, 0)
 
 
-def test_predict_needs_windows_to_put_outputs_in_order():
-    """A dataset of one's own has no plan to assemble outputs by."""
-    with pytest.raises(rs.DataError, match=r"`predict` puts outputs back in time order"):
-        make().predict(Reordered(make_windows(), [0, 1, 2]), verbose=0)
+def test_predictions_for_a_dataset_of_ones_own_are_those_for_windows():
+    """Outputs come by key and in time order, without padding, and the states at the ends with them; order matters."""
+    windows, model = make_windows(), make()
+    expected, state = model.predict(windows, verbose=0, return_state=True)
+    actual, own_state = model.predict(Reordered(windows, [0, 1, 2]), verbose=0, return_state=True)
+    assert own_state == state
+    for key, outputs in expected.items():
+        assert outputs.shape == (11, 3)
+        np.testing.assert_array_equal(actual[key], outputs)
+    assert np.abs(expected["a"][4:8] - expected["a"][:4]).max() > 1e-3
+    given = {leaf: np.ones_like(rows) for leaf, rows in state.items()}
+    started = model.predict(Reordered(windows, [0, 1, 2]), verbose=0, initial_state=given)
+    np.testing.assert_array_equal(started["b"], model.predict(windows, verbose=0, initial_state=given)["b"])
+
+
+class Uneven(keras.utils.PyDataset):
+    """Two rows, then one; steps without data in the middle of a window; a key without a window."""
+
+    def __init__(self, again=False):
+        super().__init__()
+        self.keys, self.again = ("a", "b", "none"), again
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        rng = np.random.default_rng(index)
+        rows = 2 - index
+        mask = np.ones((rows, 4), bool)
+        mask[0, 1] = index == 1
+        facts = {
+            "slot": np.arange(rows),
+            "first": np.full(rows, index == 0 or self.again),
+            "start": np.full(rows, 4 * index),
+        }
+        return ({"x": rng.normal(size=(rows, 4, 2)).astype("float32"), "mask": mask, **facts},)
+
+
+@pytest.mark.once
+def test_batches_of_several_sizes_are_predicted_and_steps_without_data_have_no_output():
+    """Each step with data has one output, and it is that of one pass over the whole sequence."""
+    model = make()
+    outputs = model.predict(Uneven(), verbose=0)
+    assert {key: part.shape for key, part in outputs.items()} == {"a": (7, 3), "b": (4, 3), "none": (0, 3)}
+    parts = [Uneven()[index][0] for index in (0, 1)]
+    whole = np.concatenate([parts[0]["x"][:1], parts[1]["x"]], axis=1)
+    mask = np.concatenate([parts[0]["mask"][:1], parts[1]["mask"]], axis=1)
+    expected, _ = model.step(whole, model.initial_state(batch_size=1), mask=mask)
+    np.testing.assert_allclose(outputs["a"], keras.ops.convert_to_numpy(expected)[mask], rtol=0, atol=1e-6)
+    unmasked, _ = model.step(whole, model.initial_state(batch_size=1))
+    assert np.abs(outputs["a"] - keras.ops.convert_to_numpy(unmasked)[mask]).max() > 1e-3
+
+
+@pytest.mark.once
+def test_a_sequence_that_begins_twice_has_no_one_prediction():
+    """`fit` may begin a sequence again, and `predict` names the key and the batch."""
+    with pytest.raises(rs.DataError, match=r"must begin once. Received: sequence 'a', which begins again in batch 1"):
+        make().predict(Uneven(again=True), verbose=0)
 
 
 class StopAt(keras.callbacks.Callback):

@@ -12,6 +12,7 @@ from rnnstate import __version__
 from rnnstate.cli.forecast_arguments import FORECASTING
 from rnnstate.cli.model_arguments import MODELS, TOOLS
 from rnnstate.cli.serve_arguments import SERVING
+from rnnstate.cli.shared_arguments import Parser
 
 GROUPS = {"Forecast": FORECASTING, "Look at models and states": MODELS, "Serve": SERVING, "Tools": TOOLS}
 
@@ -26,7 +27,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         SystemExit: If the usage is wrong, or there is no command. The status is 2.
     """
     parser = build_parser()
-    options = parser.parse_args(arguments)
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        getattr(options, "fail", parser.error)(f"Unknown: {' '.join(unknown)}")
     if options.command is None:
         parser.print_help(sys.stderr)
         raise SystemExit(2)
@@ -41,7 +44,7 @@ def _take_data(options: argparse.Namespace) -> None:
     if len(files) != 1 or files == options.target:
         options.fail(
             f"DATA is missing: --target and --feature take every word up to the next option, here {' '.join(columns)}. "
-            f"Write DATA first: rnnstate train DATA --target {options.target[0]}"
+            f"Write DATA first: `rnnstate train DATA --target {options.target[0]}`"
         )
     options.data = files[0]
     options.target = [name for name in options.target if name != files[0]]
@@ -50,7 +53,7 @@ def _take_data(options: argparse.Namespace) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="rnnstate",
         usage="rnnstate COMMAND [OPTION ...]",
         description="Train recurrent networks on long series. The state is carried from window to window, and predictions\n"

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rnnstate.cli.output import Output
+from rnnstate.messages import counted
 
 
 def _demo(options: argparse.Namespace, output: Output) -> int:
@@ -109,7 +110,8 @@ def _convert(options: argparse.Namespace, output: Output) -> int:
     from rnnstate.cli.state_commands import convert_state
 
     state = convert_state(options.source, options.target, options.force)
-    output.note(f"Wrote {options.target}: {len(state)} leaves of {state.batch_size} rows.")
+    size = f"{counted(len(state), 'leaf', 'leaves')} of {counted(state.batch_size, 'row')}"
+    output.note(f"Wrote {options.target}: {size}.")
     return 0
 
 

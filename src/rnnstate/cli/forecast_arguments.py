@@ -39,7 +39,6 @@ def _add_train(commands: Commands) -> Added:
     )
     # argparse would show DATA as optional: `parse` finds it where `--target` took it for a column.
     parser.usage = "rnnstate train DATA --target COL [COL ...] --out RUN [OPTION ...]"
-    parser.set_defaults(fail=parser.error)
     add = parser.add_argument
     add("data", nargs="?", metavar="DATA", help="CSV file (gzip too), Parquet file, or - for standard input")
     add(

@@ -211,7 +211,7 @@ def predict(source: Source, out: Path, output: Output, *, force: bool, update: b
         update: Whether the RUN keeps where the keys stand afterwards. The predictions are written first, so an
             interrupted command can be run again.
     """
-    _check_output(out, force)
+    _check_output(out, force, source.data)
     run, served = _serve(source, output, update)
     _write(out, prediction_columns(run.settings, served), force)
     empty = len(served.table) - served.filled
@@ -243,7 +243,7 @@ def forecast(
         plot_path: Picture to draw.
         force: Whether to replace files.
     """
-    _check_output(out, force)
+    _check_output(out, force, source.data)
     if plot_path is not None:
         check_free(plot_path, force)
         plot.check_plot(plot_path)
@@ -273,10 +273,13 @@ def _serve(source: Source, output: Output, update: bool = False) -> tuple[Run, S
     return run, served
 
 
-def _check_output(out: Path, force: bool) -> None:
-    if out != STANDARD_OUTPUT:
-        check_suffix(out)
-        check_free(out, force)
+def _check_output(out: Path, force: bool, data: str | None) -> None:
+    if out == STANDARD_OUTPUT:
+        return
+    check_suffix(out)
+    check_free(out, force)
+    if data not in (None, "-") and out.exists() and Path(str(data)).exists() and out.samefile(str(data)):
+        raise DataError(f"The output must be another file than DATA. Received: {out} for both. Give another name.")
 
 
 def _write(out: Path, columns: Mapping[str, Any], force: bool) -> None:

@@ -67,6 +67,7 @@ def export_model(path: Path, out: Path, form: str | None, time: int | None, forc
     from rnnstate.exporting import export
     from rnnstate.model.stateful_model import StatefulModel
 
+    _check_out(path, out, force)
     if path.is_dir():
         run = read_run(path)
         model, metadata = (with_scaling(run) if scaled else run.model), about_columns(run, included=scaled)
@@ -76,6 +77,14 @@ def export_model(path: Path, out: Path, form: str | None, time: int | None, forc
     model = load_model(path)
     stateful = model if isinstance(model, StatefulModel) else StatefulModel(model)
     return export(stateful, out, form, time=time, force=force)
+
+
+def _check_out(path: Path, out: Path, force: bool) -> None:
+    """Refuse to overwrite the model that is exported, whatever `force` says, and anything else without `force`."""
+    if path.exists() and path.resolve() in (out.resolve(), *out.resolve().parents):
+        raise DataError(f"FILE must be outside of the model that is exported. Received: {out}. Give another name.")
+    if out.exists() and not force:
+        raise DataError(f"FILE must not exist yet. Received: {out}. Give another name, or --force to replace it.")
 
 
 def _place_line(key: str, time: str | None) -> str:

@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from rnnstate.cli.backend_choice import BACKENDS
 
@@ -11,6 +11,15 @@ Commands: TypeAlias = Any
 # The name of a command and its line in the help.
 Added: TypeAlias = tuple[str, str]
 DEFAULT = "default: %(default)s"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that reports wrong usage in one line, as all other errors are reported."""
+
+    def error(self, message: str) -> NoReturn:
+        """Write one line to standard error, and exit with status 2."""
+        text = f"{message[:1].upper()}{message[1:]}".rstrip(".")
+        self.exit(2, f"Error: {text}. `{self.prog} --help` shows the usage.\n")
 
 
 def new_command(commands: Commands, name: str, text: str, example: str) -> argparse.ArgumentParser:
@@ -22,6 +31,7 @@ def new_command(commands: Commands, name: str, text: str, example: str) -> argpa
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    parser.set_defaults(fail=parser.error)
     return parser
 
 

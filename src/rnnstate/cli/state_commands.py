@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from rnnstate.errors import DataError
+from rnnstate.messages import counted
 from rnnstate.state.files import load_versions
 from rnnstate.state.formats import SUFFIXES as SUFFIXES
 from rnnstate.state.formats import check_suffix, read_any, write_any
@@ -20,7 +21,7 @@ _LONGEST = 200
 def describe_state(path: Path) -> list[str]:
     """Return the lines of `rnnstate inspect` for a state file: a row per leaf, and what the file says of itself."""
     found = state_facts(path)
-    lines = [f"State of {found['rows']} rows, spec {found['fingerprint']}."]
+    lines = [f"State of {counted(found['rows'], 'row')}, spec {found['fingerprint']}."]
     lines += [_line(leaf["name"], str(tuple(leaf["shape"])), leaf["dtype"], _range(leaf)) for leaf in found["leaves"]]
     if found["versions"]:
         lines.append(f"Written by {', '.join(f'{name} {version}' for name, version in found['versions'].items())}.")
@@ -95,6 +96,8 @@ def convert_state(source: Path, target: Path, force: bool = False) -> State:
         raise DataError(
             f"`{target}` must not exist yet. Received: a file that does. Choose another name, or use --force."
         )
+    if not target.absolute().parent.is_dir():
+        raise DataError(f"The folder of `{target}` must exist. Received: {target.parent}. Create it first.")
     state, metadata = read_any(source)
     write_any(target, state, metadata)
     return state

@@ -26,6 +26,8 @@ from rnnstate.messages import counted, listed, quoted
 from rnnstate.windows.counts import check_count
 from rnnstate.windows.scaling import Scaling
 
+_MOST_STEPS = 1_000_000
+
 
 @dataclass(frozen=True, eq=False)
 class Forecast:
@@ -143,6 +145,10 @@ def check_request(settings: Settings, steps: int | None, hold: bool) -> int:
         DataError: If it is no count, or inputs of the future are needed and `hold` is false.
     """
     steps = settings.horizon if steps is None else check_count("steps", steps)
+    if steps > _MOST_STEPS:
+        raise DataError(
+            f"`steps` must be at most {_MOST_STEPS:,}, as all are kept in memory. Received: steps={steps:,}."
+        )
     others = settings.columns.inputs[len(settings.targets) :]
     if others and steps > settings.horizon and not hold:
         raise DataError(

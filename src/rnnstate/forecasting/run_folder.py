@@ -103,6 +103,8 @@ def is_complete(path: Path, settings: Settings) -> bool:
 
 
 def _check_replaceable(path: Path, force: bool) -> None:
+    if str(path) == "-":
+        raise DataError("--out must be a folder, so it cannot be standard output. Received: -. Give a name.")
     if not (path.exists() or path.is_symlink()):
         return
     if not force:

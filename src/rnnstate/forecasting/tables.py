@@ -16,6 +16,8 @@ from rnnstate.forecasting.times import Ticks, TimeColumn, date_tick, dates_to_ti
 from rnnstate.messages import quoted
 from rnnstate.windows.times import missing_times
 
+# The network computes in float32. Above a tenth of its range, a deviation of the column would overflow.
+_LARGEST = 1e37
 _NUMBER, _ISO = "a number", "an ISO date"
 
 
@@ -81,6 +83,12 @@ class Table:
             raise DataError(
                 f"Column `{name}` must hold finite numbers. Received: {values[infinite[0]]} {self.at(infinite[0])}. "
                 "Leave the cell empty if nothing was measured."
+            )
+        large = np.flatnonzero(np.abs(values) > _LARGEST)
+        if len(large):
+            raise DataError(
+                f"Column `{name}` must hold numbers up to {_LARGEST:.0e}. Received: {values[large[0]]} "
+                f"{self.at(large[0])}. Use a larger unit."
             )
         return values
 

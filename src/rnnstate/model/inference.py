@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from rnnstate.errors import DataError
 from rnnstate.model.bank import GIVEN
 from rnnstate.model.compiled import drop_outdated, forget_compiled
 from rnnstate.model.guarded import Guarded, alone
@@ -58,7 +57,7 @@ class Inference(Guarded):
         """Return the outputs for every step of every sequence. The training states stay as they are.
 
         Args:
-            x: `Windows`.
+            x: `Windows`, of arrays or of a source, or a dataset of your own.
             args: The further arguments of `keras.Model.predict` by position; `batch_size` must be `None`.
             initial_state: State from which the sequences start, with one row for each key in `x.keys`.
             return_state: Whether to return the state at the end of each sequence, too.
@@ -71,16 +70,13 @@ class Inference(Guarded):
             key in `x.keys`.
 
         Raises:
-            DataError: If the data are not `Windows`, or do not fit the network.
+            DataError: If the data are not `Windows`, or do not fit the network; or if a sequence of a dataset of your own
+                begins twice.
         """
         kwargs = read_call("predict", x, args, kwargs)
         source = check_windows(self, x, argument="x", targets=False)
         x = source.windows
-        if not hasattr(x, "assemble"):
-            raise DataError(
-                "`predict` puts outputs back in time order, so it needs `rnnstate.Windows`. "
-                "Received: a dataset of your own. Use `Windows`, or `step` in a loop."
-            )
+        x.check_predictable()
         bound = self._bound_inference(source, initial_state)
         with variables_kept(self):
             outputs = self._fed(super().predict, bound, **kwargs)
@@ -88,7 +84,7 @@ class Inference(Guarded):
         per_step = [
             flag and kind in (None, "steps") for flag, kind in zip(outputs_per_step(self.net), kinds, strict=True)
         ]
-        result: dict[Any, Any] = x.assemble(unstacked(outputs, len(x)), per_step=per_step)
+        result: dict[Any, Any] = x.assemble(unstacked(outputs, x.rows), per_step=per_step)
         result = last_windows(result, [kind == "sequence" for kind in kinds])
         return (result, self._parts.inference.read(np.arange(1, len(x.keys) + 1))) if return_state else result
 

@@ -179,7 +179,7 @@ def last_windows(results: dict[Any, Any], flags: list[bool]) -> dict[Any, Any]:
     return ended
 
 
-def unstacked(outputs: Any, num_batches: int) -> list[Any]:
-    """Cut the concatenated outputs of Keras, `(num_batches * batch, ...)`, into batches again."""
-    parts = [np.split(output, num_batches) for output in tree.flatten(outputs)]
+def unstacked(outputs: Any, rows: list[int]) -> list[Any]:
+    """Cut the concatenated outputs of Keras, `(sum of rows, ...)`, into batches of so many rows again."""
+    parts = [np.split(output, np.cumsum(rows)[:-1]) for output in tree.flatten(outputs)]
     return [tree.pack_sequence_as(outputs, list(batch)) for batch in zip(*parts, strict=True)]

@@ -28,8 +28,10 @@ The files follow the data:
 | `batch` | `Batch`, the contract with `model/`, and `WindowDataset`, the protocol that models rely on |
 | `dataset` | a Keras dataset that one worker loads in order |
 | `own_dataset` | accepts datasets that users make, and checks their order |
+| `own_outputs` | sorts the predictions for these datasets by key and time |
 | `streamed` | `Windows.from_iterable`: reads a source of chunks again in each epoch |
 | `chunks` | reads and checks one chunk after another |
+| `chunk_gaps` | counts missing steps within and between chunks |
 | `arrivals` | the order of windows that arrive, and how many steps wait for their batch |
 | `held` | the steps of a sequence that are in memory at present |
 | `by_time` | `split_by_time`: parts of sequences, each later than the one before |

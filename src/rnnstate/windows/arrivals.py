@@ -11,13 +11,15 @@ windows left. It takes the window that was complete first, then the next, but ne
 from collections import deque
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from heapq import heappop, heappush
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rnnstate.errors import DataError
-from rnnstate.windows.chunks import Layout, Make, read_chunks
+from rnnstate.windows.chunk_gaps import Gaps
+from rnnstate.windows.chunks import Chunk, Layout, Make, read_chunks
 from rnnstate.windows.cuts import WindowList, cut_windows
 from rnnstate.windows.horizon import check_steps
 from rnnstate.windows.keys import warn_of_white_space
@@ -34,40 +36,76 @@ class Survey:
         complete: For each window, sequence by sequence in time order, how many steps of the whole source had come when
             the window was complete, `(windows,)`.
         layout: Parts, shapes and dtypes of the chunks.
+        gaps: How many steps are missing before the steps of each sequence.
     """
 
     keys: tuple[Hashable, ...]
     lengths: NDArray[np.int64]
     complete: NDArray[np.int64]
     layout: Layout
+    gaps: tuple[Gaps, ...]
 
     @classmethod
-    def of(cls, make: Make, length: int, horizon: int) -> "Survey":
+    def of(cls, make: Make, layout: Layout, length: int, horizon: int) -> "Survey":
         """Read the source once, check every chunk, and keep none.
 
         Raises:
             DataError: If the source is empty, or a sequence or a chunk is not as it must be.
         """
-        layout, number = Layout(), 0
-        steps: dict[Hashable, int] = {}
-        complete: dict[Hashable, list[int]] = {}
-        latest: dict[Hashable, int] = {}
-        come = 0
+        number, come = 0, 0
+        found: dict[Hashable, _Progress] = {}
         for chunk in read_chunks(make, layout):
             number, come = chunk.number + 1, come + chunk.steps
-            steps[chunk.key] = chunk.begin + chunk.steps
-            moments = complete.setdefault(chunk.key, [])
-            moments += [come] * (max(steps[chunk.key] - horizon, 0) // length - len(moments))
-            if chunk.steps:
-                latest[chunk.key] = come
+            found.setdefault(chunk.key, _Progress(length, horizon)).add(chunk, come)
         layout.fixed = True
-        _check_any(steps, number)
-        warn_of_white_space(tuple(steps))
-        lengths = np.array(list(steps.values()), np.int64)
-        check_steps(lengths, horizon, tuple(steps))
-        for key, moments in complete.items():
-            moments += [latest[key]] * (-(-(steps[key] - horizon) // length) - len(moments))
-        return cls(tuple(steps), lengths, np.array([m for part in complete.values() for m in part], np.int64), layout)
+        _check_any({key: progress.steps for key, progress in found.items()}, number)
+        warn_of_white_space(tuple(found))
+        lengths = np.array([progress.steps for progress in found.values()], np.int64)
+        check_steps(lengths, horizon, tuple(found))
+        for progress in found.values():
+            progress.end()
+        complete = np.array([moment for progress in found.values() for moment in progress.moments], np.int64)
+        return cls(tuple(found), lengths, complete, layout, tuple(progress.gaps for progress in found.values()))
+
+    @cached_property
+    def cuts(self) -> list[NDArray[np.int64]]:
+        """For each sequence, the rising steps at which a window must begin, because steps are missing before them."""
+        return [np.array(list(gaps), np.int64) for gaps in self.gaps]
+
+
+class _Progress:
+    """How far one sequence has come, and when its windows were complete."""
+
+    def __init__(self, length: int, horizon: int) -> None:
+        self._length, self._horizon = length, horizon
+        self.steps = 0
+        self.gaps = Gaps()
+        self.moments: list[int] = []  # of each complete window, the steps of the whole source that had come
+        # The steps since the latest gap are a run: its first step, and how many of its windows are complete.
+        self._run, self._windows = 0, 0
+        self._latest = 0  # the moment of the latest step
+
+    def add(self, chunk: Chunk, come: int) -> None:
+        """Add a chunk, with which `come` steps of the whole source have come."""
+        missing = np.zeros(0, np.int64) if chunk.missing is None else chunk.missing
+        for i in np.flatnonzero(missing).tolist():
+            step = chunk.begin + i
+            if step:
+                # The window before the gap was complete with its last step, which may have been in an earlier chunk.
+                self._complete(-(-(step - self._run) // self._length), self._latest if i == 0 else come)
+                self.gaps[step] = int(missing[i])
+                self._run, self._windows = step, 0
+        self.steps = chunk.begin + chunk.steps
+        self._complete(max(self.steps - self._horizon - self._run, 0) // self._length, come)
+        self._latest = come if chunk.steps else self._latest
+
+    def end(self) -> None:
+        """Complete the last window, which may be shorter than the others."""
+        self._complete(-(-(self.steps - self._horizon - self._run) // self._length), self._latest)
+
+    def _complete(self, windows: int, moment: int) -> None:
+        self.moments += [moment] * (windows - self._windows)
+        self._windows = max(windows, self._windows)
 
 
 def _check_any(steps: dict[Hashable, int], chunks: int) -> None:
@@ -100,7 +138,7 @@ def plan_arrivals(
     Raises:
         DataError: If more steps than `buffer` would wait. The message names the sequence that runs ahead.
     """
-    windows = cut_windows(survey.lengths - horizon, length)
+    windows = cut_windows(survey.lengths - horizon, length, survey.cuts)
     rows = min(batch_size, len(survey.keys))
     queue = _Waiting(windows, survey.complete, rows, horizon)
     for window in np.lexsort((windows.start, windows.sequence, survey.complete)).tolist():

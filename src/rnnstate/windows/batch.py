@@ -139,6 +139,7 @@ class WindowDataset(Protocol):
         batch_size: Rows of a batch, or `None` if batches differ.
         targets: `"steps"`, `"windows"`, `"last"` or `"sequence"`, by output name if there are several; `None` if it is not
             known.
+        rows: Rows of each batch.
         scales: The factor for the learning rate of each batch, `(batches,)`.
         workers: Loading threads, 0 or 1.
         epoch: The epoch of the batches; the model sets it.
@@ -163,6 +164,8 @@ class WindowDataset(Protocol):
     @property
     def targets(self) -> str | dict[str, str] | None: ...
     @property
+    def rows(self) -> list[int]: ...
+    @property
     def scales(self) -> np.ndarray: ...
     @property
     def workers(self) -> int: ...
@@ -173,6 +176,12 @@ class WindowDataset(Protocol):
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         """Return the inputs of a batch as `Batch.to_keras` makes them, then targets and weights if there are any."""
+
+    def check_predictable(self) -> None:
+        """Raise a `DataError` if outputs could not be sorted into one array for each sequence."""
+
+    def assemble(self, outputs: Any, per_step: Any = True) -> dict[Hashable, Any]:
+        """Return the outputs of all batches in time order, one array for each sequence."""
 
 
 def is_batch(inputs: Any) -> bool:

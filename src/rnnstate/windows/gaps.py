@@ -113,8 +113,8 @@ def missing_before_steps(
     """
     if usual_step is not None and times is None:
         raise DataError(f"`step` is the usual step of `times`. Received: step={usual_step!r} without `times`.")
-    label, arrays, count = ("gaps", gaps or [], _whole) if times is None else ("times", times, _count)
-    _check_steps(arrays, lengths, keys, label)
+    label, arrays, count = ("gaps", gaps or [], whole) if times is None else ("times", times, _count)
+    check_steps(arrays, lengths, keys, label)
     return [count(array, key, usual_step) for key, array in zip(keys, arrays, strict=True)]
 
 
@@ -144,7 +144,8 @@ def kept(missing: Any, policy: Policy) -> Any:
     return 0.5 ** (missing / policy)
 
 
-def _check_steps(rows: Sequence[Array], lengths: NDArray[np.int64], keys: Sequence[Hashable], label: str) -> None:
+def check_steps(rows: Sequence[Array], lengths: NDArray[np.int64], keys: Sequence[Hashable], label: str) -> None:
+    """Raise a `DataError` unless there is one row for each key, with one value for each step."""
     if len(rows) != len(keys):
         raise DataError(f"`{label}` must have {len(keys)} sequences, as `x`. Received: {len(rows)}.")
     for key, row, length in zip(keys, rows, lengths.tolist(), strict=True):
@@ -155,12 +156,17 @@ def _check_steps(rows: Sequence[Array], lengths: NDArray[np.int64], keys: Sequen
             )
 
 
-def _whole(row: Array, key: Hashable, step: Any) -> NDArray[np.int64]:
+def whole(row: Array, key: Hashable, step: Any = None, begin: int = 0) -> NDArray[np.int64]:
+    """Return numbers of missing steps, if they are whole numbers. The first of them belongs to the step `begin`.
+
+    Raises:
+        DataError: If they are not, or one is below 0.
+    """
     wrong = np.arange(len(row)) if row.dtype.kind not in "iu" else np.flatnonzero(row < 0)
     if len(wrong):
         raise DataError(
             "`gaps` must be whole numbers of missing steps, at least 0. "
-            f"Received: {row[wrong[0]]} in sequence {key!r}, step {wrong[0]}."
+            f"Received: {row[wrong[0]]} in sequence {key!r}, step {begin + wrong[0]}."
         )
     return row.astype(np.int64)
 
@@ -171,7 +177,7 @@ def _count(times: Array, key: Hashable, step: Any) -> NDArray[np.int64]:
     missing = np.zeros(len(times), dtype=np.int64)
     if len(times) > 1:
         apart = differences(times)
-        missing[1:] = skipped_steps(apart, lower_median(apart) if step is None else _step(step, are_dates(times)))
+        missing[1:] = skipped_steps(apart, lower_median(apart) if step is None else read_step(step, are_dates(times)))
     return missing
 
 
@@ -184,8 +190,12 @@ def _check_order(times: Array, key: Hashable) -> None:
         raise order_error("`times`", times[back.before], times[back.now], in_sequence(key, back.now))
 
 
-def _step(step: Any, dates: bool) -> float:
-    """Return the usual step as a number, seconds where times are dates."""
+def read_step(step: Any, dates: bool) -> float:
+    """Return the usual step as a number, seconds where times are dates.
+
+    Raises:
+        DataError: If it is no number above 0, or no duration where times are dates.
+    """
     value: Any = step / np.timedelta64(1, "s") if isinstance(step, np.timedelta64) else step
     value = value.total_seconds() if isinstance(value, timedelta) else value
     duration = isinstance(step, np.timedelta64 | timedelta)

@@ -4,6 +4,7 @@ from collections import deque
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rnnstate.windows.arrays import Array
 
@@ -11,7 +12,7 @@ from rnnstate.windows.arrays import Array
 class Held:
     """One array of a sequence, `(time, ...)`, of which a few steps are in memory.
 
-    Steps come in pieces that never reach across a multiple of `length`. Dropping the steps of a window then frees their
+    Steps come in pieces that never reach across the end of a window. Dropping the steps of a window then frees their
     memory, because no piece holds steps of two windows.
 
     Args:
@@ -20,6 +21,7 @@ class Held:
         dtype: Dtype of the source, which decides the dtype of the batches.
         kept: Dtype in which the steps are held.
         length: Steps of a window.
+        cuts: The rising steps above 0 at which a window must begin.
 
     Example:
 
@@ -31,9 +33,18 @@ class Held:
     ([2.0, 3.0, 4.0], 3)
     """
 
-    def __init__(self, steps: int, entry_shape: tuple[int, ...], dtype: np.dtype[Any], kept: str, length: int) -> None:
+    def __init__(
+        self,
+        steps: int,
+        entry_shape: tuple[int, ...],
+        dtype: np.dtype[Any],
+        kept: str,
+        length: int,
+        cuts: NDArray[np.int64] | None = None,
+    ) -> None:
         self.shape, self.ndim, self.dtype = (steps, *entry_shape), 1 + len(entry_shape), dtype
         self._kept, self._length = kept, length
+        self._cuts = np.zeros(0, np.int64) if cuts is None else cuts
         self._pieces: deque[tuple[int, Array]] = deque()  # (first step, values)
         self._end = 0
 
@@ -48,10 +59,17 @@ class Held:
     def append(self, values: Array) -> None:
         """Hold a copy of the next steps. A source may use one array for all of its chunks."""
         while len(values):
-            room = self._length - self._end % self._length
+            room = self._room()
             self._pieces.append((self._end, np.array(values[:room], dtype=self._kept)))
             self._end += len(values[:room])
             values = values[room:]
+
+    def _room(self) -> int:
+        """Return how many steps of the present window have not come."""
+        passed = int(np.searchsorted(self._cuts, self._end, side="right"))
+        begin = int(self._cuts[passed - 1]) if passed else 0
+        room = self._length - (self._end - begin) % self._length
+        return min(room, int(self._cuts[passed]) - self._end) if passed < len(self._cuts) else room
 
     def drop(self, before: int) -> None:
         """Let go of the pieces that end at the step `before` or earlier."""

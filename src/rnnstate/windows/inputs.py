@@ -120,11 +120,12 @@ def _read_resets(data: Any, form: Form, lengths: NDArray[np.int64]) -> Field:
     field = Field("resets", _arrays(data, form, "resets"))
     check_field(field, form.keys)
     for key, flags, length in zip(form.keys, field.arrays, lengths.tolist(), strict=True):
-        _check_resets(key, flags, length)
+        check_resets(key, flags, length)
     return field
 
 
-def _check_resets(key: Hashable, row: Array, length: int) -> None:
+def check_resets(key: Hashable, row: Array, length: int, begin: int = 0) -> None:
+    """Raise a `DataError` unless there is one flag for each step. The first flag belongs to the step `begin`."""
     if row.shape != (length,):
         raise DataError(
             f"`resets` must have one flag for each step, shape ({length},) in sequence {key!r}. "
@@ -134,7 +135,7 @@ def _check_resets(key: Hashable, row: Array, length: int) -> None:
     if len(wrong):
         raise DataError(
             f"`resets` must be flags, true before each step with a reset. Received: {row[wrong[0]]} in sequence "
-            f"{key!r}, step {wrong[0]}."
+            f"{key!r}, step {begin + wrong[0]}."
         )
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rnnstate.errors import DataError
 from rnnstate.windows.batch import Batch, WindowDataset, missing_names
 from rnnstate.windows.dataset import Keyed
+from rnnstate.windows.own_outputs import Places
 from rnnstate.windows.windows import Windows
 
 
@@ -44,12 +45,14 @@ class UserWindows(keras.utils.PyDataset):
         self._dataset = dataset
         self.keys: tuple[Hashable, ...] = tuple(dataset.keys)
         self._first: tuple[Any, ...] | None = None
-        rows: set[int] = set()
+        self._places = Places()
         # Number of steps with data of each sequence, in the order of the keys.
         self.lengths = np.zeros(len(self.keys), dtype=np.int64)
-        check_order(self._read(rows, self.lengths), self.keys)
+        check_order(self._read(self._places, self.lengths), self.keys)
         first = Batch.from_keras(self._first[0] if self._first else {})
-        self.batch_size = rows.pop() if len(rows) == 1 else None
+        # Rows of each batch.
+        self.rows = self._places.rows
+        self.batch_size = self.rows[0] if len(set(self.rows)) == 1 else None
         self.prefix = first.lead
         self.length = self.max_length = _steps(first)
         self.scales = np.ones(len(dataset))
@@ -88,17 +91,26 @@ class UserWindows(keras.utils.PyDataset):
         """
         self._dataset.on_epoch_end()
         if self._changes:
-            check_order(self._read(set(), np.zeros_like(self.lengths)), self.keys)
+            check_order(self._read(Places(), np.zeros_like(self.lengths)), self.keys)
 
-    def _read(self, rows: set[int], lengths: NDArray[np.int64]) -> Iterator[Any]:
-        """Yield the inputs of each batch and keep the first batch. Collect the numbers of rows, and add up the lengths."""
+    def check_predictable(self) -> None:
+        """Raise a `DataError` if outputs could not be sorted into one array for each sequence."""
+        self._places.check(self.keys)
+
+    def assemble(self, outputs: Iterable[Any], per_step: Any = True) -> dict[Hashable, Any]:
+        """Return the outputs of all batches in time order, one array for each sequence; see `Windows.assemble`."""
+        return self._places.assemble(outputs, self.keys, per_step)
+
+    def _read(self, places: Places, lengths: NDArray[np.int64]) -> Iterator[Any]:
+        """Yield the inputs of each batch and keep the first batch. Note the places of windows, and add up the lengths."""
         for index in range(len(self._dataset)):
             batch = self._dataset[index]
             if index == 0:
                 self._first = batch
             yield batch[0]
-            rows.add(len(batch[0]["slot"]))
-            _add_steps(lengths, Batch.from_keras(batch[0]))
+            inputs = Batch.from_keras(batch[0])
+            places.add(np.array(inputs.slot), np.asarray(inputs.first).astype(bool), _valid(inputs))
+            _add_steps(lengths, inputs)
 
     def _take(self, index: int) -> tuple[Any, ...]:
         """Return a batch of the user. The first batch of the check is handed out once and then forgotten."""
@@ -282,6 +294,13 @@ def check_order(batches: Iterable[Mapping[str, Any]], keys: Sequence[Hashable] |
             )
         batch = Batch.from_keras(inputs)
         guard.check(batch.slot, batch.first, batch.start, _counts(batch))
+
+
+def _valid(batch: Batch) -> NDArray[np.bool_]:
+    """Return which steps of each window are data, `(batch, length)`."""
+    if batch.mask is not None:
+        return np.array(batch.mask)[:, batch.lead :].astype(bool)
+    return np.ones((len(batch.slot), 0 if batch.x is None else _steps(batch)), bool)
 
 
 def _counts(batch: Batch) -> NDArray[np.int64] | None:

@@ -61,6 +61,11 @@ class PlannedWindows(OrderedDataset):
         return self.plan.length
 
     @property
+    def rows(self) -> list[int]:
+        """Rows of each batch."""
+        return [self.plan.rows] * self.plan.num_batches
+
+    @property
     def batch_bytes(self) -> int:
         """Bytes of the arrays of a batch, without flags and slots."""
         fields = [*self._data.x.values(), *self._data.y.values(), *self._data.weights.values()]
@@ -130,6 +135,9 @@ class PlannedWindows(OrderedDataset):
             f"Windows({_count(len(self.keys), 'sequence')}, {_count(steps, 'step')}, "
             f"{_count(batches, 'batch', 'batches')} of {self.batch_size} x {self.length}, order={self.order!r})"
         )
+
+    def check_predictable(self) -> None:
+        """Do nothing: the plan of windows holds each step of a sequence once."""
 
     def assemble(self, outputs: Iterable[Any], per_step: Any = True, epoch: int | None = None) -> dict[Hashable, Any]:
         """Return the outputs of all batches in time order, one array for each sequence, without padding.

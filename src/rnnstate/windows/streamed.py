@@ -9,7 +9,7 @@ from rnnstate.errors import DataError
 from rnnstate.messages import listed
 from rnnstate.windows.arrays import Field
 from rnnstate.windows.arrivals import Survey, plan_arrivals
-from rnnstate.windows.chunks import ROLES, Chunk, Make, Name, check_make, read_chunks
+from rnnstate.windows.chunks import RESETS, ROLES, Chunk, Layout, Make, Name, check_make, read_chunks
 from rnnstate.windows.counts import check_count
 from rnnstate.windows.epochs import Fixed
 from rnnstate.windows.gaps import read_policy
@@ -37,6 +37,8 @@ class StreamedWindows(Windows):
         buffer: int | None = None,
         targets: Any = "auto",
         horizon: int = 0,
+        step: Any = None,
+        gap: Any = None,
         burn_in: int | None = None,
         back: int | None = None,
         **kwargs: Any,
@@ -47,12 +49,15 @@ class StreamedWindows(Windows):
         self.length = check_count("length", length)
         horizon = check_count("horizon", horizon, least=0)
         check_pairing(horizon, targets, moved=False)
-        self._prefix, self._policy = Prefix.read(self.length, burn_in, back, vary=False), read_policy(None)
+        self._prefix, self._policy = Prefix.read(self.length, burn_in, back, vary=False), read_policy(gap)
         rows = check_count("batch_size", batch_size)
-        survey = Survey.of(make, self.length, horizon)
+        layout = Layout(targets, step, gap)
+        survey = Survey.of(make, layout, self.length, horizon)
+        check_pairing(horizon, targets, moved=bool(layout.timings) or RESETS in layout.shapes)
         bound = _WAITING * self.length * rows if buffer is None else check_count("buffer", buffer)
         plan = plan_arrivals(survey, self.length, rows, horizon, self._prefix.steps, bound)
         self._data = resolve_targets(_held_data(survey, self.length, horizon), targets, self.length, None)
+        self._untold = "sequence" if targets == "sequence" else None
         self._schedule = Fixed(plan)
         self.order, self.epoch, self.batch_size = "arrival", 0, plan.rows
         self._masked = plan.padded or self._prefix.steps > 0
@@ -76,9 +81,14 @@ class _Pass:
     ) -> None:
         self._make, self._survey, self._plan, self._horizon, self._buffer = make, survey, plan, horizon, buffer
         self._slots = {key: slot for slot, key in enumerate(survey.keys)}
-        fields = {"x": data.x, "y": data.y, "sample_weight": data.weights}
+        fields: dict[str, Fields] = {"x": data.x, "y": data.y, "sample_weight": data.weights}
+        fields["resets"] = {} if data.resets is None else {None: data.resets}
+        # Parts with one entry for each sequence are known since the first pass.
         self._held: dict[Name, Any] = {
-            (role, name): field.arrays for role in ROLES for name, field in fields[role].items()
+            (role, name): field.arrays
+            for role, named in fields.items()
+            for name, field in named.items()
+            if field.kind != "sequence"
         }
         self._own_targets = bool(data.y) and not any(role == "y" for role, _ in survey.layout.shapes)
         self._chunks: Iterator[Chunk] | None = None
@@ -133,6 +143,7 @@ class _Pass:
         if chunk is None:
             return False
         slot = self._slot(chunk)
+        self._check_gaps(chunk, slot)
         self._come[slot] += chunk.steps
         self._waiting[slot] += chunk.steps
         self._total += chunk.steps
@@ -141,7 +152,7 @@ class _Pass:
         for (role, name), arrays in self._held.items():
             source = ("x", None) if role == "y" and self._own_targets else (role, name)
             # Targets begin `horizon` steps later, and inputs end as many steps earlier.
-            skipped = 0 if role == "x" else self._horizon
+            skipped = self._horizon if role in ("y", "sample_weight") else 0
             left = len(arrays[slot]) + skipped - chunk.begin
             arrays[slot].append(chunk.parts[source][max(skipped - chunk.begin, 0) : max(left, 0)])
         return True
@@ -153,7 +164,7 @@ class _Pass:
                 continue
             end, last = int(plan.start[batch, row] + plan.steps[batch, row]), bool(plan.ends[batch, row])
             for (role, _), arrays in self._held.items():
-                arrays[slot].drop(end if last or role != "x" else end - plan.prefix)
+                arrays[slot].drop(end - plan.prefix if role in ("x", "resets") and not last else end)
             gone = int(plan.steps[batch, row]) + (self._horizon if last else 0)
             self._waiting[slot] -= gone
             self._total -= gone
@@ -173,6 +184,19 @@ class _Pass:
                 f"{chunk.place}. A source must be the same each time that `make()` is called."
             )
         return slot
+
+    def _check_gaps(self, chunk: Chunk, slot: int) -> None:
+        """Refuse a chunk with other gaps than in the first pass, because windows begin at gaps."""
+        cuts, end = self._survey.cuts[slot], chunk.begin + chunk.steps
+        expected = cuts[np.searchsorted(cuts, chunk.begin) : np.searchsorted(cuts, end)]
+        missing = np.zeros(0, np.int64) if chunk.missing is None else chunk.missing
+        found = {chunk.begin + i: int(missing[i]) for i in np.flatnonzero(missing).tolist()}
+        found.pop(0, None)  # nothing is missing before the first step
+        if found != {step: self._survey.gaps[slot][step] for step in expected.tolist()}:
+            raise DataError(
+                f"Sequence {chunk.key!r} must have the same gaps in each pass, as in the first. Received: missing steps at "
+                f"other places {chunk.place}. A source must be the same each time that `make()` is called."
+            )
 
     def _refuse_end(self, slot: int) -> None:
         raise DataError(
@@ -196,25 +220,33 @@ def _held_data(survey: Survey, length: int, horizon: int) -> Sequences:
     layout, lengths = survey.layout, survey.lengths - horizon
     fields: dict[str, Fields] = {role: {} for role in ROLES}
     for role, name in layout.shapes:
-        fields[role][name] = _field(survey, (role, name), length, lengths)
+        if role in ROLES:
+            fields[role][name] = _field(survey, (role, name), length, lengths)
     if horizon and not fields["y"]:
         own_targets(fields["x"])
         fields["y"] = {None: _field(survey, ("x", None), length, lengths)}
-    return Sequences(survey.keys, lengths, fields["x"], fields["y"], fields["sample_weight"])
+    resets = _field(survey, RESETS, length, lengths) if RESETS in layout.shapes else None
+    missing: Any = survey.gaps if layout.timings else None
+    x, y, weights = (fields[role] for role in ROLES)
+    return Sequences(survey.keys, lengths, x, y, weights, resets=resets, missing=missing)
 
 
 def _field(survey: Survey, name: Name, length: int, lengths: Any) -> Field:
     shape, dtype = survey.layout.shapes[name], survey.layout.dtypes[name]
     label = name[0] if name[1] is None else f"{name[0]}[{name[1]!r}]"
+    if survey.layout.one_for_each_sequence(name):
+        return Field(label, [survey.layout.entries[name][key] for key in survey.keys])
     kept = Field(label, [np.zeros((1, *shape), dtype)]).dtype
-    rows: Any = [Held(steps, shape, dtype, kept, length) for steps in lengths.tolist()]
+    held = zip(lengths.tolist(), survey.cuts, strict=True)
+    rows: Any = [Held(steps, shape, dtype, kept, length, cuts) for steps, cuts in held]
     return Field(label, rows)
 
 
 def _check_kinds(targets: Any) -> None:
     kinds = list(targets.values()) if isinstance(targets, Mapping) else [targets]
-    if wrong := [kind for kind in kinds if kind not in ("auto", "steps", "last")]:
+    if wrong := [kind for kind in kinds if kind not in ("auto", "steps", "last", "sequence")]:
         raise DataError(
-            f"A source has targets per step, so `targets` must be 'auto', 'steps' or 'last'. Received: {wrong[0]!r}. Read "
-            "the data into arrays, and use `Windows(x, y, ...)`, for targets per window or per sequence."
+            "A source has targets per step or per sequence, so `targets` must be 'auto', 'steps', 'last' or 'sequence'. "
+            f"Received: {wrong[0]!r}. For one target per window, repeat it in all steps of the window and pass "
+            "targets='last', or read the data into arrays and use `Windows(x, y, ...)`."
         )

@@ -236,6 +236,8 @@ class Windows(PlannedWindows):
         buffer: int | None = None,
         targets: str | Mapping[str, str] = "auto",
         horizon: int = 0,
+        step: Any = None,
+        gap: str | float | None = None,
         burn_in: int | None = None,
         back: int | None = None,
         **kwargs: Any,
@@ -256,12 +258,17 @@ class Windows(PlannedWindows):
         Args:
             make: Function that returns a new iterable of chunks each time: `(key, x)`, `(key, x, y)` or
                 `(key, x, y, sample_weight)`, with `x` of shape `(steps, ...)`, or a mapping of several by input name. The
-                chunks of a key come in time order, have any number of steps, and may be interleaved with other keys.
+                chunks of a key come in time order, have any number of steps, and may be interleaved with other keys. A
+                chunk may be a mapping with the names `"key"`, `"x"`, `"y"` and `"sample_weight"` instead, and then with
+                `"resets"`, `"times"` or `"gaps"` too, `(steps,)` each, as in `Windows`.
             length: Steps of a window.
             batch_size: Rows of a batch; with fewer sequences there are fewer rows.
             buffer: How many steps may wait for their batch, of all sequences together; by default 64 windows for each row.
             targets: `"steps"`, or `"last"` for a network with one output per window; by output name if there are several.
+                With `"sequence"`, the `y` of a chunk is the one target of its sequence, and the same in all of its chunks.
             horizon: As in `Windows`.
+            step: Usual step of `times`. A source with times needs it.
+            gap: As in `Windows`.
             burn_in: As in `Windows`.
             back: As in `Windows`.
             **kwargs: Arguments of `keras.utils.PyDataset`, as in `Windows`.
@@ -292,6 +299,8 @@ class Windows(PlannedWindows):
             buffer=buffer,
             targets=targets,
             horizon=horizon,
+            step=step,
+            gap=gap,
             burn_in=burn_in,
             back=back,
             **kwargs,
