@@ -21,12 +21,14 @@ pytestmark = pytest.mark.once
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 ROWS = 2_400
-# Sessions whose output is not compared line by line. A test of the command itself has the reason.
+# Commands that another test runs, because they take long or wait for clients.
 LONG = {
     "demo": "tests/cli/test_cli.py runs it",
     "bench": "tests/bench/test_bench.py runs it",
     "report": "tests/cli/test_look.py runs it",
     "plot": "tests/cli/test_look.py runs it",
+    "serve": "tests/serving/test_commands.py runs it",
+    "sessions": "tests/serving/test_commands.py runs it",
 }
 # Lines about sequences that the last rows do not have, and about a network that was trained for long.
 OTHERWISE = re.compile(r"Left out|Cut |Persistence is better")

@@ -20,7 +20,8 @@ from rnnstate.windows.gaps import usual_step
 pytestmark = pytest.mark.once
 
 WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\x00\r", exclude_categories=["Cs"]), max_size=8)
-NUMBERS = st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False, width=64))
+# Larger numbers are refused, because the model computes in float32.
+NUMBERS = st.one_of(st.none(), st.floats(min_value=-1e37, max_value=1e37, allow_nan=False))
 
 
 def table_of(text: str):
