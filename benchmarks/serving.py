@@ -2,7 +2,7 @@
 
     KERAS_BACKEND=jax python benchmarks/serving.py [--seconds 2] [--units 64]
 
-The server runs in a process of its own. A line shows the median and the 99th percentile of a call, in milliseconds.
+The server runs in another process. A line shows the median and the 99th percentile of a call, in milliseconds.
 """
 
 import argparse

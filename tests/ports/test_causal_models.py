@@ -36,7 +36,8 @@ def test_formats(form, tmp_path):
 @pytest.mark.once
 def test_litert_of_attention(tmp_path):
     """Each runtime that opens a LiteRT file of attention reads the memory of the present call, not of the call before."""
-    litert = pytest.importorskip("ai_edge_litert.interpreter")
+    from ai_edge_litert import interpreter as litert
+
     x = keras.Input((None, 2))
     net = keras.Model(x, layers.MultiHeadAttention(2, 3, name="attention")(x, x, use_causal_mask=True))
     model = rs.StatefulModel(nets.randomized(net), attention_window=5)

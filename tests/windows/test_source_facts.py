@@ -200,7 +200,8 @@ class Loader(list):
 @pytest.mark.once
 def test_a_loader_that_shuffles_and_a_function_without_yield_are_refused():
     """Both would otherwise train on another order, or fail without a hint. Real loaders of PyTorch are told apart."""
-    torch = pytest.importorskip("torch")
+    import torch  # noqa: TID251
+
     items = [("a", np.ones((2, 2))), ("a", np.zeros((2, 2)))]
 
     def loader(shuffle):
@@ -219,6 +220,7 @@ def test_a_loader_that_shuffles_and_a_function_without_yield_are_refused():
 @pytest.mark.once
 def test_keys_of_arrow_are_plain_values():
     """A scalar of pyarrow names the same sequence as its plain value."""
-    pa = pytest.importorskip("pyarrow")
+    import pyarrow as pa
+
     items = [*((key, np.ones((2, 2))) for key in pa.array(["a", "b"])), ("a", np.ones((2, 2)))]
     assert rs.Windows.from_iterable(lambda: items, length=2, batch_size=1).keys == ("a", "b")

@@ -14,7 +14,7 @@ _DATATYPES = {
     "int8": "INT8", "int16": "INT16", "int32": "INT32", "int64": "INT64",
     "float16": "FP16", "bfloat16": "FP32", "float32": "FP32", "float64": "FP64",
 }  # fmt: skip
-# Keras numbers these names anew in each process.
+# Keras gives these names other numbers in each process.
 _UNNAMED = re.compile(r"keras_tensor(_\d+)?(CLONE)?")
 
 

@@ -39,7 +39,7 @@ class Gate:
         tokens: The tokens.
         metrics: Where requests are counted.
         local: Whether a request must name this machine by a loopback address. A server without tokens needs that, so that
-            no web page reaches it under a name of its own.
+            no web page can reach it by giving this machine another name.
     """
 
     def __init__(self, app: Any, service: Service, tokens: Tokens, metrics: Metrics, local: bool) -> None:
