@@ -87,3 +87,12 @@ def test_a_page_runs_with_the_core_alone(page, core, tmp_path):
     """All blocks of a page, pasted from top to bottom, run without an error and print what the page shows."""
     done = run_in_core(core, [documents.__file__, page], tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_demo_runs_with_the_core_alone(core, tmp_path):
+    """The command of README trains, and writes its table to standard output and a report into the folder."""
+    done = run_in_core(core, ["-m", "rnnstate", "demo", "--epochs", "1"], tmp_path)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "model, state carried" in done.stdout
+    assert "The report is in rnnstate-demo.html." in done.stderr
+    assert "<h1>" in (tmp_path / "rnnstate-demo.html").read_text()
