@@ -21,7 +21,7 @@ def read(path):
 
 
 def test_statistics_are_those_of_the_carried_states(tmp_path):
-    """The lines of the last epoch agree with `model.states.read`; those of the first differ, and `append` keeps them."""
+    """The last lines agree with `model.states.read`. The lines of the first epoch differ, and `append` keeps them."""
     model = nets.make(nets.two_layers)
     x, y = policies.data_of(model, (9, 5))
     windows = rs.Windows(x, y, length=3, batch_size=2)

@@ -52,7 +52,7 @@ def run(capsys, *arguments, status=0):
 
 
 def test_ls_and_show(folder, capsys):
-    """Sessions are listed with their counters, those of a token under its own keys."""
+    """`ls` lists sessions with their counters. With `--token` it lists the sessions of this token alone."""
     listed = run(capsys, "ls", folder, "--json")["sessions"]
     assert [(one["key"][-5:], one["steps"], one["number"]) for one in listed] == [
         ("7", 1, None), ("north", 1, None), ("north", 1, 3)

@@ -34,7 +34,7 @@ def sums(answer):
 
 
 def test_metadata(http):
-    """The server says what it serves, and is live and ready; another model is unknown."""
+    """The server describes its model, and is live and ready. It does not know another model."""
     assert http.get("/v2").json()["extensions"] == ["binary_tensor_data", "sequence"]
     assert http.get("/v2/health/live").status_code == http.get("/v2/health/ready").status_code == 200
     about = http.get("/v2/models/sums").json()

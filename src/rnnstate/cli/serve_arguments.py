@@ -21,7 +21,7 @@ def _add_serve(commands: Commands) -> Added:
     add("--port", type=int, default=8000, metavar="N", help=f"0 takes a free one, which the log names ({DEFAULT})")
     add("--store", default="memory", metavar="STORE", help=f"memory, a folder, or redis://... ({DEFAULT})")
     add("--tokens", type=Path, metavar="FILE", help="lines NAME TOKEN (default: the variable RNNSTATE_TOKENS, or none)")
-    add("--name", metavar="NAME", help="name of the model in addresses (default: that of the file)")
+    add("--name", metavar="NAME", help="name of the model in addresses (default: the name of the file)")
     add(
         "--on-other-model",
         choices=("refuse", "migrate", "restart"),

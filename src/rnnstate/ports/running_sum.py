@@ -81,7 +81,7 @@ class RunningSumPort(Port):
 
 
 def _with_resets(x: Array, before: Array, reset: Array, initial: Array) -> Array:
-    """Return the sums of a window in which rows return to `initial`. The factor of a reset is 0, and that of a step is 1."""
+    """Return the sums of a window in which rows return to `initial`. The factor is 0 at a reset, and 1 elsewhere."""
     flags = ops.cast(ops.reshape(reset, (*ops.shape(reset), *[1] * (len(x.shape) - 2))), x.dtype)
     begun = ops.concatenate([before[:, None], ops.zeros_like(x[:, 1:])], axis=1)  # the sum so far joins the first step
     drive = x + flags * initial[:, None] + (1 - flags) * begun

@@ -25,7 +25,7 @@ class JsonLines(logging.Formatter):
 
 
 def start_log(quiet: bool) -> logging.Logger:
-    """Let the lines of this server, and those of uvicorn, go to standard error.
+    """Write the log of this server and the log of uvicorn to standard error.
 
     Args:
         quiet: Whether to leave out what is no warning and no error.

@@ -81,7 +81,7 @@ class Host:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether an address is that of this machine alone.
+    """Return whether only this machine can reach an address.
 
     Example:
 

@@ -1,7 +1,7 @@
 """Calls of the streamer: their order, their time-outs, and the last ones at a stop.
 
-A call that was accepted runs to its end in a task of its own. The caller may give up, lose the connection or get a time-out;
-the session advances all the same, and `close` waits for it.
+Each accepted call runs to its end in a separate task. If the caller gives up, loses the connection or gets a time-out, the
+session still advances. `close` waits for all tasks.
 """
 
 import asyncio

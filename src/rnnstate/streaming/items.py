@@ -26,7 +26,7 @@ class Item:
         number: The sequence number, or `None`.
         observed: Observed values for a new session, or `None`.
         create: Whether a new session may begin.
-        restart: Whether a session that exists begins anew.
+        restart: Whether to restart a session that exists.
     """
 
     key: Any

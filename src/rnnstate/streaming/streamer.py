@@ -96,7 +96,7 @@ class Streamer:
             observed: Known values `(values,)` by key, for new sessions of a model whose initial state needs them.
             mask: A flag for some keys. A key with `False` does not advance, and has no result.
             create: Whether new sessions may begin.
-            restart: Whether sessions that exist begin anew, from the initial state, with this push. Their checkpoints stay.
+            restart: Whether to restart sessions that exist from the initial state, with this push. Their checkpoints stay.
 
         Returns:
             The outputs by key, `(outputs,)` or `(time, outputs)` as the input. An output that the model gives once per

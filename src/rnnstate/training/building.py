@@ -25,7 +25,7 @@ def build_before_tracing(model: Any, batch: Any) -> None:
 
 
 def build_all(model: Any, batch: Any) -> None:
-    """Create all variables of training now. Keras creates those of the optimizer and the metrics only on first use.
+    """Create all variables of training now. Keras creates the variables of the optimizer and the metrics only on first use.
 
     Args:
         model: A compiled model.
