@@ -89,6 +89,9 @@ def test_wrong_usage(folder, tmp_path, capsys):
     assert "Usage: rnnstate sessions fork" in run(capsys, "fork", folder, "a", status=2)
     for store in ("memory", str(tmp_path / "nowhere")):
         assert "must be a folder with sessions" in run(capsys, "ls", store, status=2)
+    (tmp_path / "short.safetensors").write_bytes(b"no state")
+    missing = run(capsys, "import", str(tmp_path / "nowhere"), str(tmp_path / "short.safetensors"), status=2)
+    assert "must be complete" in missing
     assert not (tmp_path / "nowhere").exists()
 
 

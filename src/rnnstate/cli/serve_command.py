@@ -99,7 +99,8 @@ def _bound(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         listening.close()
         raise DataError(
-            f"The address must be free. Received: {host}, port {port}: {error}. Give another --port."
+            f"The address must be free, and the port at most 65,535. Received: {host}, port {port}: "
+            f"{str(error).rstrip('.')}. Give another --port."
         ) from error
     return listening
 

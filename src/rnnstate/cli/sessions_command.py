@@ -12,6 +12,7 @@ from rnnstate.cli.output import Output
 from rnnstate.cli.stores import open_existing, open_store
 from rnnstate.errors import DataError, StoreError, UnknownKeyError
 from rnnstate.messages import counted, text_table
+from rnnstate.state.files import load_metadata
 from rnnstate.streaming.keys import checkpoint_of, decode, encode, split
 from rnnstate.streaming.stores.records import Extra, Records
 from rnnstate.streaming.stores.store import BUSY, Store
@@ -38,6 +39,8 @@ def sessions(options: argparse.Namespace, output: Output) -> None:
     usage, least, most = _USAGE[options.action]
     if len(options.names) < least or (most is not None and len(options.names) > most):
         raise DataError(f"Usage: rnnstate sessions {options.action} {usage}. Received: {len(options.names) + 1} names.")
+    if options.action == "import":
+        load_metadata(options.names[0])  # a file that cannot be read makes no new store
     store = (open_store if options.action == "import" else open_existing)(options.store)
     try:
         _ACTIONS[options.action](_Chosen(store, _prefix(options.token)), options, output)

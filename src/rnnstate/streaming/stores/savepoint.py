@@ -44,6 +44,7 @@ def load_store(store: Store, path: str | os.PathLike[str], keys: Sequence[object
             "Use `rnnstate.load_state` and `streamer.write`."
         )
     records, theirs, ours = _read(path, about), Card.from_json(about["card"]), store.read_card()
+    chosen = set(_chosen(records.keys, keys))
     if ours is None:
         store.write_card(theirs)
         ours = theirs
@@ -52,7 +53,6 @@ def load_store(store: Store, path: str | os.PathLike[str], keys: Sequence[object
             f"The savepoint must be of a model with fingerprint {ours.fingerprint}. Received: `{path}`, of fingerprint "
             f"{theirs.fingerprint}."
         )
-    chosen = set(_chosen(records.keys, keys))
     records = records.take([row for row, key in enumerate(records.keys) if key in chosen])
     records.leaves = dict(zip((name for name, _, _ in ours.leaves), records.leaves.values(), strict=True))
     # The states count as states of the model of the store from now on, as at a migration.
