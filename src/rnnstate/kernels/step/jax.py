@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain, islice
-from operator import attrgetter, is_
 from typing import Any
 
 import jax
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
-_VALUE = attrgetter("value")
+from rnnstate.kernels.step.values import Values
 
 
 def many_steps(model: Any, keras_steps: Callable[..., Any], is_stacked: Callable[[Any], bool]) -> Callable[..., Any]:
@@ -75,8 +74,8 @@ class CompiledStep:
     def __init__(self, function: Callable[..., Any], served: Any) -> None:
         self._function, self._served, self._variables = function, served, served.variables
         self._compiled = jax.jit(self._pure)
-        self._values: tuple[Any, ...] = ()  # the values of the last call, none of which was a tracer
-        self._concrete: set[type] = set()  # types of arrays that are no tracers
+        self._values = Values(self._variables)  # those of the last call, none of which was a tracer
+        self._concrete: set[type] = {type(None)}  # types of arrays that are no tracers
 
     def __call__(self, *args: Any) -> Any:
         while True:
@@ -91,12 +90,12 @@ class CompiledStep:
     def _run(self, args: Any) -> Any:
         if self._served.copies is not None and (copies := self._served.elsewhere()) is not None:
             return self._from_copies(copies, args)
-        values = tuple(map(_VALUE, self._variables))
         # The weights of a served model rarely change. If they are the arrays of the last call, their types need no check.
-        known = len(values) == len(self._values) and all(map(is_, values, self._values))
+        values, known = self._values.read()
         if not self._are_concrete(args if known else (args, values)):
             return self._function(*args)
-        self._values = values
+        if not known:
+            self._values.keep(values)
         result, assigned = self._compiled(values, *args)
         for index, value in assigned.items():
             self._variables[index].assign(value)
@@ -113,8 +112,12 @@ class CompiledStep:
 
     def _are_concrete(self, arrays: Any) -> bool:
         """Tell whether no array belongs to a trace."""
-        kinds = set(map(type, jax.tree.leaves(arrays)))
+        # The arguments of `step` are arrays and a list of arrays. Deeper structures are taken apart by JAX, below.
+        kinds: set[type] = set()
+        for part in arrays:
+            kinds.update(map(type, part if type(part) is list else (part,)))
         if not kinds <= self._concrete:
+            kinds = set(map(type, jax.tree.leaves(arrays)))
             if any(issubclass(kind, jax.core.Tracer) for kind in kinds):
                 return False
             self._concrete |= kinds
