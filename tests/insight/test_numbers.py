@@ -259,7 +259,7 @@ def test_what_needs_single_steps_is_refused_for_backward_layers():
     with pytest.raises(rs.UnsupportedModelError, match="must have windows without resets and gaps"):
         watch(model, rs.Windows(x, length=LENGTH, batch_size=2, resets=[resets] * SERIES))
     with pytest.raises(
-        rs.UnsupportedModelError, match="must be recurrent and run forward. Received: `both/backward/h`"
+        rs.UnsupportedModelError, match=r"must be recurrent and run forward. Received: `both/backward/h`"
     ):
         watch(rs.StatefulModel(net, carry_backward=True), windows)
 
