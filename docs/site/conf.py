@@ -2,11 +2,16 @@
 
 import inspect
 import re
+import sys
 from pathlib import Path
 
 import rnnstate
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(Path(__file__).parent))
+
+from notebooks import NOTEBOOKS, write_pages  # noqa: E402
+
 # Pages of the site that show files outside docs/.
 SHOWN = {
     "site/measurements": "benchmarks/README.md",
@@ -21,6 +26,7 @@ CHAPTERS = {
     "Guides": ("windows", "data", "initial-states", "policies", "states-in-place", "training-loops", "causal-layers",
                "see-the-state", "linear-recurrences", "layers", "resume", "threads", "streaming", "serving", "export",
                "weights", "ports", "cli", "migration"),
+    "Notebooks": tuple(f"site/notebooks/{path.stem}" for path in NOTEBOOKS),
     "Reference": ("api", "site/reference", "state-files", "glossary"),
     "Inside": ("how-it-works", "performance", "site/measurements", "native-loops", "site/changelog",
                "site/contributing"),
@@ -58,7 +64,8 @@ html_show_sourcelink = False
 
 
 def setup(app):
-    """Let Sphinx read each page as the site needs it."""
+    """Run the notebooks, and let Sphinx read each page as the site needs it."""
+    write_pages()
     app.connect("source-read", adapt)
 
 
@@ -77,6 +84,7 @@ def on_site(folder, target):
     """Return a link's target from a page in `folder`: a page of the site, or a file."""
     path = (folder / target).resolve().relative_to(ROOT).as_posix()
     pages = {shown: f"/{page}.md" for page, shown in SHOWN.items()} | {"README.md": "/index.md"}
+    pages |= {one.relative_to(ROOT).as_posix(): f"/site/notebooks/{one.stem}.md" for one in NOTEBOOKS}
     return pages.get(path, f"/{path.removeprefix('docs/')}" if path.startswith("docs/") else f"/../{path}")
 
 

@@ -180,6 +180,26 @@ def test_layers_without_gates_are_measured_too(net, window):
 
 
 @pytest.mark.once
+def test_both_directions_are_measured_as_far_as_they_can_be():
+    """Of a `Bidirectional` layer the forward half is measured, with gates and the worth of its state; the rest is named."""
+    both = layers.Bidirectional(layers.LSTM(3, return_sequences=True), name="both")
+    model = rs.StatefulModel(keras.Sequential([keras.Input((None, 2)), both, layers.Dense(1)]))
+    kernel, recurrent, bias = both.forward_layer.get_weights()
+    bias[3:6] = 9.0  # the forget gates stay open
+    both.forward_layer.set_weights([kernel, recurrent, bias])
+    data = nets.values(SERIES, 43, 2)
+    report = rs.health(model, rs.Windows(data, nets.values(SERIES, 43, 1), length=LENGTH, batch_size=2))
+    assert report["saturated forget gates of `both/forward`"].level == "warning"
+    assert report["saturated input gates of `both/forward`"].level == "ok"
+    assert report["still units of `both/forward/h`"].value == 0
+    assert report["error with the state zeroed"].value > 0
+    assert report["memory"].advice.startswith(
+        "Exponent, half-life, gate time scales and useful context are not measured"
+    )
+    assert "largest Lyapunov exponent" not in [finding.name for finding in report]
+
+
+@pytest.mark.once
 def test_the_report_is_text_and_json():
     """Warnings come first, and each line has number, threshold and advice."""
     fine = HealthFinding("a", 1.0, "at most 2", "ok", "Good.", "here", "steps")

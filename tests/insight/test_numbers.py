@@ -212,6 +212,58 @@ def test_gates_are_those_of_the_layers(gated):
     assert np.abs(wrong - gates["lstm"]["input"]).max() > 0.01
 
 
+def stacked(**how):
+    """Return a stack of an LSTM cell and a GRU cell."""
+    return layers.RNN([layers.LSTMCell(5), layers.GRUCell(3)], return_sequences=True, **how)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("both_ways", [False, True])
+def test_stacks_and_forward_halves_have_gates(both_ways):
+    """Each cell of a stack, also inside `Bidirectional`, has the gates with which its equations give its states."""
+    first = layers.Bidirectional(stacked(), name="both") if both_ways else stacked(name="stack")
+    upper = layers.LSTM(2, return_sequences=True, name="upper")
+    model = rs.StatefulModel(keras.Sequential([keras.Input((None, FEATURES)), first, upper, layers.Dense(1)]))
+    rng = np.random.default_rng(7)
+    model.net.set_weights([rng.normal(size=w.shape, scale=0.7) for w in model.net.get_weights()])
+    windows = rs.Windows(nets.values(SERIES, TIME, FEATURES), length=LENGTH, batch_size=2)
+    watched = watch(model, windows)
+    outputs, state = model.predict(windows, return_state=True, verbose=0)
+    assert np.abs(watched.outputs - np.stack([outputs[key] for key in watched.keys])).max() < 1e-5
+    for name, leaf in state.numpy().items():
+        assert np.abs(watched.leaves[name][:, -1] - leaf).max() < 1e-5
+    place = "both/forward" if both_ways else "stack"
+    gates = gate_values(model, watched)
+    assert set(gates) == {f"{place}/0", f"{place}/1", "upper"}
+    for name in (f"{place}/0", "upper"):
+        h, c = watched.leaves[f"{name}/h"], watched.leaves[f"{name}/c"]
+        assert np.abs(gates[name]["output"] * np.tanh(c) - h).max() < 1e-5
+        assert np.abs(gates[name]["input"] * np.tanh(c) - h).max() > 0.01
+    before, update = watched.before[f"{place}/1/h"], gates[f"{place}/1"]["update"]
+    candidate = (watched.leaves[f"{place}/1/h"] - update * before) / (1 - update)
+    assert np.abs(candidate).max() < 1 + 1e-3
+    if both_ways:  # the control: one pass over everything gives other outputs, because its backward half sees more
+        whole, _ = model.step(watched.sample.x, model.initial_state(SERIES))
+        assert np.abs(keras.ops.convert_to_numpy(keras.ops.stop_gradient(whole)) - watched.outputs).max() > 0.01
+
+
+@pytest.mark.once
+def test_what_needs_single_steps_is_refused_for_backward_layers():
+    """Gradients by lag need single steps, a reset needs them too, and a backward direction that is carried has no steps."""
+    net = nets.one(layers.Bidirectional(layers.GRU(3, return_sequences=True), name="both"))
+    x, model = nets.values(SERIES, TIME, FEATURES), rs.StatefulModel(net)
+    windows = rs.Windows(x, length=LENGTH, batch_size=2)
+    with pytest.raises(rs.UnsupportedModelError, match="must run forward to be derived step by step"):
+        jacobians(model, watch(model, windows))
+    resets = np.arange(TIME) == 9
+    with pytest.raises(rs.UnsupportedModelError, match="must have windows without resets and gaps"):
+        watch(model, rs.Windows(x, length=LENGTH, batch_size=2, resets=[resets] * SERIES))
+    with pytest.raises(
+        rs.UnsupportedModelError, match=r"must be recurrent and run forward. Received: `both/backward/h`"
+    ):
+        watch(rs.StatefulModel(net, carry_backward=True), windows)
+
+
 @pytest.mark.once
 def test_saturation_still_units_and_growth():
     """Shares are counted by hand; a unit that moves by less than a thousandth of its leaf stands still."""

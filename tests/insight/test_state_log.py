@@ -3,6 +3,7 @@
 import csv
 import struct
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -82,6 +83,41 @@ def test_events_for_tensorboard(tmp_path):
         histogram = found[f"state/{line['leaf']}", 1].histo
         assert histogram.num == np.prod(model.states.read(windows.keys)[line["leaf"]].shape)
     assert found["windows/carried", 1].simple_value == pytest.approx(3 / 5)
+
+
+def test_trackers_get_the_same_numbers(tmp_path, monkeypatch):
+    """MLflow gets all numbers with the epoch as step; Weights & Biases gets histograms too. Both stand in here."""
+    sent = {"mlflow": [], "wandb": []}
+    mlflow = types.SimpleNamespace(log_metrics=lambda values, step: sent["mlflow"].append((step, values)))
+    wandb = types.SimpleNamespace(run=object(), log=sent["wandb"].append, Histogram=lambda np_histogram: np_histogram)
+    monkeypatch.setitem(sys.modules, "mlflow", mlflow)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    model = nets.make(nets.small)
+    x, y = policies.data_of(model, (9, 5))
+    windows = rs.Windows(x, y, length=3, batch_size=2)
+    log = rs.StateLog(windows, csv=tmp_path / "states.csv", track=["mlflow", "wandb"])
+    policies.trained(model, windows, 2, 0.5, callbacks=[log])
+    assert [step for step, _ in sent["mlflow"]] == [call["epoch"] for call in sent["wandb"]] == [1, 2]
+    for line in read(tmp_path / "states.csv"):
+        numbers, all_of_it = sent["mlflow"][int(line["epoch"]) - 1][1], sent["wandb"][int(line["epoch"]) - 1]
+        name = f"state/{line['leaf']}"
+        assert numbers[f"{name}/mean"] == all_of_it[f"{name}/mean"] == pytest.approx(float(line["mean"]), abs=1e-12)
+        assert all_of_it[name][0].tolist() == [int(line[f"bin_{number}"]) for number in range(1, 21)]
+    assert sent["mlflow"][0][1]["windows/carried"] == pytest.approx(3 / 5)
+
+
+def test_trackers_that_cannot_be_used_are_refused(monkeypatch):
+    """An unknown name, a missing package and a run that has not begun are named before anything is trained."""
+    windows = rs.Windows(nets.values(2, 9, 2), length=3, batch_size=2)
+    with pytest.raises(rs.DataError, match=r"'mlflow', 'wandb'. Received: 'clearml'"):
+        rs.StateLog(windows, track="clearml")
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(run=None))
+    with pytest.raises(rs.DataError, match=r"must have a run. Received: none. Call `wandb.init"):
+        rs.StateLog(windows, track="wandb")
+    for name in ("mlflow", "wandb"):
+        monkeypatch.setitem(sys.modules, name, None)
+        with pytest.raises(rs.DataError, match=f"Received: no such package. Run `pip install {name}`"):
+            rs.StateLog(windows, track=name)
 
 
 def test_wrong_use_is_refused(tmp_path, monkeypatch):

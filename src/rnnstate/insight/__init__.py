@@ -4,7 +4,9 @@
 |---|---|
 | `staleness` | the distance between carried states and the states that the current weights would give |
 | `state_log` | statistics and histograms of the carried states after each epoch |
+| `trackers` | where `StateLog` sends its numbers: MLflow, Weights & Biases |
 | `sample` | the data of a few sequences of `Windows` |
+| `windowed` | a run window by window, for networks with a backward layer |
 | `watched` | a run of these sequences, with the state before and after every step |
 | `numbers/` | the numbers behind plots and health: arrays in, arrays out |
 | `plots/` | `rnnstate.plots`: each function draws one picture |

@@ -1,7 +1,7 @@
 """`StateLog`: a callback that writes statistics and histograms of the carried states after each epoch."""
 
 import csv as tables
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from rnnstate.errors import DataError
+from rnnstate.insight.trackers import trackers_of
 from rnnstate.state.state import State
 from rnnstate.windows.counts import check_count
 
@@ -30,11 +31,14 @@ class StateLog(keras.callbacks.Callback):
         csv: A file for one line per epoch and leaf: `mean`, `std`, `min`, `max`, how many values are `not_finite`, and a
             histogram of the finite values, 20 bins of equal width from `min` to `max`.
         tensorboard: A folder for the same as scalars and histograms. This needs `pip install "rnnstate[tensorboard]"`.
+        track: Where to send the numbers too: `"mlflow"`, `"wandb"`, or both in a list. The packages must be installed. The
+            numbers go to the active run of MLflow, and to the run that `wandb.init` has begun.
         every: After how many epochs the states are read. The shares are logged in each epoch.
         append: Whether to keep the lines that `csv` has already, as for a run that resumes.
 
     Raises:
-        DataError: If `windows` is not `Windows`, `every` is no count, or tensorboardX is needed and not installed.
+        DataError: If `windows` is not `Windows`, `every` is no count, `track` names another tracker, a package is needed
+            and not installed, or no run of Weights & Biases has begun.
 
     Example:
 
@@ -56,6 +60,7 @@ class StateLog(keras.callbacks.Callback):
         tensorboard: str | Path | None = None,
         every: int = 1,
         append: bool = False,
+        track: str | Iterable[str] = (),
     ) -> None:
         super().__init__()
         if not hasattr(windows, "starts"):
@@ -63,6 +68,7 @@ class StateLog(keras.callbacks.Callback):
         self.windows, self.append, self.every = windows, append, check_count("every", every)
         self.csv = None if csv is None else Path(csv)
         self.tensorboard = tensorboard
+        self._trackers = trackers_of(track)
         self._open = None if tensorboard is None else _event_writer()
         self._writer: Any = None
         self._starts: dict[str, float] = {}
@@ -82,7 +88,8 @@ class StateLog(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is not None:
             logs.update(self._starts)
-        if (self.csv is None and self._writer is None) or (epoch + 1) % self.every:
+        wanted = self.csv is not None or self._writer is not None or self._trackers
+        if not wanted or (epoch + 1) % self.every:
             return
         keys = self.windows.keys
         chosen = np.unique(np.linspace(0, len(keys) - 1, min(len(keys), _ROWS)).round().astype(int))
@@ -95,23 +102,28 @@ class StateLog(keras.callbacks.Callback):
             self._writer = None
 
     def _log(self, epoch: int, state: Mapping[str, Any], rows: int) -> None:
-        lines = []
+        lines, numbers, histograms = [], {f"windows/{name}": share for name, share in self._starts.items()}, {}
         for leaf, values in state.items():
             finite = values[np.isfinite(values)].astype(np.float64)
             found = _statistics(values, finite)
             counts, edges = np.histogram(finite, bins=_BINS) if len(finite) else (np.zeros(_BINS, int), np.zeros(1))
             lines.append((epoch, leaf, rows, *(found[name] for name in _STATISTICS), *counts.tolist()))
+            numbers |= {f"state/{leaf}/{name}": value for name, value in found.items()}
+            if len(finite):
+                histograms[f"state/{leaf}"] = counts, edges
             if self._writer is not None:
-                self._add_events(epoch, leaf, found, finite, counts, edges)
+                self._add_histogram(epoch, leaf, found, finite, counts, edges)
         if self.csv is not None:
             self._write(lines, "a")
         if self._writer is not None:
-            for name, share in self._starts.items():
-                self._writer.add_scalar(f"windows/{name}", share, epoch)
+            for name, value in numbers.items():
+                self._writer.add_scalar(name, value, epoch)
+        for track in self._trackers:
+            track(numbers, histograms, epoch)
 
-    def _add_events(self, epoch: int, leaf: str, found: dict[str, float], finite: Any, counts: Any, edges: Any) -> None:
-        for name, value in found.items():
-            self._writer.add_scalar(f"state/{leaf}/{name}", value, epoch)
+    def _add_histogram(
+        self, epoch: int, leaf: str, found: dict[str, float], finite: Any, counts: Any, edges: Any
+    ) -> None:
         if len(finite):
             limits = {"bucket_limits": edges[1:].tolist(), "bucket_counts": counts.tolist(), "global_step": epoch}
             sums = {"num": len(finite), "sum": float(finite.sum()), "sum_squares": float(finite @ finite)}

@@ -11,8 +11,9 @@ import numpy as np
 from keras import tree
 from numpy.typing import NDArray
 
-from rnnstate.errors import DataError, UnknownKeyError
+from rnnstate.errors import DataError, UnknownKeyError, UnsupportedModelError
 from rnnstate.insight.sample import Sample, take_sample
+from rnnstate.insight.windowed import LayerRun, needs_windows, run_windows
 from rnnstate.messages import listed
 from rnnstate.network.outputs import outputs_per_step
 from rnnstate.state.state import State, to_numpy
@@ -36,6 +37,8 @@ class Watched:
         sample: The data that were run; `None` for a trace that the user gave.
         before: The state before every step, as `leaves`.
         outputs: The outputs at every step, `(rows, time, ...)`; `None` if there are several, or one for each window.
+        runs: What each layer was given, by the path of its leaves, if a layer runs backward. The network then has outputs
+            for whole windows alone.
     """
 
     keys: tuple[Hashable, ...]
@@ -47,6 +50,7 @@ class Watched:
     sample: Sample | None = None
     before: Leaves | None = None
     outputs: Array | None = None
+    runs: Mapping[str, LayerRun] | None = None
 
     @property
     def vectors(self) -> Array:
@@ -66,20 +70,33 @@ def watch(model: Any, windows: Any, keys: Iterable[Hashable] | None = None, rows
 
     Raises:
         UnknownKeyError: If a key is no sequence of `windows`.
-        UnsupportedModelError: If a layer runs backward.
+        UnsupportedModelError: If a layer runs backward, and its direction is carried, or there are resets or gaps.
     """
     if isinstance(windows, Watched):
         return windows
     sample = take_sample(windows, keys, rows, steps)
     whole = not (sample.resets.any() or (sample.keep < 1).any() or model.start.at == "window")
-    outputs, before, after = (_in_one_go if whole else _step_by_step)(model, sample)
+    runs = None
+    if needs_windows(model.net):
+        if not whole:
+            raise UnsupportedModelError(
+                "A network with a layer that runs backward must have windows without resets and gaps, and carry its state, "
+                "to be looked at step by step. Received: resets, gaps, or an initial state at each window. "
+                "Leave them out, or use a network without backward layers."
+            )
+        parts, before, after, runs = run_windows(model, sample)
+        outputs = _one_output(
+            tree.map_structure(lambda *one: np.concatenate(_with_time(map(to_numpy, one)), axis=1), *parts)
+        )
+    else:
+        outputs, before, after = (_in_one_go if whole else _step_by_step)(model, sample)
     resets = sample.resets | (sample.keep == 0)
     if model.start.at == "window":
         resets |= sample.begins
     resets[:, 0] = False
     starts = tuple(np.flatnonzero(row) for row in sample.begins)
     outputs = outputs if all(outputs_per_step(model.net)) else None
-    return Watched(sample.keys, after, sample.valid, resets, starts, sample.length, sample, before, outputs)
+    return Watched(sample.keys, after, sample.valid, resets, starts, sample.length, sample, before, outputs, runs)
 
 
 def as_watched(

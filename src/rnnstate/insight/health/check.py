@@ -1,5 +1,6 @@
 """`health`: a run of a few sequences, and what it says about the state of a model."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,12 @@ from rnnstate.insight.watched import Watched, watch
 from rnnstate.messages import counted
 
 _SHORTEST = 8
+_BACKWARD = HealthFinding(
+    "memory", math.nan, "", "note",
+    "Exponent, half-life, gate time scales and useful context are not measured: a layer runs backward, so no output "
+    "follows from single steps. The other numbers are about the layers that run forward.",
+    "a backward layer starts at the end of a window",
+)  # fmt: skip
 
 
 def health(model: Any, windows: Any, *, rows: int = 8, steps: int = 512) -> Health:
@@ -22,7 +29,7 @@ def health(model: Any, windows: Any, *, rows: int = 8, steps: int = 512) -> Heal
     It measures units that stand still, saturated gates of LSTM and GRU, drift, the largest Lyapunov exponent, the half-life
     of a reset, gate time scales where gates can tell them, the dimensions used, the error with the state zeroed, shuffled or
     held, and the useful context. The model and its training states stay as they are. Every layer that can be carried can be
-    measured.
+    measured. Where a layer runs backward, as in `Bidirectional`, the numbers that need single steps are left out.
 
     Args:
         model: A `StatefulModel`.
@@ -36,7 +43,7 @@ def health(model: Any, windows: Any, *, rows: int = 8, steps: int = 512) -> Heal
 
     Raises:
         DataError: If `windows` is not `Windows`, or its longest sequence has fewer than eight steps.
-        UnsupportedModelError: If a layer runs backward.
+        UnsupportedModelError: If a backward direction is carried, or a layer runs backward and there are resets or gaps.
 
     Example:
 
@@ -57,7 +64,9 @@ def health(model: Any, windows: Any, *, rows: int = 8, steps: int = 512) -> Heal
     if time < _SHORTEST:
         raise DataError(f"`health` needs a sequence of at least {_SHORTEST} steps. Received: {time} at most.")
     findings = [*still(watched), *growing(watched), *dimensions(watched)]
-    if _finite(watched):
+    if _finite(watched) and watched.runs is not None:
+        findings += [*saturated(model, watched), _BACKWARD, *ablated(model, watched)]
+    elif _finite(watched):
         found = derivatives(model, watched)
         findings += [*saturated(model, watched), *exponent(watched, found), *measured_half_life(model, watched)]
         findings += gate_time_scales(model, watched, found)

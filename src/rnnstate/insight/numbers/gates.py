@@ -1,10 +1,10 @@
-"""The gates of LSTM and GRU layers, computed with NumPy from weights, inputs and the states before each step.
+"""The gates of LSTM and GRU layers and cells, computed with NumPy from weights, inputs and the states before each step.
 
 The inputs of a layer are recorded in one call of the network on all steps at once. This needs no loop over time, because the
 state before each step is known.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,30 +18,54 @@ from rnnstate.network.step import run
 from rnnstate.state.state import State, to_numpy
 
 Array = NDArray[Any]
-_NAMES = {layers.LSTM: ("input", "forget", "cell", "output"), layers.GRU: ("update", "reset", "candidate")}
+_NAMES = {layers.LSTMCell: ("input", "forget", "cell", "output"), layers.GRUCell: ("update", "reset", "candidate")}
 _NO_GATE = ("cell", "candidate")
 
 
 def gate_values(model: Any, watched: Watched) -> dict[str, dict[str, Array]]:
     """Return the gates of each LSTM and GRU that carries, `(rows, time, units)` each.
 
+    Stacks, `RNN([cells])`, and the forward half of `Bidirectional` have gates too.
+
     Args:
         model: A `StatefulModel`.
         watched: The run of some sequences of it.
 
     Returns:
-        For the path of each layer its gates by name: `input`, `forget` and `output`, or `update` and `reset`. The mapping is
-        empty if there is no such layer. Layers that are called twice, and those inside `Bidirectional`, are left out.
+        For the path of each layer, or of each cell of a stack, its gates by name: `input`, `forget` and `output`, or
+        `update` and `reset`. The mapping is empty if there is no such layer. Layers that are called twice are left out.
     """
     if watched.sample is None or watched.before is None:
         return {}
-    calls = _recorded(model, watched)
-    rows, time = watched.valid.shape
+    if watched.runs is not None:
+        given = {place: (found.layer, found.inputs) for place, found in watched.runs.items()}
+    else:
+        rows, time = watched.valid.shape
+        calls = _recorded(model, watched)
+        given = {
+            place: (layer, to_numpy(x[0]).reshape(rows, time, -1)) for place, (layer, x) in calls.items() if len(x) == 1
+        }
     return {
-        place: _gates(layer, to_numpy(x[0]).reshape(rows, time, -1), watched.before[f"{place}/h"])
-        for place, (layer, x) in calls.items()
-        if len(x) == 1 and f"{place}/h" in watched.before
+        at: _gates(cell, x, watched.before[f"{at}/h"])
+        for place, (layer, inputs) in given.items()
+        for at, cell, x in _cells(place, layer, inputs, watched)
+        if type(cell) in _NAMES and f"{at}/h" in watched.before
     }
+
+
+def _cells(place: str, layer: Any, x: Array, watched: Watched) -> Iterator[tuple[str, Any, Array]]:
+    """Yield each cell of a layer with the path of its leaves and its inputs `(rows, time, features)`.
+
+    The cells of a stack run one after another in each step: a cell is given the h of the cell before it.
+    """
+    if not isinstance(layer.cell, layers.StackedRNNCells):
+        yield place, layer.cell, x
+        return
+    for number, cell in enumerate(layer.cell.cells):
+        yield f"{place}/{number}", cell, x
+        if f"{place}/{number}/h" not in watched.leaves:
+            return  # a cell of another kind, whose output is not known
+        x = watched.leaves[f"{place}/{number}/h"]
 
 
 def time_scales(forget: Array, valid: Array) -> Array:
@@ -65,7 +89,7 @@ def time_scales(forget: Array, valid: Array) -> Array:
 
 
 def _recorded(model: Any, watched: Watched) -> dict[str, tuple[Any, list[Array]]]:
-    """Return each LSTM and GRU by its path, with the inputs of its calls, `(rows * time, 1, features)`."""
+    """Return each recurrent layer by its path, with the inputs of its calls, `(rows * time, 1, features)`."""
     calls: dict[str, tuple[Any, list[Array]]] = {}
     carrier, _ = carrying_clone(
         model.net, model.carry_backward, model.carry, model.attention_window, stand_in=_recorder(calls)
@@ -92,18 +116,18 @@ def _recorder(calls: dict[str, tuple[Any, list[Array]]]) -> Callable[[Any, Any],
             calls.setdefault(self.place, (self.layer, []))[1].append(x)
             return super().call(x, *args, **kwargs)
 
-    return lambda layer, port: (Recorder if type(layer) in _NAMES else stand_in_for)(layer, port)
+    return lambda layer, port: (Recorder if isinstance(layer, layers.RNN) else stand_in_for)(layer, port)
 
 
-def _gates(layer: Any, x: Array, h: Array) -> dict[str, Array]:
-    """Return the gates of a layer from its inputs `(rows, time, features)` and the h before each step."""
-    kernel, recurrent, *rest = (np.asarray(to_numpy(weight), np.float64) for weight in layer.get_weights())
+def _gates(cell: Any, x: Array, h: Array) -> dict[str, Array]:
+    """Return the gates of a cell from its inputs `(rows, time, features)` and the h before each step."""
+    kernel, recurrent, *rest = (np.asarray(to_numpy(weight), np.float64) for weight in cell.get_weights())
     # A GRU with `reset_after=True` has one bias for the inputs and one for h; both enter the sum.
     bias = np.sum(np.atleast_2d(rest[0]), axis=0) if rest else 0.0
-    names = _NAMES[type(layer)]
+    names = _NAMES[type(cell)]
     sums = np.split(x @ kernel + h @ recurrent + bias, len(names), axis=-1)
     return {
-        name: to_numpy(layer.recurrent_activation(ops.convert_to_tensor(part.astype("float32"))))
+        name: to_numpy(cell.recurrent_activation(ops.convert_to_tensor(part.astype("float32"))))
         for name, part in zip(names, sums, strict=True)
         if name not in _NO_GATE
     }

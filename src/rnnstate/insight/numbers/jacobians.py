@@ -12,7 +12,7 @@ import numpy as np
 from keras import tree
 from numpy.typing import NDArray
 
-from rnnstate.errors import DataError
+from rnnstate.errors import DataError, UnsupportedModelError
 from rnnstate.insight.watched import Watched, side_by_side
 from rnnstate.state.state import State, to_numpy
 
@@ -56,10 +56,15 @@ def jacobians(model: Any, watched: Watched, row: int = 0, steps: int = 128) -> J
 
     Raises:
         DataError: If the state has more than 400 numbers, whose Jacobians would be too large.
+        UnsupportedModelError: If a layer runs backward.
     """
     sample, before = watched.sample, watched.before
     if sample is None or before is None:
         raise DataError("Derivatives need a model and `windows`. Received: a trace. Give the model that made it.")
+    if watched.runs is not None:
+        raise UnsupportedModelError(
+            "Every layer must run forward to be derived step by step. Received: a network with a layer that runs backward."
+        )
     size = state_size(before)
     if size > LARGEST:
         raise DataError(f"Jacobians need a state of at most {LARGEST} numbers. Received: {size}.")

@@ -73,7 +73,7 @@ def _draw_box(panel: Any, windows: Any, index: int, row: int) -> None:
     colour = COLOURS[sequence % len(COLOURS)]
     panel.barh(row, 0.94 * share, left=index + 0.03, height=0.72, color=colour)
     if share > 0.3:
-        ink, name = "white" if colour in DARK else INK, shown(windows.keys[sequence], 6)
+        ink, name = "white" if colour in DARK else "black", shown(windows.keys[sequence], 6)
         panel.text(index + 0.03 + 0.47 * share, row, name, ha="center", va="center", fontsize=8, color=ink)
 
 
