@@ -88,7 +88,9 @@ class _Native(torch.autograd.Function):
     """A loop as native code: `(kind, flags, x, kernel, recurrent, bias, *state, *initial) -> (outputs, *final)`."""
 
     @staticmethod
-    def forward(ctx: Any, kind: str, flags: Any, x: Array, kernel: Array, recurrent: Array, bias: Any, *ends: Array) -> Any:
+    def forward(
+        ctx: Any, kind: str, flags: Any, x: Array, kernel: Array, recurrent: Array, bias: Any, *ends: Array
+    ) -> Any:
         (batch, time, _), units, leaves = x.shape, len(recurrent), 2 if kind == "lstm" else 1
         recurrent_bias = bias[1].contiguous() if kind == "gru" and bias is not None else None
         gates = _projected(kind, x, kernel, bias)
