@@ -69,14 +69,15 @@ def test_when_native_loops_run(calls):
     assert [back for back, _ in calls] == [False, False, True]
     recurrent_loop(rebuilt(plain, [array.double() for array in differentiable(plain)]))
     with_gradients(recurrent_loop, a_loop("lstm", 3, 11, 5, recurrent_dropout=1))
-    together = torch.func.vmap(lambda x: recurrent_loop(flagged._replace(x=x, mask=None, reset=None))[0])(plain.x[None])
+    answers = []
+    torch.func.vmap(lambda x: (answers.append(native_torch.has_native_loop(plain._replace(x=x))), x)[1])(plain.x[None])
+    assert answers == [False]
     assert len(calls) == 3
-    assert difference(together[0], native_torch.native_loop(plain)[0]) < 1e-6
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
 def test_a_graph_that_is_kept(kind, monkeypatch):
-    """A second backward pass over a kept graph gives the first gradients. Without a copy, it would read overwritten gates."""
+    """A second backward pass over a kept graph gives the first gradients. Without a copy, it reads overwritten gates."""
     loop = a_loop(kind, 3, 7, 5, mask=True, reset=True)
 
     def twice():

@@ -1,4 +1,4 @@
-"""PyTorch on the CPU: calls of the native block function. The table of arrays is filled from tensors, and threads share rows.
+"""PyTorch on the CPU: calls of the native block function. Tensors fill the table of arrays, and threads share the rows.
 
 The function runs without Python's lock, so the threads of a pool compute at the same time.
 """

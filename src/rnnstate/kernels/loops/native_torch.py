@@ -75,11 +75,12 @@ def _shaped(array: Array, *shape: int) -> Array:
 
 def _held(loop: Loop, outputs: Array) -> Array:
     """Return outputs that repeat the last valid step at masked steps. Most masks need no work: h is that output already."""
-    if loop.mask is None:
+    mask, reset = loop.mask, loop.reset
+    if mask is None:
         return outputs
-    if loop.reset is None or not bool((loop.reset & ~loop.mask).any()):
+    if reset is None or not bool((reset & ~mask).any()):
         loop = loop._replace(reset=None)
-        if bool(loop.mask[:, 0].all()):
+        if bool(mask[:, 0].all()):
             return outputs
     return held(loop, outputs)
 
@@ -92,7 +93,7 @@ class _Native(torch.autograd.Function):
         ctx: Any, kind: str, flags: Any, x: Array, kernel: Array, recurrent: Array, bias: Any, *ends: Array
     ) -> Any:
         (batch, time, _), units, leaves = x.shape, len(recurrent), 2 if kind == "lstm" else 1
-        recurrent_bias = bias[1].contiguous() if kind == "gru" and bias is not None else None
+        recurrent_bias = None if kind != "gru" or bias is None else bias[1].contiguous()
         gates = _projected(kind, x, kernel, bias)
         outputs, kept = x.new_empty((batch, time, units)), x.new_empty((batch, time, units * (kind in _KEEPS)))
         final, spare = x.new_empty((leaves, batch, units)), x.new_empty((batch, 1, gates.shape[2]))

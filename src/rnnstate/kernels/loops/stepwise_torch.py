@@ -1,4 +1,4 @@
-"""PyTorch: the hoisted loop, step by step in Python. It does all that the faster loops lack, and PyTorch differentiates it."""
+"""PyTorch: the hoisted loop, step by step in Python. It lacks nothing, and PyTorch differentiates it to any order."""
 
 from typing import Any
 

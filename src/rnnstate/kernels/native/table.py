@@ -2,7 +2,7 @@
 
     word     0      1       2         3 4 5    6         7 8 9    ...
              kind   back    address   sizes    address   sizes
-                            `----- array 0 ----´`----- array 1 ----´
+                            | array 0         | array 1        |
 
 `kind` and `back` say which cell runs, and whether the loop runs back. An array has four words: its address and three sizes.
 An array with fewer axes has sizes of one in front. `blocks` lists the arrays.

@@ -30,8 +30,6 @@ References:
 - https://docs.jax.dev/en/latest/ffi.html
 """
 
-from typing import Any
-
 import numpy as np
 from numba import carray
 
