@@ -1,4 +1,4 @@
-"""Law: the native loops of JAX on the CPU are those of XLA, only faster."""
+"""Law: the native loops on the CPU give what the loops of XLA and the operators of PyTorch give, only faster."""
 
 import importlib
 import inspect
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from keras import ops, tree
 
-from loops import a_loop, agree, differentiable, fast_loops, rebuilt
+from loops import NATIVE, a_loop, agree, differentiable, fast_loops, of_backend, rebuilt
 from nets import difference, host
 from rnnstate.kernels.loops.definition import Loop
 from rnnstate.kernels.native import check, compiling
@@ -19,10 +19,11 @@ from rnnstate.kernels.native import loops as loops_native
 from rnnstate.kernels.native.math import native, sigmoid, tanh
 from rnnstate.kernels.native.xla import header
 
-ON_JAX = pytest.mark.skipif(keras.config.backend() != "jax", reason="native loops run on JAX alone")
+ON_JAX = pytest.mark.skipif(keras.config.backend() != "jax", reason="XLA calls native loops on JAX alone")
+ON_NATIVE = pytest.mark.skipif(keras.config.backend() not in NATIVE, reason="native loops run on JAX and PyTorch")
 
 
-@ON_JAX
+@ON_NATIVE
 @pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
 @pytest.mark.parametrize("flags", [False, True])
 def test_loops_that_are_split_among_threads(kind, flags):
@@ -32,7 +33,7 @@ def test_loops_that_are_split_among_threads(kind, flags):
     assert agree(loop._replace(recurrent=loop.recurrent / 8))
 
 
-@ON_JAX
+@ON_NATIVE
 @pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
 @pytest.mark.parametrize(
     ("batch", "settings"), [(1, {}), (3, {"mask": True, "reset": True}), (2, {"dropout": 1, "bias": False})]
@@ -44,8 +45,8 @@ def test_windows_of_one_step(kind, batch, settings):
 
 @pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
 def test_where_native_loops_run(kind, backend):
-    """They run on JAX wherever Numba is installed, and loops of XLA where they cannot."""
-    count = 2 if backend == "jax" else 1
+    """They run on JAX and PyTorch wherever Numba is installed, and the loops of the backend where they cannot."""
+    count = 2 if backend in NATIVE else 1
     assert len(fast_loops(a_loop(kind, 3, 7, 5))) == count
     assert len(fast_loops(a_loop(kind, 3, 7, 5, recurrent_dropout=1))) == 1
     in_double = [host(array).astype("float64") for array in differentiable(a_loop(kind, 3, 7, 5))]
@@ -53,10 +54,10 @@ def test_where_native_loops_run(kind, backend):
 
 
 def test_without_numba(monkeypatch, backend):
-    """Without Numba, or on a system that is not POSIX, JAX runs the loops of XLA."""
+    """Without Numba, or on a system that is not POSIX, the loops of the backend run."""
     loop = a_loop("lstm", 3, 7, 5)
     expected = [host(run(loop)[0]) for run in fast_loops(loop)]
-    monkeypatch.setattr(loops_native, "has_compiler", lambda: False)
+    monkeypatch.setattr(of_backend(NATIVE) or loops_native, "has_compiler", lambda: False)
     assert len(fast_loops(loop)) == 1
     assert difference(fast_loops(loop)[0](loop)[0], expected[-1]) < 1e-6
 
@@ -182,25 +183,27 @@ def test_nan_comes_out(backend):
 def test_code_is_kept_for_the_same_sources_alone(monkeypatch, tmp_path, changed):
     """Another source, header or compiler has another fingerprint, so that old code is not taken for it."""
     shutil.copytree(compiling._SOURCES, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-    assert compiling.fingerprint() == compiling.fingerprint()
-    before = compiling.fingerprint()
+    text = "an interface"
+    assert compiling.fingerprint(text) == compiling.fingerprint(text)
+    before = compiling.fingerprint(text)
     monkeypatch.setattr(compiling, "_SOURCES", tmp_path)
-    assert compiling.fingerprint() == before
+    assert compiling.fingerprint(text) == before
     if changed == "header":
-        monkeypatch.setattr(compiling, "header", lambda: "another interface")
+        text = "another interface"
     elif changed in ("numba", "llvmlite"):
         monkeypatch.setattr(getattr(compiling, changed), "__version__", "another version")
     else:
         path = {"source": "rows.py", "nested source": "xla/frame.py", "new source": "another.py"}[changed]
         with (tmp_path / path).open("a") as file:
             file.write("# another line")
-    assert compiling.fingerprint() != before
+    assert compiling.fingerprint(text) != before
 
 
 def test_all_compiled_code_counts_for_the_fingerprint():
     """Every native function that a native function can call lies in the folder that the fingerprint reads."""
     code = importlib.import_module("rnnstate.kernels.native.xla_call")
-    left, seen = [code._run_call, code._run_block, code.take_blocks], {}
+    blocks = importlib.import_module("rnnstate.kernels.native.blocks")
+    left, seen = [code._run_call, blocks.run_block, code.take_blocks], {}
     while left:
         function = left.pop().py_func
         if function not in seen:

@@ -119,20 +119,32 @@ def agree(loop):
     return bool(fast)
 
 
+NATIVE = {"jax": "native.loops", "torch": "loops.native_torch"}
+PLAIN = {"jax": "loops.jax", "torch": "loops.torch"}
+
+
+def of_backend(names):
+    """Return the module of this backend, or `None` if it has none."""
+    name = names.get(keras.config.backend())
+    return None if name is None else importlib.import_module(f"rnnstate.kernels.{name}")
+
+
 def expected_count(loop):
-    """Return how many fast loops a backend must have on the CPU: JAX has a native one for three kinds, beside XLA's."""
-    native = importlib.import_module("rnnstate.kernels.native.loops") if keras.config.backend() == "jax" else None
+    """Return how many fast loops a backend must have on the CPU: JAX and PyTorch have native ones for three kinds."""
+    native = of_backend(NATIVE)
     has_native = native is not None and loop.kind in ("lstm", "gru", "rnn") and not loop.recurrent_dropout
+    if keras.config.backend() == "torch" and len(loop.dropout) > 1:
+        return 1
     return 2 if has_native and native.has_compiler() else 1
 
 
 def fast_loops(loop):
-    """Return all fast loops that can run it here: JAX has native ones and those of XLA."""
+    """Return all fast loops that can run it here: the one without native code, then the native one."""
     flags = loop.mask is not None or loop.reset is not None
     if not kernels().has_loop(loop.kind, flags, len(loop.dropout), len(loop.recurrent_dropout)):
         return []
-    if keras.config.backend() != "jax":
+    native, plain = of_backend(NATIVE), of_backend(PLAIN)
+    if native is None:
         return [kernels().recurrent_loop]
-    native = importlib.import_module("rnnstate.kernels.native.loops")
-    by_xla = importlib.import_module("rnnstate.kernels.loops.jax").loop_of_xla
-    return [by_xla, native.native_loop] if native.has_native_loop(loop) else [by_xla]
+    without = getattr(plain, "loop_of_xla", None) or plain.loop_of_torch
+    return [without, native.native_loop] if native.has_native_loop(loop) else [without]

@@ -6,5 +6,7 @@
 | `cells` | the arithmetic of one step of LSTM, GRU and SimpleRNN |
 | `scanned` | the shared fast loop: input products outside, recurrent products inside |
 | `jax`, `torch`, `tensorflow` | the scan of each backend |
+| `native_torch`, `blocks_torch` | PyTorch's way to the native loops: gradients, and calls with threads |
+| `stepwise_torch` | the hoisted loop on PyTorch, for what no faster loop supports |
 | `products_jax`, `segments_torch` | helpers of one backend |
 """

@@ -1,18 +1,17 @@
-"""PyTorch: its native recurrent operators on the CPU and on CUDA. Masks and resets cut the rows into segments.
+"""PyTorch: the native loops on the CPU if Numba is installed, or else PyTorch's own operators, on the CPU and on CUDA.
 
-The operators have no dropout of h, no separate dropout for each gate, and no GRU whose reset gate acts before the product.
-In these cases the hoisted loop runs step by step, and PyTorch differentiates it.
+With the operators, masks and resets cut the rows into segments. The operators have no dropout of h, no separate dropout for
+each gate, and no GRU whose reset gate acts before the product. In these cases the hoisted loop runs step by step.
 """
 
 from itertools import groupby
-from typing import Any
 
 import torch
-from keras import tree
 
 from rnnstate.kernels.loops.definition import Array, Leaves, Loop
-from rnnstate.kernels.loops.scanned import Inputs, forward, hoisted_loop
+from rnnstate.kernels.loops.native_torch import has_native_loop, native_loop
 from rnnstate.kernels.loops.segments_torch import cut
+from rnnstate.kernels.loops.stepwise_torch import hoisted
 
 _OPERATORS = {"lstm": torch.lstm, "gru": torch.gru, "rnn": torch.rnn_tanh}
 _STEPS = {"lstm": torch.lstm_cell, "gru": torch.gru_cell, "rnn": torch.rnn_tanh_cell}
@@ -30,9 +29,19 @@ def no_loop_because(kind: str) -> str | None:
 
 
 def recurrent_loop(loop: Loop) -> tuple[Array, Leaves]:
-    """Run a loop."""
+    """Run a loop.
+
+    Without gradients and flags, an operator of PyTorch runs: it is as fast, and a step that is traced uses it too.
+    """
+    flags, steps = loop.mask is not None or loop.reset is not None, loop.x.shape[1]
+    pays = torch.is_grad_enabled() or (flags and steps > _FEW)
+    return native_loop(loop) if steps > 1 and pays and has_native_loop(loop) else loop_of_torch(loop)
+
+
+def loop_of_torch(loop: Loop) -> tuple[Array, Leaves]:
+    """Run a loop with the operators of PyTorch, or step by step where they lack something."""
     if loop.kind not in _OPERATORS or loop.recurrent_dropout or len(loop.dropout) > 1:
-        return hoisted_loop(loop, _step_by_step)
+        return hoisted(loop)
     if loop.dropout:
         loop = loop._replace(x=loop.x * loop.dropout[0][:, None], dropout=())
     flags, steps = loop.mask is not None or loop.reset is not None, loop.x.shape[1]
@@ -118,18 +127,3 @@ def _reordered(kind: str, gates: Array) -> Array:
         return gates
     z, r, new = gates.chunk(3)
     return torch.cat([r, z, new])
-
-
-def _step_by_step(kind: str, inputs: Inputs) -> tuple[Array, Leaves]:
-    final, (states, _) = forward(kind, inputs, _scan, save=False)
-    return states[0], final
-
-
-def _scan(step: Any, carry: Any, given: Any, reverse: bool) -> Any:
-    """Scan like `jax.lax.scan`, in Python."""
-    time = range(len(given[0]))
-    steps = []
-    for t in reversed(time) if reverse else time:
-        carry, made = step(carry, tree.map_structure(lambda part, t=t: None if part is None else part[t], given))
-        steps.append(made)
-    return carry, tree.map_structure(lambda *parts: torch.stack(parts), *(steps[::-1] if reverse else steps))

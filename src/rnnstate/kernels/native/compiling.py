@@ -10,20 +10,21 @@ from typing import Any
 import llvmlite
 import numba
 
-from rnnstate.kernels.native.xla.header import header
-
 _SOURCES = Path(__file__).parent
 
 
-def fingerprint() -> int:
-    """Return a number that changes with the sources of this folder, XLA's header, or the version of the compiler.
+def fingerprint(interface: str = "") -> int:
+    """Return a number that changes with the sources of this folder, the version of the compiler, or `interface`.
 
     Numba stores compiled code next to the file of the outermost function, and checks the date of that file alone. This
     number is a part of the key, so a change in any other file leads to a new compilation.
+
+    Args:
+        interface: The text of the header that the code was written for, if it depends on one.
     """
     sources = sorted(_SOURCES.rglob("*.py"))
     parts = [str(source.relative_to(_SOURCES)).encode() + b"\0" + source.read_bytes() for source in sources]
-    parts += [header().encode(), numba.__version__.encode(), llvmlite.__version__.encode()]
+    parts += [interface.encode(), numba.__version__.encode(), llvmlite.__version__.encode()]
     return int.from_bytes(hashlib.sha256(b"\0".join(parts)).digest()[:7])
 
 

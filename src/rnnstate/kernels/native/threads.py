@@ -17,31 +17,29 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from rnnstate.kernels.native.blocks import WORTH_A_THREAD
 from rnnstate.kernels.native.math import native
 from rnnstate.kernels.native.xla.frame import words
 from rnnstate.kernels.native.xla.pool import count_threads, schedule
 
-# The names of two callbacks, which `xla_call` compiles and publishes.
-BLOCK, TASK = "rnnstate_block_of_rows", "rnnstate_take_blocks"
-_run = types.ExternalFunction(BLOCK, types.void(types.intp, types.intp, types.intp))
+# The names of two callbacks. `xla_call` publishes them.
+BLOCK_NAME, TASK = "rnnstate_block_of_rows", "rnnstate_take_blocks"
+_run = types.ExternalFunction(BLOCK_NAME, types.void(types.intp, types.intp, types.intp))
 _allocate = types.ExternalFunction("malloc", types.intp(types.intp))
 _free = types.ExternalFunction("free", types.void(types.intp))
 _let_others = types.ExternalFunction("sched_yield", types.int32())
 
-# The least work of a block that repays a second thread, in multiplications with an addition. At 64 units such a block
-# takes 35 us.
-_WORTH_A_THREAD = 2e6
-# The words that the threads share: the call frame, its rows, the number of blocks, the blocks taken, the blocks done, and
-# the threads that still use this memory.
-_FRAME, _ROWS, _BLOCKS, _TAKEN, _DONE, _USERS, _WORDS = range(7)
+# The words that the threads share: the table of arrays, its rows, the number of blocks, the blocks taken, the blocks done,
+# and the threads that still use this memory.
+_TABLE, _ROWS, _BLOCKS, _TAKEN, _DONE, _USERS, _WORDS = range(7)
 
 
 def publish(name: str, callback: Any) -> None:
     """Give a callback a name under which native code finds it. Its address differs from process to process.
 
     Args:
-        name: `BLOCK` or `TASK`. The callback `BLOCK` takes the call frame, the first row and the row after the last one.
-            The callback `TASK` takes the address of the shared words, and calls `take_blocks`.
+        name: `BLOCK_NAME` or `TASK`. The first callback takes the table, the first row and the row after the last one.
+            The second callback takes the address of the shared words, and calls `take_blocks`.
         callback: A compiled function. Publish it before you compile code that uses its name.
     """
     binding.add_symbol(name, callback.address)
@@ -75,7 +73,7 @@ def take_blocks(shared: int) -> None:
     rows, blocks = given[_ROWS], given[_BLOCKS]
     block = _add(shared + 8 * _TAKEN, 1)
     while block < blocks:
-        _run(given[_FRAME], block * rows // blocks, (block + 1) * rows // blocks)
+        _run(given[_TABLE], block * rows // blocks, (block + 1) * rows // blocks)
         _add(shared + 8 * _DONE, 1)
         block = _add(shared + 8 * _TAKEN, 1)
     _leave(shared)
@@ -88,24 +86,25 @@ def _leave(shared: int) -> None:
 
 
 @native
-def run_in_blocks(frame: int, rows: int, work: float) -> None:
+def run_in_blocks(frame: int, table: int, rows: int, work: float) -> None:
     """Run all rows, in several blocks if the work repays more than one thread.
 
     Args:
         frame: Address of the call frame.
+        table: Address of the table of arrays.
         rows: Number of rows of the batch.
         work: Number of multiplications with an addition, over all rows.
     """
-    blocks = max(1, min((rows + 1) // 2, int(work / _WORTH_A_THREAD)))
+    blocks = max(1, min((rows + 1) // 2, int(work / WORTH_A_THREAD)))
     if blocks > 1:
         blocks = min(blocks, count_threads(frame))
     if blocks == 1:
-        _run(frame, 0, rows)
+        _run(table, 0, rows)
         return
     shared = _allocate(8 * _WORDS)
     given = words(shared, _WORDS)
     given[:] = 0
-    given[_FRAME], given[_ROWS], given[_BLOCKS], given[_USERS] = frame, rows, blocks, blocks + 1
+    given[_TABLE], given[_ROWS], given[_BLOCKS], given[_USERS] = table, rows, blocks, blocks + 1
     for _ in range(blocks - 1):
         if not schedule(frame, _task_address(), shared):
             _leave(shared)

@@ -15,76 +15,69 @@ The buffers come from the call frame, which `xla.frame` reads. `call_rows` passe
     9         projected  gates
     10        -          kept
 
-Shapes are those of `rows_forward` and `rows_back`.
+Shapes are those of `rows_forward` and `rows_back`. The arguments 1 to 8 and the results 0 to 6 are the arrays of the
+table that `blocks` reads.
 """
 
 import ctypes
 from typing import Any
 
 import jax
+import numpy as np
 
 from rnnstate.kernels.loops.definition import Array
+from rnnstate.kernels.native.blocks import (
+    ALL_ROWS_FOR_STRIPS,
+    ARRAYS,
+    BLOCK,
+    ROWS_FOR_STRIPS,
+    STRIPS,
+)
 from rnnstate.kernels.native.compiling import compiled, fingerprint
 from rnnstate.kernels.native.math import native
-from rnnstate.kernels.native.rows import rows_back, rows_forward
 from rnnstate.kernels.native.strips import pack
-from rnnstate.kernels.native.threads import BLOCK, TASK, publish, run_in_blocks, take_blocks
+from rnnstate.kernels.native.table import BACK, FIRST, KIND, WORDS, leaves, rows
+from rnnstate.kernels.native.threads import BLOCK_NAME, TASK, publish, run_in_blocks, take_blocks
 from rnnstate.kernels.native.tiles import WIDTH
 from rnnstate.kernels.native.xla import frame as xla
-
-# Rows of a step, and of all steps, for which a kernel is laid in strips.
-_ROWS_FOR_STRIPS, _ALL_ROWS_FOR_STRIPS = 4, 16
-
+from rnnstate.kernels.native.xla.header import header
 
 # The fewest arguments and results that a frame must have for the order above.
 _ARGUMENTS, _RESULTS = 10, 7
+_READ = 8  # arguments that native code only reads
 
 
 @native
-def _strips(frame: int) -> Array:
-    """Return the room for the kernel in strips. It is empty if too few rows use the strips to repay the copy."""
-    r = xla.results(frame)
-    batch, time, _ = xla.rows(r[0]).shape
-    strips = xla.rows(r[6])
-    return strips if batch >= _ROWS_FOR_STRIPS and batch * time >= _ALL_ROWS_FOR_STRIPS else strips[:0]
-
-
-@native
-def _run_block(frame: int, lo: int, hi: int) -> None:
-    """Run a block of rows, forward or back."""
+def _table(frame: int) -> Array:
+    """Return the table of the arrays of a call."""
     a, r = xla.arguments(frame), xla.results(frame)
-    kind, back = xla.settings(a[0])[0], xla.settings(a[0])[1]
-    given = xla.leaves(a[1]), xla.leaves(a[2]), xla.flags(a[3]), xla.flags(a[4]), xla.rows(a[5])[0]
-    scratch = xla.rows(r[4]), xla.rows(r[5]), _strips(frame)
-    if back:
-        gradients = xla.rows(a[6]), xla.leaves(a[7]), xla.rows(a[8])
-        found = xla.rows(r[0]), xla.rows(r[1]), xla.leaves(r[2]), xla.leaves(r[3])
-        rows_back(kind, lo, hi, *given, *gradients, *found, *scratch)
-    else:
-        bias, features, kernel = xla.rows(a[6])[0, 0], xla.rows(a[7]), xla.rows(a[8])[0]
-        found = xla.rows(r[0]), xla.rows(r[1]), xla.rows(r[2]), xla.leaves(r[3])
-        rows_forward(kind, lo, hi, *given, bias, features, kernel, *found, *scratch)
+    table = np.zeros(FIRST + WORDS * ARRAYS, np.int64)
+    table[KIND], table[BACK] = xla.settings(a[0])[0], xla.settings(a[0])[1]
+    for number in range(ARRAYS):
+        at = FIRST + WORDS * number
+        xla.copy_place(table[at : at + WORDS], a[1 + number] if number < _READ else r[number - _READ])
+    return table
 
 
 @native
 def _run_call(frame: int) -> None:
     """Run all rows of a call, forward or back. A frame of another form is left alone: the check at load then fails."""
     if not xla.answer_version(frame) and xla.has_buffers(frame, _ARGUMENTS, _RESULTS):
-        a, r = xla.arguments(frame), xla.results(frame)
-        batch, time, kernel = xla.leaves(a[1]).shape[1], xla.rows(r[0]).shape[1], xla.rows(a[5]).size
-        pack(_strips(frame), xla.rows(a[5])[0])
-        run_in_blocks(frame, batch, float(time * batch * kernel))
+        table = _table(frame)
+        at = table.ctypes.data
+        batch, time, recurrent = leaves(at, 0).shape[1], rows(at, _READ).shape[1], rows(at, 4)[0]
+        if batch >= ROWS_FOR_STRIPS and batch * time >= ALL_ROWS_FOR_STRIPS:
+            pack(rows(at, STRIPS), recurrent)
+        else:
+            table[FIRST + WORDS * STRIPS + 1] = 0  # no strips
+        run_in_blocks(frame, at, batch, float(time * batch * recurrent.size))
 
 
 def _make(source: int) -> Any:
-    """Compile the three functions that C code calls, or load them from disk.
+    """Compile the two functions that C code calls, or load them from disk.
 
     Numba's key of a kept function includes the values that the function closes over. So each function mentions `source`.
     """
-
-    def block(frame: int, lo: int, hi: int) -> None:
-        source  # noqa: B018 (a part of Numba's key)
-        _run_block(frame, lo, hi)
 
     def task(shared: int) -> None:
         source  # noqa: B018 (a part of Numba's key)
@@ -95,12 +88,12 @@ def _make(source: int) -> Any:
         _run_call(frame)
         return 0
 
-    publish(BLOCK, compiled("void(intp, intp, intp)", block))
+    publish(BLOCK_NAME, BLOCK)
     publish(TASK, compiled("void(intp)", task))
     return compiled("intp(intp)", call)
 
 
-_CALL = _make(fingerprint())
+_CALL = _make(fingerprint(header()))
 jax.ffi.register_ffi_target("rnnstate_rows", jax.ffi.pycapsule(ctypes.c_void_p(_CALL.address)), platform="cpu")
 
 

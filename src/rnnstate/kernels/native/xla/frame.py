@@ -30,14 +30,12 @@ References:
 - https://docs.jax.dev/en/latest/ffi.html
 """
 
-from typing import Any
-
 import numpy as np
-from numba import carray, types
-from numba.extending import intrinsic
+from numba import carray
 
 from rnnstate.kernels.loops.definition import Array
 from rnnstate.kernels.native.math import native
+from rnnstate.kernels.native.table import pointer
 
 # XLA_FFI_CallFrame
 EXTENSION, API, CONTEXT = 1, 2, 3
@@ -72,16 +70,6 @@ EXPECTED = {
     "XLA_FFI_Metadata_Extension": {"extension_base.type": _TYPE, "metadata": _METADATA},
     "XLA_FFI_Metadata": {"api_version.major_version": _VERSION, "traits": _TRAITS},
 }
-
-
-@intrinsic
-def pointer(_: Any, address: Any) -> Any:
-    """Return an address as a pointer."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
-
-    return types.voidptr(types.intp), generate
 
 
 @native
@@ -141,24 +129,10 @@ def _sizes(buffer: int, count: int) -> Array:
 
 
 @native
-def rows(buffer: int) -> Array:
-    """Return a buffer of floats as `(batch, time, width)`, with axes of one in front if it has fewer axes."""
-    sizes = _sizes(buffer, 3)
-    return carray(pointer(words(buffer, _BUFFER_WORDS)[_DATA]), (sizes[0], sizes[1], sizes[2]), np.float32)
-
-
-@native
-def leaves(buffer: int) -> Array:
-    """Return a buffer of floats `(leaves, batch, units)` as `(leaves, batch, 1, units)`: the time axis is one step."""
-    sizes = _sizes(buffer, 3)
-    return carray(pointer(words(buffer, _BUFFER_WORDS)[_DATA]), (sizes[0], sizes[1], 1, sizes[2]), np.float32)
-
-
-@native
-def flags(buffer: int) -> Array:
-    """Return a buffer of booleans as bytes, `(batch, time)`."""
-    sizes = _sizes(buffer, 2)
-    return carray(pointer(words(buffer, _BUFFER_WORDS)[_DATA]), (sizes[0], sizes[1]), np.uint8)
+def copy_place(words_of_array: Array, buffer: int) -> None:
+    """Write the address and the last three sizes of a buffer into the words of an array in a table."""
+    words_of_array[0] = words(buffer, _BUFFER_WORDS)[_DATA]
+    words_of_array[1:] = _sizes(buffer, 3)
 
 
 @native
