@@ -9,6 +9,11 @@ One attempt, for n keys at once:
     commit    the keys whose record is still the one that was read; the others are tried again
 
 An error concerns its key alone. Nothing of a key changes before its commit.
+
+If the model raises, nobody knows for which keys. Each half of the keys is tried again, and each half of a half that raises,
+until a key is alone:
+
+    {a, b, c, d} raises   {a, b} advances   {c, d} raises   {c} raises: its error   {d} advances
 """
 
 import time
@@ -27,7 +32,9 @@ from rnnstate.errors import (
     SequenceError,
     SpecMismatchError,
     StateValueError,
+    StepError,
     StoreError,
+    StoreFullError,
     UnknownKeyError,
 )
 from rnnstate.messages import counted
@@ -39,6 +46,18 @@ from rnnstate.streaming.stores.store import BUSY, Reading, Store
 
 Results = dict[Any, Any]
 Errors = dict[Any, Exception]
+
+
+class _RaisedError(Exception):
+    """The model has raised an exception in a step.
+
+    Args:
+        cause: The exception.
+    """
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 class Pushes:
@@ -63,7 +82,7 @@ class Pushes:
         left = list(items)
         with self.lock:
             for _ in range(1 + self._store.retries):
-                again = self._attempt(left, stack, results, errors)
+                again = self._attempts(left, stack, results, errors)
                 left = [left[at] for at in again]
                 if not left:
                     break
@@ -74,6 +93,20 @@ class Pushes:
                 "another record, or a lease that has ended. Nothing has changed. Push again."
             )
         return results, errors
+
+    def _attempts(self, items: list[Item], stack: Stack | None, results: Results, errors: Errors) -> list[int]:
+        """Try to advance items, those for which the model raises alone. Return the rows whose record changed meanwhile."""
+        try:
+            return self._attempt(items, stack, results, errors)
+        except _RaisedError as raised:
+            if len(items) == 1:
+                errors[items[0].key] = _failed(items[0].key, raised.cause)
+                return []
+        middle, again = len(items) // 2, list[int]()
+        for rows in (range(middle), range(middle, len(items))):
+            part = self._attempts([items[row] for row in rows], stack and stack.take(rows), results, errors)
+            again += [rows[row] for row in part]
+        return again
 
     def _attempt(self, items: list[Item], stack: Stack | None, results: Results, errors: Errors) -> list[int]:
         """Try to advance items. Return the rows of those whose record changed meanwhile."""
@@ -87,13 +120,14 @@ class Pushes:
                 stack = stack and stack.take(going)
             if not going:
                 return []
-            outputs = self._batches.advance([items[at] for at in going], leaves, stack)
+            outputs = self._advanced([items[at] for at in going], leaves, stack)
             going, outputs, leaves = self._finite(items, going, outputs, leaves, errors)
             if not going:
                 return []
             records = self._records(items, going, outputs, leaves, reading)
-            written = self._store.commit(records, reading.tokens[going])
-            held[going] = False
+            full: dict[str, StoreFullError] = {}
+            written = self._committed(records, reading.tokens[going], full)
+            held[[at for at in going if items[at].text not in full]] = False
         finally:
             self._release(items, reading, held)
         if written.all():
@@ -101,7 +135,30 @@ class Pushes:
             return []
         for row in np.flatnonzero(written).tolist():
             results[items[going[row]].key] = self._answer(items[going[row]], outputs.row(row))
-        return [going[row] for row in np.flatnonzero(~written).tolist()]
+        errors.update(
+            (items[at].key, _of_key(items[at].key, full[items[at].text])) for at in going if items[at].text in full
+        )
+        return [going[row] for row in np.flatnonzero(~written).tolist() if records.keys[row] not in full]
+
+    def _committed(
+        self, records: Records, tokens: NDArray[np.int64], full: dict[str, StoreFullError]
+    ) -> NDArray[np.bool_]:
+        """Commit records, and return which were written. A full store writes those for which it has room."""
+        try:
+            return self._store.commit(records, tokens)
+        except StoreFullError as error:
+            if len(records) == 1:
+                full[records.keys[0]] = error
+                return np.zeros(1, np.bool_)
+        middle = len(records) // 2
+        halves = (range(middle), range(middle, len(records)))
+        return np.concatenate([self._committed(records.take(rows), tokens[list(rows)], full) for rows in halves])
+
+    def _advanced(self, items: list[Item], leaves: State, stack: Stack | None) -> Outputs:
+        try:
+            return self._batches.advance(items, leaves, stack)
+        except Exception as error:
+            raise _RaisedError(error) from error
 
     def _all_go_on(self, items: list[Item], stack: Stack | None, reading: Reading) -> bool:
         """Return whether all items go on from a record of this model. Then they need no closer look one by one."""
@@ -319,3 +376,13 @@ def _of_key(key: Any, error: Exception) -> Exception:
     named = kind(f"Key {key!r}: {error}")
     named.__cause__ = error
     return named
+
+
+def _failed(key: Any, error: Exception) -> StepError:
+    """Return the error of a key for which the model raises."""
+    failed = StepError(
+        f"Key {key!r}: the model must compute the step. Received: {type(error).__name__}: {str(error)[:200].rstrip('.')}. "
+        "The session is as it was. Change the input, or repair the model."
+    )
+    failed.__cause__ = error
+    return failed

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rnnstate.errors import StoreError
+from rnnstate.errors import StoreError, StoreFullError
 from rnnstate.messages import counted
 from rnnstate.streaming.stores.records import Card, Records
 from rnnstate.streaming.stores.store import Reading, Store
@@ -166,7 +166,7 @@ class MemoryStore(Store):
         if self._on_evict is None and self._spill is None:
             if not new:
                 return  # the answers of known sessions are never a reason to refuse them
-            raise StoreError(
+            raise StoreFullError(
                 f"The store must have room for {counted(needed, 'byte')} more. Received: {counted(room, 'byte')} left of "
                 f"capacity={self._capacity:,}. End sessions, raise `capacity`, or give `on_evict` or `spill`."
             )

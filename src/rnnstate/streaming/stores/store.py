@@ -89,6 +89,8 @@ class Store(ABC):
             Whether each record was written, `(n,)`.
 
         Raises:
+            StoreFullError: If there is no room for the records. Then the store keeps none of them, and a push tries again
+                with fewer.
             StoreError: If the store cannot keep the records. Then it keeps none of them.
         """
 
