@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import rnnstate as rs
+from adding import Adding
 from rnnstate import stores
 from rnnstate.streaming.stores.contract import CARD, _records
 from servers import RedisServer, redis_server  # noqa: F401
@@ -145,6 +146,31 @@ def test_idle_sessions_are_evicted():
     assert store.expire() == 1
     assert notices == [(["old"], "idle")]
     assert list(store.keys()) == ["new"]
+
+
+def test_event_time_evicts_what_the_data_left_behind():
+    """A session goes once the latest event is `idle` seconds after its last one, whatever the clock of the machine says."""
+    notices = []
+    note = lambda records, reason: notices.append((records.keys, reason, records.updated.tolist()))  # noqa: E731
+    streamer = rs.Streamer(Adding(), stores.MemoryStore(idle=100.0, on_evict=note, clock="event"))
+    streamer.push({"old": [1.0], "late": [1.0]}, times={"old": 5.0, "late": 50.0})
+    streamer.push({"late": [2.0]}, times={"late": 20.0})  # out of order: the session is no older than before
+    streamer.push({"new": [1.0]}, times={"new": 104.0})
+    assert notices == []
+    streamer.push({"none": [1.0]})  # without a time it has the latest one
+    streamer.checkpoint("none", "kept")
+    streamer.push({"new": [1.0]}, times={"new": 112.0})
+    assert notices == [(["old"], "event time", [5.0])]
+    streamer.push({"new": [1.0]}, times={"new": 151.0})
+    streamer.store.expire()
+    assert [keys for keys, *_ in notices] == [["old"], ["late"]]
+    assert sorted(streamer.keys()) == ["new", "none"]
+    with pytest.raises(rs.PushError, match=r"'new': an event time must be a finite number, in seconds\. Received: nan"):
+        streamer.push({"new": [1.0]}, times={"new": float("nan")})
+    with pytest.raises(rs.DataError, match=r"Received: times for MemoryStore\. Leave `times` out"):
+        rs.Streamer(Adding()).push({"a": [1.0]}, times={"a": 1.0})
+    with pytest.raises(ValueError, match='`clock` must be "wall" or "event"'):
+        stores.MemoryStore(clock="sun")
 
 
 @pytest.mark.parametrize("units", [8, 64])

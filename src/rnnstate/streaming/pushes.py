@@ -16,7 +16,6 @@ until a key is alone:
     {a, b, c, d} raises   {a, b} advances   {c, d} raises   {c} raises: its error   {d} advances
 """
 
-import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from threading import RLock
@@ -337,8 +336,10 @@ class Pushes:
                     extras[row] = Extra(None if item.number is None else tuple(map(np.copy, outputs.row(row))), names)
         with np.errstate(over="ignore"):
             last = None if self._engine.card.last is None else outputs.last().astype(np.float32)
-        texts, now = [item.text for item in chosen], np.full(n, time.time())
-        return Records(texts, count, number, now, np.full(n, self._model), leaves, last, extras)
+        texts, updated = [item.text for item in chosen], np.full(n, self._store.now())
+        if self._store.clock == "event":
+            _set_event_times(updated, chosen, old, reading.records.updated)
+        return Records(texts, count, number, updated, np.full(n, self._model), leaves, last, extras)
 
     def _answer(self, item: Item, outputs: list[NDArray[Any]]) -> Any:
         """Return the outputs of one key as the user gets them: without a time axis if the input had none."""
@@ -346,6 +347,14 @@ class Pushes:
             pairs = zip(self._engine.outputs, outputs, strict=True)
             outputs = [part[0] if spec.per_step and len(part) == 1 else part for spec, part in pairs]
         return self._engine.packed(outputs)
+
+
+def _set_event_times(updated: NDArray[np.float64], items: list[Item], old: NDArray[np.int64], times: Any) -> None:
+    """Replace times by those of the items. An event that comes late does not make its session older."""
+    for row, item in enumerate(items):
+        if item.time is not None:
+            goes_on = old[row] >= 0 and not item.restart
+            updated[row] = max(item.time, times[old[row]]) if goes_on else item.time
 
 
 def finished(keys: Iterable[Any], results: Results, errors: Errors) -> dict[Any, Any]:
