@@ -161,11 +161,13 @@ class MemoryStore(Store):
     def _write(self, records: Records, slots: list[int]) -> None:
         """Write records after making room for them. Nothing changes if there is no room."""
         self._make_room(records, slots)
-        self._latest = max(self._latest, float(records.updated.max()))
+        if self.clock == "event":
+            self._latest = max(self._latest, float(records.updated.max()))
         if self._idle is not None and self.now() >= self._next_look:
             self._evict_idle(kept=set(records.keys))
-        # An eviction may have freed rows, so the slots are looked up again.
-        self._token = self._table.write(records, self._token)
+        # An eviction may have freed rows. Then the slots are looked up again.
+        limited = self._capacity is not None or self._idle is not None
+        self._token = self._table.write(records, self._token, None if limited else slots)
 
     def _make_room(self, records: Records, slots: list[int]) -> None:
         if self._capacity is None:
