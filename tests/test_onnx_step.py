@@ -1,14 +1,18 @@
 """`onnx_step`: NumPy and onnxruntime step an exported file exactly as the live model steps."""
 
 import json
+import runpy
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
+import browser
 import nets
 import rnnstate as rs
 from rnnstate import onnx_step
@@ -146,3 +150,34 @@ def test_a_streamer_needs_the_file_alone(exported, tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.stdout.strip() == "(5, 2) []", done.stderr
+
+
+def test_steps_in_a_browser_as_the_model(exported, tmp_path):
+    """The page of `examples/browser` gives the outputs and states of the model, without its server and without a network."""
+    model, path = exported
+    example = runpy.run_path(str(Path(__file__).parents[1] / "examples" / "browser" / "start.py"))
+    (tmp_path / "page").mkdir()
+    example["assemble"](tmp_path / "page", path)
+    server = example["files"](tmp_path / "page")
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with browser.opened(f"http://127.0.0.1:{server.server_port}", tmp_path / "profile") as page:
+        text = page.wait("window.session && document.getElementById('message').textContent")
+        assert text == "The model runs in this page. No input leaves it."
+        assert page.run("fetch('http://example.com').then(() => 'sent', error => error.name)") == "TypeError"
+        server.shutdown()
+        server.server_close()
+        ours = model.initial_state(1)
+        for seed, length in enumerate((5, 1, 2)):
+            x = nets.values(1, length, 2, seed=seed)
+            y = page.run(f"session.push({json.dumps(x[0].tolist())})")
+            expected, ours = model.step(x, ours)
+            assert nets.difference(expected[0], np.array(y)) < 1e-5
+        state = page.run("Object.fromEntries(Object.entries(session.peek()).map(([k, v]) => [k, [...v]]))")
+        assert nets.difference(ours, rs.State({leaf: np.array([row], "float32") for leaf, row in state.items()})) < 1e-5
+        # The control: from the initial state the same input gives another output. A refused push changes nothing.
+        assert "2 finite numbers" in page.run("session.push([[1, NaN]]).catch(error => error.message)")
+        fresh = page.run(f"session.reset(), session.push({json.dumps(x[0].tolist())})")
+        assert nets.difference(expected[0], np.array(fresh)) > 0.01
+        shown = "document.forms[0].requestSubmit(), session.turn.then(() => document.querySelectorAll('meter').length)"
+        assert page.run(shown) == 2 * 3
+        assert page.run("session.steps") == 3

@@ -67,6 +67,7 @@ _HOMES = {
     "ExportError": "errors",
     "PushError": "errors",
     "SequenceError": "errors",
+    "StepError": "errors",
     "StoreError": "errors",
 }
 _MODULES = {
@@ -115,6 +116,7 @@ if TYPE_CHECKING:
     from rnnstate.errors import StateShapeError as StateShapeError
     from rnnstate.errors import StateStructureError as StateStructureError
     from rnnstate.errors import StateValueError as StateValueError
+    from rnnstate.errors import StepError as StepError
     from rnnstate.errors import StoreError as StoreError
     from rnnstate.errors import UnknownKeyError as UnknownKeyError
     from rnnstate.errors import UnsupportedModelError as UnsupportedModelError

@@ -11,6 +11,7 @@
     ├── CarryError(RuntimeError)          a model whose compiled step would ignore its state
     ├── ExportError(RuntimeError)         a file that cannot be written, or that computes something else than the model
     ├── SequenceError(ValueError)         a push whose sequence number does not follow the number before it
+    ├── StepError(RuntimeError)           a model that raises in the step of a session
     ├── StoreError(RuntimeError)          a store that cannot keep a record, or in which another worker holds the key
     └── PushError(RuntimeError)           some keys of a push failed; it holds the results of the other keys
 
@@ -68,8 +69,16 @@ class SequenceError(RnnStateError, ValueError):
     """A push whose sequence number does not follow the number before it."""
 
 
+class StepError(RnnStateError, RuntimeError):
+    """A model that raises in the step of a session. The exception is the cause of this error."""
+
+
 class StoreError(RnnStateError, RuntimeError):
     """A store that cannot keep a record, or in which another worker holds the key."""
+
+
+class StoreFullError(StoreError):
+    """A store that has no room for a record."""
 
 
 class PushError(RnnStateError, RuntimeError):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import rnnstate as rs
-from adding import Adding
+from adding import Adding, Refusing
 from rnnstate import stores
 from rnnstate.errors import StoreWarning
 from servers import redis_server  # noqa: F401
@@ -163,6 +163,55 @@ def test_a_state_that_is_not_finite_is_not_kept():
         one.push({"north": [1e308], "south": [1.0]})
     assert one.peek("north")["sum"].tolist() == [[1e308]]
     assert one.peek("south")["sum"].tolist() == [[2.0]]
+
+
+@pytest.mark.parametrize("lengths", [1, 5], ids=["stacked", "windows"])
+def test_a_model_that_raises_concerns_the_key_alone(lengths):
+    """The keys for which the model raises are found, whatever shares their step. Their sessions are as they were."""
+    one, keys = streamer(engine=Refusing(), max_batch=8), [f"k{at}" for at in range(7)]
+    one.push({key: np.ones(1) for key in keys}, numbers={"k1": 0, "k2": 0})
+    x = {key: np.full((lengths, 1), 2.0) for key in keys}
+    x["k2"][-1], x["k5"][-1] = 13.0, 13.0
+    with pytest.raises(
+        rs.PushError, match=r"2 of 7 keys failed.*ZeroDivisionError: thirteen\. The session is as"
+    ) as caught:
+        one.push(x, numbers={"k1": 1, "k2": 1})
+    assert {key: type(error) for key, error in caught.value.errors.items()} == dict.fromkeys(("k2", "k5"), rs.StepError)
+    assert isinstance(caught.value.errors["k5"].__cause__, ZeroDivisionError)
+    for key in keys:
+        done = key not in ("k2", "k5")
+        assert one.peek(key)["sum"].tolist() == [[1.0 + 2.0 * lengths * done]]
+        assert one.count(key) == 1 + lengths * done
+    assert one.number("k2") == 0
+    again = one.push({"k2": np.ones((1, 1)), "k1": [9.0]}, numbers={"k1": 1, "k2": 1})
+    assert (again["k2"].tolist(), again["k1"].ravel()[-1]) == ([[2.0]], 1.0 + 2.0 * lengths)
+
+
+def test_a_model_that_raises_reaches_its_caller_alone():
+    """Of concurrent callers in one step, the caller of the bad input gets the error, and the others their results."""
+    one = streamer(engine=Refusing(), max_batch=8, max_delay=0.02)
+
+    async def several():
+        calls = [one.apush({key: [value]}) for key, value in (("a", 1.0), ("b", 13.0), ("c", 3.0))]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    first, error, last = asyncio.run(several())
+    assert (first["a"].tolist(), last["c"].tolist()) == ([1.0], [3.0])
+    assert isinstance(error.errors["b"], rs.StepError)
+    assert sorted(one.keys()) == ["a", "c"]
+
+
+def test_a_full_store_refuses_the_new_keys_alone(tmp_path):
+    """In a push of known and new sessions to a full store, the known ones advance, and new ones have the room there is."""
+    one = streamer(stores.MemoryStore(capacity=3 * 212), max_batch=8)
+    one.push({"a": [1.0], "b": [1.0]})
+    with pytest.raises(
+        rs.PushError, match=r"2 of 5 keys failed.*'d': The store must have room for 212 bytes"
+    ) as caught:
+        one.push({key: [2.0] for key in "abcde"})
+    assert {key: y.tolist() for key, y in caught.value.results.items()} == {"a": [3.0], "b": [3.0], "c": [2.0]}
+    assert sorted(caught.value.errors) == ["d", "e"]
+    assert sorted(one.keys()) == ["a", "b", "c"]
 
 
 def test_numbers():
@@ -370,7 +419,9 @@ def test_a_failing_step_gives_its_lease_back(redis_server):  # noqa: F811
 
     engine.pause = fail
     one = streamer(stores.RedisStore(redis_server.url, "fail:"), engine)
-    with pytest.raises(RuntimeError, match="device lost"):
+    with pytest.raises(
+        rs.PushError, match=r"'a': the model must compute the step\. Received: RuntimeError: device lost"
+    ):
         one.push({"a": [1.0]})
     other = streamer(stores.RedisStore(redis_server.url, "fail:", wait=0.0))
     assert other.push({"a": [1.0]})["a"].tolist() == [1.0]

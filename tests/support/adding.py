@@ -42,3 +42,12 @@ class Adding:
             x = total = total + x
             outputs.append(x)
         return np.stack(outputs, axis=1)
+
+
+class Refusing(Adding):
+    """A model that raises for the input 13, wherever it is in a batch."""
+
+    def run(self, inputs, leaves):
+        if (inputs[0] == 13.0).any():
+            raise ZeroDivisionError("thirteen")
+        return super().run(inputs, leaves)

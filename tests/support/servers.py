@@ -30,7 +30,7 @@ class RedisServer:
         assert program, "The tests need redis-server: apt-get install redis-server"
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", ""]
         self.process = subprocess.Popen(
-            [program, *options, "--appendonly", "yes", "--appendfsync", "everysec"], stdout=subprocess.DEVNULL
+            [program, *options, "--appendonly", "yes", "--appendfsync", "always"], stdout=subprocess.DEVNULL
         )
         client = self.client()
         for _ in range(200):

@@ -15,6 +15,7 @@ from rnnstate.serving.metrics import Metrics
 from rnnstate.serving.refusals import RefusedError
 from rnnstate.serving.service import Service
 from rnnstate.serving.tokens import Tenant, Tokens
+from rnnstate.serving.traces import request_span
 
 OPEN = ("/v2/health/live", "/v2/health/ready")  # a load balancer has no token
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -53,17 +54,19 @@ class Gate:
             return
         exchange, begin, tenant = _Exchange(), time.perf_counter(), Tenant()
         receive, send = _counted_receive(exchange, receive), _counted_send(exchange, send)
-        try:
-            tenant = self._admit(scope)
-            scope.setdefault("state", {})["tenant"] = tenant
-            await self._app(scope, receive, send)
-        except RefusedError as refused:
-            exchange.status = refused.status
-            await _refuse(scope["type"], send, refused)
-        except Exception as error:
-            self._failed(exchange, error)
-        finally:
-            self._note(scope, exchange, tenant, time.perf_counter() - begin)
+        with request_span(scope) as answered:
+            try:
+                tenant = self._admit(scope)
+                scope.setdefault("state", {})["tenant"] = tenant
+                await self._app(scope, receive, send)
+            except RefusedError as refused:
+                exchange.status = refused.status
+                await _refuse(scope["type"], send, refused)
+            except Exception as error:
+                self._failed(exchange, error)
+            finally:
+                self._note(scope, exchange, tenant, time.perf_counter() - begin)
+                answered(exchange.status)
 
     def _admit(self, scope: Any) -> Tenant:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}

@@ -39,6 +39,6 @@ def start_log(quiet: bool) -> logging.Logger:
     return logging.getLogger(NAME)
 
 
-def event(text: str, level: int = logging.INFO, *, failed: bool = False, **fields: Any) -> None:
-    """Write a line. `failed` adds the traceback of the exception that is being handled."""
+def event(text: str, level: int = logging.INFO, *, failed: bool | BaseException = False, **fields: Any) -> None:
+    """Write a line. `failed` adds the traceback of an exception, or with `True` of the one that is being handled."""
     logging.getLogger(NAME).log(level, text, exc_info=failed, extra={"fields": fields})

@@ -7,6 +7,7 @@ from typing import Any, cast
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from rnnstate.errors import RnnStateError
+from rnnstate.serving.traces import step_span
 from rnnstate.streaming.engine import Arrays, Engine
 from rnnstate.streaming.stores.store import Store
 
@@ -87,7 +88,8 @@ class Timed:
     def run(self, inputs: Arrays, leaves: Arrays) -> tuple[Arrays, Arrays]:
         """Run a window, as the engine does."""
         begin = time.perf_counter()
-        done = self._engine.run(inputs, leaves)
+        with step_span(len(inputs[0])):
+            done = self._engine.run(inputs, leaves)
         self._metrics.step(len(inputs[0]), time.perf_counter() - begin)
         return done
 

@@ -2,13 +2,14 @@
 
 import math
 
-from rnnstate.errors import RnnStateError, SequenceError, SpecMismatchError, StoreError, UnknownKeyError
+from rnnstate.errors import RnnStateError, SequenceError, SpecMismatchError, StepError, StoreError, UnknownKeyError
 
 _STATUS: tuple[tuple[type[RnnStateError], int], ...] = (
     (UnknownKeyError, 404),
     (SequenceError, 409),
     (SpecMismatchError, 409),
     (StoreError, 503),
+    (StepError, 500),
     (RnnStateError, 400),
 )
 

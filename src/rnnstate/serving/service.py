@@ -5,13 +5,15 @@ session still advances. `close` waits for all tasks.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from rnnstate.errors import PushError, RnnStateError
+from rnnstate.errors import PushError, RnnStateError, StepError
 from rnnstate.serving.activity import Activity
 from rnnstate.serving.limits import Limits, Rates
+from rnnstate.serving.logs import event
 from rnnstate.serving.refusals import RefusedError, refusal
 from rnnstate.serving.tokens import Tenant
 from rnnstate.serving.turns import Turns
@@ -103,7 +105,10 @@ class Service:
         try:
             pushed = await self.streamer.apush({text: x}, numbers, values, create=create, restart=restart)
         except PushError as error:
-            raise error.errors[text] from error
+            failed = error.errors[text]
+            if isinstance(failed, StepError):
+                event("The model has failed", logging.ERROR, failed=failed)
+            raise failed from failed.__cause__
         self.activity.note(self.streamer, text, "start" if restart else "")
         if end:
             await asyncio.to_thread(self.streamer.end, text)

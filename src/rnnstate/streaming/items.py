@@ -27,6 +27,7 @@ class Item:
         observed: Observed values for a new session, or `None`.
         create: Whether a new session may begin.
         restart: Whether to restart a session that exists.
+        time: The event time, or `None`.
     """
 
     key: Any
@@ -38,6 +39,7 @@ class Item:
     observed: Any = None
     create: bool = True
     restart: bool = False
+    time: float | None = None
 
 
 @dataclass(slots=True)
@@ -110,6 +112,21 @@ def read_item(engine: Engine, key: Any, x: Any, number: Any, observed: Any, crea
             f"Key {key!r}: the network takes windows of {engine.steps} steps. Received: {steps} steps. Push a multiple."
         )
     return Item(key, text, parts, steps, single, _number(key, number), observed, create)
+
+
+def event_time(key: Any, time: Any) -> float | None:
+    """Return an event time, or `None` if there is none.
+
+    Raises:
+        DataError: If it is no finite number.
+    """
+    if time is None:
+        return None
+    if isinstance(time, (bool, str)) or not np.isscalar(time) or not np.isreal(time) or not np.isfinite(time):
+        raise DataError(
+            f"Key {key!r}: an event time must be a finite number, in seconds. Received: {time!r}. Nothing has changed."
+        )
+    return float(time)  # type: ignore[arg-type]
 
 
 def check_mapping(name: str, given: Any, x: Any) -> None:

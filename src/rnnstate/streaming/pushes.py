@@ -9,9 +9,14 @@ One attempt, for n keys at once:
     commit    the keys whose record is still the one that was read; the others are tried again
 
 An error concerns its key alone. Nothing of a key changes before its commit.
+
+If the model raises, nobody knows for which keys. Each half of the keys is tried again, and each half of a half that raises,
+until a key is alone:
+
+    {a, b, c, d} raises   {a, b} advances   {c, d} raises   {c} raises: its error   {d} advances
 """
 
-import time
+import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from threading import RLock
@@ -28,13 +33,15 @@ from rnnstate.errors import (
     SpecMismatchError,
     StateValueError,
     StoreError,
+    StoreFullError,
     UnknownKeyError,
 )
 from rnnstate.messages import counted
 from rnnstate.streaming.batches import Batches, Outputs, State
 from rnnstate.streaming.engine import Engine
+from rnnstate.streaming.failures import RaisedError, failed, mixed, of_key
 from rnnstate.streaming.items import Item, Stack
-from rnnstate.streaming.stores.records import Extra, Records
+from rnnstate.streaming.stores.records import MODEL_DTYPE, Extra, Records
 from rnnstate.streaming.stores.store import BUSY, Reading, Store
 
 Results = dict[Any, Any]
@@ -53,7 +60,7 @@ class Pushes:
 
     def __init__(self, engine: Engine, store: Store, batches: Batches, accepted: Any) -> None:
         self._engine, self._store, self._batches, self._accepted = engine, store, batches, accepted
-        self._model = np.array(engine.card.model.encode(), "S33")
+        self._model = np.array(engine.card.model.encode(), MODEL_DTYPE)
         self.lock = RLock()  # one step at a time: callers in other threads wait
 
     def run(self, items: Sequence[Item], stack: Stack | None = None) -> tuple[Results, Errors]:
@@ -63,7 +70,7 @@ class Pushes:
         left = list(items)
         with self.lock:
             for _ in range(1 + self._store.retries):
-                again = self._attempt(left, stack, results, errors)
+                again = self._attempts(left, stack, results, errors)
                 left = [left[at] for at in again]
                 if not left:
                     break
@@ -75,10 +82,24 @@ class Pushes:
             )
         return results, errors
 
+    def _attempts(self, items: list[Item], stack: Stack | None, results: Results, errors: Errors) -> list[int]:
+        """Try to advance items, those for which the model raises alone. Return the rows whose record changed meanwhile."""
+        try:
+            return self._attempt(items, stack, results, errors)
+        except RaisedError as raised:
+            if len(items) == 1:
+                errors[items[0].key] = failed(items[0].key, raised.cause)
+                return []
+        middle, again = len(items) // 2, list[int]()
+        for rows in (range(middle), range(middle, len(items))):
+            part = self._attempts([items[row] for row in rows], stack and stack.take(rows), results, errors)
+            again += [rows[row] for row in part]
+        return again
+
     def _attempt(self, items: list[Item], stack: Stack | None, results: Results, errors: Errors) -> list[int]:
         """Try to advance items. Return the rows of those whose record changed meanwhile."""
         reading = self._store.read([item.text for item in items], lease=True)
-        held = np.ones(len(items), np.bool_)  # keys with a lease that no commit has used
+        used: set[int] = set()  # rows with a lease that a commit has used
         try:
             if self._all_go_on(items, stack, reading):
                 going, leaves = list(range(len(items))), reading.records.leaves
@@ -87,26 +108,54 @@ class Pushes:
                 stack = stack and stack.take(going)
             if not going:
                 return []
-            outputs = self._batches.advance([items[at] for at in going], leaves, stack)
+            outputs = self._advanced([items[at] for at in going], leaves, stack)
             going, outputs, leaves = self._finite(items, going, outputs, leaves, errors)
             if not going:
                 return []
             records = self._records(items, going, outputs, leaves, reading)
-            written = self._store.commit(records, reading.tokens[going])
-            held[going] = False
+            full: dict[str, StoreFullError] = {}
+            written = self._committed(records, reading.tokens[going], full)
+            used = {at for at in going if items[at].text not in full}
         finally:
-            self._release(items, reading, held)
+            if len(used) < len(items):
+                self._release(items, reading, used)
         if written.all():
             results.update(self._answers([items[at] for at in going], outputs))
             return []
         for row in np.flatnonzero(written).tolist():
             results[items[going[row]].key] = self._answer(items[going[row]], outputs.row(row))
-        return [going[row] for row in np.flatnonzero(~written).tolist()]
+        errors.update(
+            (items[at].key, of_key(items[at].key, full[items[at].text])) for at in going if items[at].text in full
+        )
+        return [going[row] for row in np.flatnonzero(~written).tolist() if records.keys[row] not in full]
+
+    def _committed(
+        self, records: Records, tokens: NDArray[np.int64], full: dict[str, StoreFullError]
+    ) -> NDArray[np.bool_]:
+        """Commit records, and return which were written. A full store writes those for which it has room."""
+        try:
+            return self._store.commit(records, tokens)
+        except StoreFullError as error:
+            if len(records) == 1:
+                full[records.keys[0]] = error
+                return np.zeros(1, np.bool_)
+        middle = len(records) // 2
+        halves = (range(middle), range(middle, len(records)))
+        return np.concatenate([self._committed(records.take(rows), tokens[list(rows)], full) for rows in halves])
+
+    def _advanced(self, items: list[Item], leaves: State, stack: Stack | None) -> Outputs:
+        try:
+            return self._batches.advance(items, leaves, stack)
+        except Exception as error:
+            raise RaisedError(error) from error
 
     def _all_go_on(self, items: list[Item], stack: Stack | None, reading: Reading) -> bool:
         """Return whether all items go on from a record of this model. Then they need no closer look one by one."""
         records = reading.records
-        if len(records) < len(items) or (reading.tokens == BUSY).any() or (records.model != self._model).any():
+        if len(records) < len(items) or reading.tokens.min() == BUSY:
+            return False
+        # Bytes are compared several times as fast as an array of texts.
+        if records.model.astype(MODEL_DTYPE, copy=False).tobytes() != self._model.tobytes() * len(records):
             return False
         if stack is not None and not stack.numbered:  # a stack has no observed values
             return bool(records.number.max() < 0)
@@ -126,9 +175,9 @@ class Pushes:
         y = outputs.parts[0]
         return dict(zip(keys, y[:, 0] if items[0].single and self._engine.outputs[0].per_step else y, strict=True))
 
-    def _release(self, items: list[Item], reading: Reading, held: NDArray[np.bool_]) -> None:
-        left = np.flatnonzero(held & (reading.tokens != BUSY))
-        if len(left):
+    def _release(self, items: list[Item], reading: Reading, used: set[int]) -> None:
+        left = [at for at, token in enumerate(reading.tokens.tolist()) if at not in used and token != BUSY]
+        if left:
             # The lease of a server that is gone ends by itself, and the error that is on its way says more.
             with suppress(StoreError):
                 self._store.release([items[at].text for at in left], reading.tokens[left])
@@ -185,7 +234,7 @@ class Pushes:
         if item.number is not None and item.number == last:
             return self._kept_answer(item, records.extras.get(row))
         if (item.number is None) != (last < 0) and not (last < 0 and records.count[row] == 0):
-            raise SequenceError(f"Key {item.key!r}: {_mixed(item.number, last)}")
+            raise SequenceError(f"Key {item.key!r}: {mixed(item.number, last)}")
         if item.number is not None and last >= 0 and item.number != last + 1:
             raise SequenceError(
                 f"Key {item.key!r}: the next sequence number must be {last + 1}, or {last} to repeat the last push. "
@@ -212,7 +261,7 @@ class Pushes:
             return new, self.initial([items[at].observed for at in new])
         except (RnnStateError, ValueError, TypeError, OverflowError) as error:
             if len(new) == 1:
-                errors[items[new[0]].key] = _of_key(items[new[0]].key, error)
+                errors[items[new[0]].key] = of_key(items[new[0]].key, error)
                 return [], {}
         started: list[int] = []
         states: list[State] = []
@@ -247,7 +296,7 @@ class Pushes:
         fits = np.ones(len(going), np.bool_)
         for name, leaf in leaves.items():
             # A sum is finite only if all values are, or if it overflows, which the search below finds out.
-            if leaf.dtype.kind == "f" and not np.isfinite(leaf.sum()):
+            if leaf.dtype.kind == "f" and not math.isfinite(leaf.sum()):
                 fine = np.isfinite(leaf).reshape(len(going), -1).all(axis=1)
                 for row in np.flatnonzero(fits & ~fine).tolist():
                     errors[items[going[row]].key] = StateValueError(
@@ -269,8 +318,8 @@ class Pushes:
         old = np.array([reading.rows[at] for at in going], np.int64)
         count = np.array([item.steps for item in chosen], np.int64)
         if len(reading.records):
-            again = np.array([item.restart for item in chosen])
-            count += np.where((old >= 0) & ~again, reading.records.count[old], 0)
+            goes_on = (old >= 0) & ~np.array([item.restart for item in chosen])
+            count += np.where(goes_on, reading.records.count[old], 0)
         number = np.array([-1 if item.number is None else item.number for item in chosen], np.int64)
         extras = {}
         if reading.records.extras or number.max() >= 0:
@@ -280,8 +329,10 @@ class Pushes:
                     extras[row] = Extra(None if item.number is None else tuple(map(np.copy, outputs.row(row))), names)
         with np.errstate(over="ignore"):
             last = None if self._engine.card.last is None else outputs.last().astype(np.float32)
-        texts, now = [item.text for item in chosen], np.full(n, time.time())
-        return Records(texts, count, number, now, np.full(n, self._model), leaves, last, extras)
+        texts, updated = [item.text for item in chosen], np.full(n, self._store.now())
+        if self._store.clock == "event":
+            _set_event_times(updated, chosen, old, reading.records.updated)
+        return Records(texts, count, number, updated, np.full(n, self._model), leaves, last, extras)
 
     def _answer(self, item: Item, outputs: list[NDArray[Any]]) -> Any:
         """Return the outputs of one key as the user gets them: without a time axis if the input had none."""
@@ -289,6 +340,14 @@ class Pushes:
             pairs = zip(self._engine.outputs, outputs, strict=True)
             outputs = [part[0] if spec.per_step and len(part) == 1 else part for spec, part in pairs]
         return self._engine.packed(outputs)
+
+
+def _set_event_times(updated: NDArray[np.float64], items: list[Item], old: NDArray[np.int64], times: Any) -> None:
+    """Replace times by those of the items. An event that comes late does not make its session older."""
+    for row, item in enumerate(items):
+        if item.time is not None:
+            goes_on = old[row] >= 0 and not item.restart
+            updated[row] = max(item.time, times[old[row]]) if goes_on else item.time
 
 
 def finished(keys: Iterable[Any], results: Results, errors: Errors) -> dict[Any, Any]:
@@ -300,22 +359,3 @@ def finished(keys: Iterable[Any], results: Results, errors: Errors) -> dict[Any,
         rest = "the others have advanced" if ordered else "nothing has advanced"
         raise PushError(f"{failed} of {counted(total, 'key')} failed; {rest}. {first}", ordered, errors) from first
     return ordered
-
-
-def _mixed(given: int | None, last: int) -> str:
-    if given is None:
-        return (
-            f"the session has sequence numbers, the last of which is {last}. Received: a push without one. Give "
-            f"`numbers={{key: {last + 1}}}`."
-        )
-    return (
-        f"the session was pushed without sequence numbers. Received: number {given}. Start the numbers after `reset`."
-    )
-
-
-def _of_key(key: Any, error: Exception) -> Exception:
-    """Return an error that names its key."""
-    kind = type(error) if isinstance(error, RnnStateError) else DataError
-    named = kind(f"Key {key!r}: {error}")
-    named.__cause__ = error
-    return named

@@ -1,6 +1,5 @@
 """Single sessions: looking at them, writing them, forking and rewinding them."""
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -140,7 +139,7 @@ class Sessions:
         return {name: part[0] for name, part in y.items()} if isinstance(y, dict) else y[0]
 
     def _new(self, key: Any, observed: Any) -> Records:
-        records = Records.of([encode(key)], self._engine.card, time.time())
+        records = Records.of([encode(key)], self._engine.card, self._store.now())
         records.leaves = {name: np.array(leaf) for name, leaf in self._pushes.initial([observed]).items()}
         return records
 
@@ -149,7 +148,7 @@ class Sessions:
 
     def _put(self, change: "Sessions._Change", records: Records, names: tuple[str, ...]) -> None:
         """Commit a record whose state is another one than before, with the time and the model of this moment."""
-        records.updated[:], records.model[:] = time.time(), self._engine.card.model.encode()
+        records.updated[:], records.model[:] = self._store.now(), self._engine.card.model.encode()
         records.extras = {0: Extra(None, names)} if names else {}
         change.commit(records)
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from rnnstate.errors import RnnStateError
+from rnnstate.errors import DataError, RnnStateError
 from rnnstate.state.state import State
 from rnnstate.streaming.batches import Batches
 from rnnstate.streaming.engine import Engine
-from rnnstate.streaming.items import Item, Stack, check_mapping, read_item, read_stack
+from rnnstate.streaming.items import Item, Stack, check_mapping, event_time, read_item, read_stack
 from rnnstate.streaming.joining import Joiner
 from rnnstate.streaming.keys import decode, split
 from rnnstate.streaming.opening import open_store
@@ -85,6 +85,7 @@ class Streamer:
         mask: Mapping[Any, Any] | None = None,
         create: bool = True,
         restart: bool = False,
+        times: Mapping[Any, float] | None = None,
     ) -> dict[Any, Any]:
         """Advance sessions by one step or by a chunk each.
 
@@ -97,6 +98,8 @@ class Streamer:
             mask: A flag for some keys. A key with `False` does not advance, and has no result.
             create: Whether new sessions may begin.
             restart: Whether to restart sessions that exist from the initial state, with this push. Their checkpoints stay.
+            times: The event time of some keys in seconds, for a store with `clock="event"`. A key without one has the latest
+                event time of the store.
 
         Returns:
             The outputs by key, `(outputs,)` or `(time, outputs)` as the input. An output that the model gives once per
@@ -105,7 +108,7 @@ class Streamer:
         Raises:
             PushError: If some keys failed. The other keys have advanced; `error.results` has their outputs, and
                 `error.errors` the error of each key that failed. A key that failed is as it was.
-            DataError: If an argument is no mapping. Then no key has advanced.
+            DataError: If an argument is no mapping, or the store does not expire by event time. Then no key has advanced.
 
         Example:
 
@@ -118,9 +121,9 @@ class Streamer:
         ['north'] 1 of 2 keys failed; the others have advanced. Key 'south': input `...` must be finite in float32. ...
         """
         errors = Errors()
-        items, stack = self._stacked(x, numbers, observed, mask, create and not restart)
+        items, stack = self._stacked(x, numbers, observed, mask, create and not restart and not times)
         if stack is None:
-            items, errors = self._items(x, numbers, observed, mask, create, restart)
+            items, errors = self._items(x, numbers, observed, mask, create, restart, times)
         results, more = self._pushes.run(items, stack) if items else ({}, {})
         return finished(x, results, errors | more)
 
@@ -132,6 +135,7 @@ class Streamer:
         mask: Mapping[Any, Any] | None = None,
         create: bool = True,
         restart: bool = False,
+        times: Mapping[Any, float] | None = None,
     ) -> dict[Any, Any]:
         """Advance sessions as `push` does, in one compiled step with other callers of the same event loop.
 
@@ -150,7 +154,7 @@ class Streamer:
         >>> [list(y) for y in asyncio.run(two())]
         [['north'], ['south']]
         """
-        items, errors = self._items(x, numbers, observed, mask, create, restart)
+        items, errors = self._items(x, numbers, observed, mask, create, restart, times)
         results, more = Results(), Errors()
         if items:
             loop = asyncio.get_running_loop()
@@ -333,19 +337,24 @@ class Streamer:
         return read_stack(self._engine, x, numbers or {}) or ([], None)
 
     def _items(
-        self, x: Any, numbers: Any, observed: Any, mask: Any, create: bool, restart: bool
+        self, x: Any, numbers: Any, observed: Any, mask: Any, create: bool, restart: bool, times: Any
     ) -> tuple[list[Item], Errors]:
         """Return what is pushed for each key that can be used, and the errors of the others."""
-        for name, given in (("x", x), ("numbers", numbers), ("observed", observed), ("mask", mask)):
+        for name, given in (("x", x), ("numbers", numbers), ("observed", observed), ("mask", mask), ("times", times)):
             check_mapping(name, given, x)
+        if times and self.store.clock != "event":
+            raise DataError(
+                'Event times need a store that expires by them, such as `MemoryStore(clock="event")`. '
+                f"Received: times for {type(self.store).__name__}. Leave `times` out."
+            )
         items, errors = list[Item](), Errors()
-        numbers, observed = numbers or {}, observed or {}
+        numbers, observed, times = numbers or {}, observed or {}, times or {}
         for key, value in x.items():
             if mask and not mask.get(key, True):
                 continue
             try:
                 item = read_item(self._engine, key, value, numbers.get(key), observed.get(key), create)
-                item.restart = restart
+                item.restart, item.time = restart, event_time(key, times.get(key))
                 items.append(item)
             except RnnStateError as error:
                 errors[key] = error

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rnnstate.errors import StoreError
+from rnnstate.errors import StoreError, StoreFullError
 from rnnstate.streaming.stores.packed import Packing
 from rnnstate.streaming.stores.records import Card, Records
 from rnnstate.streaming.stores.store import Reading, Store
@@ -97,7 +97,7 @@ class LmdbStore(Store):
                 self._put(transaction, names, records, written)
         except self._lmdb.MapFullError as error:
             size = self._env.info()["map_size"]
-            raise StoreError(
+            raise StoreFullError(
                 f"The store must have room in its file. Received: capacity={size:,}, all in use. Open it with a larger "
                 "`capacity`, or end sessions."
             ) from error

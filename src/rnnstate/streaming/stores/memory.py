@@ -1,6 +1,6 @@
 """A store in the memory of this process: a table with one row per session."""
 
-import time
+import math
 from collections.abc import Callable, Iterator, Sequence, Set
 from threading import RLock
 from typing import Any
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rnnstate.errors import StoreError
+from rnnstate.errors import StoreError, StoreFullError
 from rnnstate.messages import counted
-from rnnstate.streaming.stores.records import Card, Records
+from rnnstate.streaming.stores.records import MODEL_DTYPE, Card, Records
 from rnnstate.streaming.stores.store import Reading, Store
 from rnnstate.streaming.stores.table import ROW_BYTES, Table, extra_bytes
 
@@ -26,14 +26,16 @@ class MemoryStore(Store):
 
     Args:
         capacity: The largest number of bytes. The default is no limit.
-        idle: The number of seconds after which a session that nobody wrote is evicted. The clock is that of this machine.
-            Each commit evicts; `expire()` does it at any time.
-        on_evict: Function that gets the records of the evicted sessions and the reason, `"capacity"` or `"idle"`. The
-            store calls it before it forgets the sessions. If it raises, they stay.
+        idle: The number of seconds after which a session that nobody wrote is evicted. Each commit evicts; `expire()` does
+            it at any time.
+        on_evict: Function that gets the records of the evicted sessions and the reason: `"capacity"`, `"idle"`, or
+            `"event time"`. The store calls it before it forgets the sessions. If it raises, they stay.
         spill: A store to which evicted sessions go. A read brings them back.
+        clock: The clock of `idle`. `"wall"` is the clock of this machine. `"event"` is the time that the data carry: the
+            `times` of a push. A session is idle if its last time is `idle` seconds before the latest time of all.
 
     Raises:
-        ValueError: If `capacity` or `idle` is not positive, or `idle` has neither `on_evict` nor `spill`.
+        ValueError: If `capacity` or `idle` is not positive, `idle` has no `on_evict` and no `spill`, or `clock` is unknown.
 
     Example:
 
@@ -53,7 +55,10 @@ class MemoryStore(Store):
         idle: float | None = None,
         on_evict: Callable[[Records, str], Any] | None = None,
         spill: Store | None = None,
+        clock: str = "wall",
     ) -> None:
+        if clock not in ("wall", "event"):
+            raise ValueError(f'`clock` must be "wall" or "event". Received: clock={clock!r}.')
         for name, limit in (("capacity", capacity), ("idle", idle)):
             if limit is not None and not limit > 0:
                 raise ValueError(f"`{name}` must be positive. Received: {name}={limit!r}.")
@@ -64,9 +69,11 @@ class MemoryStore(Store):
             )
         self._capacity, self._idle, self._on_evict, self._spill = capacity, idle, on_evict, spill
         self._lock, self._card, self._token = RLock(), None, 0
-        self._table, self._next_look = Table(()), 0.0
+        self._table, self._next_look = Table(()), -math.inf
+        self.clock, self._latest = clock, -math.inf
 
     _card: Card | None
+    _model = b""
 
     def read_card(self) -> Card | None:
         return self._card or (self._spill.read_card() if self._spill else None)
@@ -79,7 +86,11 @@ class MemoryStore(Store):
                 self._table = Table(card.leaves, card.last)
             else:
                 self._table.rename([name for name, _, _ in card.leaves])
-            self._card = card
+            self._card, self._model = card, np.array(card.model.encode(), MODEL_DTYPE).tobytes()
+
+    def now(self) -> float:
+        """Return the time of a change that comes without one: with event time, the latest time of any session."""
+        return super().now() if self.clock == "wall" else max(self._latest, 0.0)
 
     @property
     def nbytes(self) -> int:
@@ -137,7 +148,8 @@ class MemoryStore(Store):
             return self._evict_idle() if self._idle is not None else 0
 
     def _check_model(self, records: Records) -> None:
-        if self._card is None or (records.model != self._card.model.encode()).any():
+        # Bytes are compared several times as fast as an array of texts.
+        if self._card is None or records.model.astype(MODEL_DTYPE, copy=False).tobytes() != self._model * len(records):
             raise StoreError(
                 f"The store holds records of model {self._card and self._card.model}. Received: a record of another model. "
                 "Open the store with a `Streamer` of this model."
@@ -149,10 +161,13 @@ class MemoryStore(Store):
     def _write(self, records: Records, slots: list[int]) -> None:
         """Write records after making room for them. Nothing changes if there is no room."""
         self._make_room(records, slots)
-        if self._idle is not None and time.monotonic() >= self._next_look:
+        if self.clock == "event":
+            self._latest = max(self._latest, float(records.updated.max()))
+        if self._idle is not None and self.now() >= self._next_look:
             self._evict_idle(kept=set(records.keys))
-        # An eviction may have moved or freed rows, so the slots are looked up again.
-        self._token = self._table.write(records, self._token)
+        # An eviction may have freed rows. Then the slots are looked up again.
+        limited = self._capacity is not None or self._idle is not None
+        self._token = self._table.write(records, self._token, None if limited else slots)
 
     def _make_room(self, records: Records, slots: list[int]) -> None:
         if self._capacity is None:
@@ -166,7 +181,7 @@ class MemoryStore(Store):
         if self._on_evict is None and self._spill is None:
             if not new:
                 return  # the answers of known sessions are never a reason to refuse them
-            raise StoreError(
+            raise StoreFullError(
                 f"The store must have room for {counted(needed, 'byte')} more. Received: {counted(room, 'byte')} left of "
                 f"capacity={self._capacity:,}. End sessions, raise `capacity`, or give `on_evict` or `spill`."
             )
@@ -181,9 +196,9 @@ class MemoryStore(Store):
     def _evict_idle(self, kept: Set[str] = frozenset()) -> int:
         seconds = self._idle or 0.0
         # A look goes through all rows, so there are few of them.
-        self._next_look = time.monotonic() + seconds / 20
-        idle = self._table.older_than(time.time() - seconds, kept)
-        self._evict(idle, "idle")
+        self._next_look = self.now() + seconds / 20
+        idle = self._table.older_than(self.now() - seconds, kept)
+        self._evict(idle, "idle" if self.clock == "wall" else "event time")
         return len(idle)
 
     def _evict(self, slots: list[int], reason: str) -> None:

@@ -74,8 +74,9 @@ class RedisStore(Store):
     than the lease lasts, another worker may take the session, and the commit of the first one is refused: its push raises
     `StoreError` for this key, and nothing has changed.
 
-    Sessions survive a SIGKILL of the server if Redis writes an append-only file (`appendonly yes`). The store warns if it
-    does not.
+    Each push that has returned survives a SIGKILL of the server, and a power cut, if Redis writes an append-only file and
+    waits for the disk (`appendonly yes`, `appendfsync always`). With `appendfsync everysec`, the default of Redis, a
+    kill may lose the pushes of the last two seconds. The store warns with `StoreWarning` if the server has other settings.
 
     Args:
         url: The server, such as `redis://localhost:6379/0`.
@@ -216,15 +217,22 @@ class RedisStore(Store):
         with self._speaking():
             self._client.ping()
         try:
-            setting = self._client.config_get("appendonly").get("appendonly")
+            settings = {_text(name): _text(value) for name, value in self._client.config_get("append*").items()}
         except self._redis.ResponseError:  # a hosted server may hide its settings
             return
-        if setting != "yes" and setting != b"yes":
-            warnings.warn(
-                f"Redis at {self.url} writes no append-only file, so sessions end with the server. Set `appendonly yes`.",
-                StoreWarning,
-                stacklevel=3,
+        if settings.get("appendonly") != "yes":
+            self._warn("writes no append-only file, so sessions end with the server. Set `appendonly yes` and")
+        elif settings.get("appendfsync") != "always":
+            self._warn(
+                f"has `appendfsync {settings.get('appendfsync')}`, so a kill or a power cut may lose the last pushes. Set"
             )
+
+    def _warn(self, text: str) -> None:
+        warnings.warn(f"Redis at {self.url} {text} `appendfsync always`.", StoreWarning, stacklevel=4)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
 
 
 def _escaped(text: str) -> str:

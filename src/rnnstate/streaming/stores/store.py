@@ -12,6 +12,7 @@ come back to zero at a reset.
 """
 
 import os
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -89,6 +90,8 @@ class Store(ABC):
             Whether each record was written, `(n,)`.
 
         Raises:
+            StoreFullError: If there is no room for the records. Then the store keeps none of them, and a push tries again
+                with fewer.
             StoreError: If the store cannot keep the records. Then it keeps none of them.
         """
 
@@ -99,6 +102,12 @@ class Store(ABC):
     @abstractmethod
     def keys(self) -> Iterator[str]:
         """Return all keys, in any order."""
+
+    clock = "wall"  # what the time of a record means: this machine's clock, or "event", the time that the data carry
+
+    def now(self) -> float:
+        """Return the time of a change that comes without one."""
+        return time.time()
 
     def release(self, keys: Sequence[str], tokens: NDArray[np.int64]) -> None:  # noqa: B027
         """Give back leases that a read took, and that no commit has used. A store without leases does nothing."""

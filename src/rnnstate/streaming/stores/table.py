@@ -82,9 +82,9 @@ class Table:
             extras if self._extras else {},
         )
 
-    def write(self, records: Records, token: int) -> int:
-        """Write records, with one new token for each of them, and return the last token."""
-        slots = self.find(records.keys)
+    def write(self, records: Records, token: int, slots: list[int] | None = None) -> int:
+        """Write records, with one new token for each of them, and return the last token. `slots` are their rows, or -1."""
+        slots = self.find(records.keys) if slots is None else slots
         if -1 in slots:
             slots = [self._slot(key) for key in records.keys]
         places = np.array(slots, np.int64)
