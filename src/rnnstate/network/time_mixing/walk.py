@@ -15,6 +15,7 @@ from rnnstate.network.stand_in import PortLayer
 from rnnstate.network.time_mixing.advice import advice
 from rnnstate.network.time_mixing.axis import Axis, Verdict, axes_of_inputs, joined
 from rnnstate.network.time_mixing.cases import Node
+from rnnstate.network.time_mixing.lost_masks import Masks, way_out
 from rnnstate.network.time_mixing.probe import Probed, dependence, probe
 from rnnstate.network.time_mixing.table import known, known_operation
 from rnnstate.network.time_mixing.verdict import Mixing
@@ -76,15 +77,17 @@ class _Walk:
         self.without_steps: list[str] = []
         self._carried = carried
         self._axes: dict[int, Axis] = {}
+        self._masks = Masks()
         self._symbols: list[Any] = []  # kept alive, because their ids are keys
 
-    def network(self, net: Any, given: Sequence[Any], prefix: str) -> list[Any]:
+    def network(self, net: Any, given: Sequence[Any], prefix: str, mask: Any = None) -> list[Any]:
         """Follow one network.
 
         Args:
             net: The network.
             given: The symbols with which another network calls it; empty for the outermost network.
             prefix: The path of the network, with a slash.
+            mask: The symbols of the masks with which another network calls it, if it names them.
 
         Returns:
             The symbols of its outputs.
@@ -97,6 +100,8 @@ class _Walk:
         ]
         axes = [self._axes[id(symbol)] for symbol in given] or axes_of_inputs(inputs)
         self._mark(inputs, axes)
+        if given:
+            self._masks.enter(inputs, given, mask)
 
         def follow(call: Any, *args: Any, **kwargs: Any) -> Any:
             return self._node(call, args, kwargs, prefix)
@@ -111,16 +116,32 @@ class _Walk:
     def _node(self, call: Any, args: Any, kwargs: Any, prefix: str) -> list[Any]:
         """Give a node its class, and return the symbols of its outputs."""
         node = Node(f"{prefix}{call.name}", call, args, kwargs, self._axes)
+        inner: list[Any] = []
         if is_container(call):
             given = [part for part in tree.flatten(args) if keras.backend.is_keras_tensor(part)]
-            inner = self.network(call, given, f"{node.path}/")  # a mask is an argument, not an input
+            # a mask is an argument, not an input
+            inner = self.network(call, given, f"{node.path}/", kwargs.get("mask"))
             specs, axes = [_like(symbol) for symbol in inner], [self._axes[id(symbol)] for symbol in inner]
         else:
             specs = [_like(spec) for spec in tree.flatten(call.compute_output_spec(*args, **kwargs))]
             axes = self._classified(node, specs)
         symbols: list[Any] = tree.flatten(_Recorded(specs)(*node.symbols))
         self._mark(symbols, axes)
+        if is_container(call):
+            self._masks.copy(symbols, inner)
+        else:
+            self._keep_masks(node, symbols)
         return symbols
+
+    def _keep_masks(self, node: Node, symbols: list[Any]) -> None:
+        """Follow the masks of a node, and note a node that drops the mask of what attention gives."""
+        attention = self._masks.follow(node, symbols)
+        if attention is not None and all(entry.path != node.path for entry in self.found):
+            what = (
+                f"reads the masked steps of `{attention}` without their mask. Keras' attention gives a masked step the mean "
+                "of all steps of the window, also of later ones"
+            )
+            self._note(node, what, reason=way_out(attention))
 
     def _classified(self, node: Node, specs: list[Any]) -> list[Axis]:
         """Return what each output of a node holds, and note a node that mixes time."""
@@ -167,9 +188,9 @@ class _Walk:
             self._note(node, "joins each step with a summary of its window, so that the step depends on later steps")
         return [Axis.STEPS if join else Axis.SUMMARY for join in joins]
 
-    def _note(self, node: Node, what: str, tried: bool = True) -> None:
-        kind = type(node.call).__name__ if isinstance(node.call, keras.Layer) else ""
-        reason = (kind and why_not_carried(node.call)) or advice(node.call) or ""
+    def _note(self, node: Node, what: str, tried: bool = True, reason: str = "") -> None:
+        kind = node.kind if isinstance(node.call, keras.Layer) else ""
+        reason = reason or (kind and why_not_carried(node.call)) or advice(node.call) or ""
         entry = Mixing(node.path, node.name, kind, what, reason, tried)
         if entry not in self.found:  # a nested network may be called twice
             self.found.append(entry)
