@@ -46,6 +46,11 @@ class Node:
         return any(variable.path.endswith("seed_generator_state") for variable in getattr(self.call, "variables", ()))
 
     @property
+    def first(self) -> Any:
+        """The first argument of the call, a symbol or a structure of symbols."""
+        return self.args[0] if self.args else next(iter(self.kwargs.values()))
+
+    @property
     def kind(self) -> str:
         """The class of the layer or the operation. A stand-in counts as its layer."""
         return type(self.call.layer if isinstance(self.call, PortLayer) else self.call).__name__
