@@ -75,6 +75,20 @@ def test_networks_that_mix_time_are_refused_by_name(build, message):
     assert rs.StatefulModel(net, time_mixing="allow").time_mixing == "allow"
 
 
+@pytest.mark.once
+def test_an_output_whose_size_nothing_tells_is_refused():
+    """Entries that are made from one value of the window are no steps, so their number must be known."""
+
+    def net(sizes):
+        decoder = layers.EinsumDense("btf,fg->btg", output_shape=sizes, name="c")
+        return net_of(lambda h: decoder(layers.RepeatVector(5)(layers.GRU(4)(h))))
+
+    with pytest.raises(rs.UnsupportedModelError, match=r"Layer `c` \(EinsumDense\), with shape \(batch, None, ...\)"):
+        rs.StatefulModel(net((None, 3)))
+    model = rs.StatefulModel(net((5, 3)))
+    assert model.predict(rs.Windows({"a": nets.values(8, 4)}, length=4, batch_size=1))["a"].shape == (2, 5, 3)
+
+
 def test_time_mixing_takes_two_values():
     """Any other value is refused."""
     with pytest.raises(ValueError, match=r'`time_mixing` must be "refuse" or "allow"'):

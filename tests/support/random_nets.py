@@ -59,6 +59,8 @@ BLOCKS = {
     "grouped queries": lambda h: layers.GroupQueryAttention(3, 4, 2, sliding_window=3)(h, h, use_causal_mask=True),
     "across": lambda h: layers.MultiHeadAttention(1, 3)(h, layers.Dense(4)(h), use_causal_mask=True),
     "attention block": lambda h: layers.Add()([h, layers.MultiHeadAttention(1, 2)(h, h, use_causal_mask=True)]),
+    "attention, then norm": lambda h: layers.LayerNormalization()(_with_attention(h, h)),
+    "norm, then attention": lambda h: _with_attention(h, layers.LayerNormalization()(h)),
     "additive attention": lambda h: layers.AdditiveAttention()([h, h]),
     "dot attention, causal": lambda h: layers.Attention()([h, h], use_causal_mask=True),
     "dot attention": lambda h: layers.Attention()([h, h]),
@@ -74,6 +76,8 @@ BLOCKS = {
     "time distributed": lambda h: layers.TimeDistributed(layers.Dense(4))(h),
     "masking": lambda h: layers.Masking()(h),
     "stacked cells": lambda h: layers.RNN([layers.GRUCell(3), layers.LSTMCell(4)], return_sequences=True)(h),
+    "masked": lambda h: layers.Masking()(layers.ReLU()(h)),
+    "masked tokens": lambda h: layers.Embedding(5, 4, mask_zero=True)(ops.cast(h[..., 0] > 0, "int32")),
     "masked gru": lambda h: layers.GRU(4, return_sequences=True)(layers.Masking()(ops.relu(h))),
     "activation": lambda h: layers.LeakyReLU()(layers.ELU()(h)),
     "parametric": lambda h: layers.PReLU(shared_axes=[1])(h),
@@ -125,6 +129,15 @@ MIXING = frozenset(
 )
 # fmt: on
 CALM = sorted(set(BLOCKS) - MIXING)
+MASKS = ("masked", "masked tokens", "masked gru")
+ATTENTION = (
+    "causal attention",
+    "sliding window",
+    "grouped queries",
+    "attention block",
+    "attention, then norm",
+    "norm, then attention",
+)
 # Blocks with a memory that is carried: a network must have one.
 CARRIERS = (
     "lstm",
@@ -149,6 +162,11 @@ CARRIERS = (
 def _branches(h):
     """Return the sum of two convolutions that read the same steps."""
     return layers.Add()([layers.Conv1D(4, 3)(h), layers.Conv1D(4, 2, dilation_rate=2)(h)])
+
+
+def _with_attention(h, attended):
+    """Return a series plus attention from and to another one."""
+    return layers.Add()([h, layers.MultiHeadAttention(1, 2)(attended, attended, use_causal_mask=True)])
 
 
 class ValidSteps(layers.Layer):
@@ -214,13 +232,22 @@ def outcome(names, seed=0, **settings):
     return "equal" if equal else "different"
 
 
+def drawn(rng):
+    """Return the names of some blocks. One of them has a memory; in a quarter of the networks attention follows a mask."""
+    names = sorted(BLOCKS) if rng.integers(3) == 0 else CALM
+    blocks = [str(name) for name in rng.choice(names, size=rng.integers(0, 5))]
+    blocks.insert(int(rng.integers(0, len(blocks) + 1)), str(rng.choice(CARRIERS)))
+    if rng.integers(4) == 0:
+        place = int(rng.integers(0, len(blocks) + 1))
+        blocks[place:place] = [str(rng.choice(MASKS)), str(rng.choice(ATTENTION))]
+    return blocks
+
+
 def main(count, seed):
     """Compose `count` networks at random, print how many had each outcome, and every one that differs."""
     rng, counts = np.random.default_rng(seed), {}
     for number in range(count):
-        names = sorted(BLOCKS) if rng.integers(3) == 0 else CALM
-        blocks = [str(name) for name in rng.choice(names, size=rng.integers(0, 5))]
-        blocks.insert(int(rng.integers(0, len(blocks) + 1)), str(rng.choice(CARRIERS)))
+        blocks = drawn(rng)
         found = outcome(blocks, seed=number)
         counts[found] = counts.get(found, 0) + 1
         if found == "different":

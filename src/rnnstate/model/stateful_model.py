@@ -30,7 +30,15 @@ from rnnstate.network.clone import carrying_clone
 from rnnstate.network.probe import trace
 from rnnstate.network.served import Served
 from rnnstate.network.step import Stepper, run
-from rnnstate.network.time_mixing import mixing_of, mode_of_old_file, read_mode, refuse_mixing
+from rnnstate.network.time_mixing import (
+    Followed,
+    follow,
+    mixing_of,
+    mode_of_old_file,
+    read_mode,
+    refuse_mixing,
+    refuse_unsized,
+)
 from rnnstate.ports.registry import choose_kernels
 from rnnstate.state.checks import checked, checked_flags
 from rnnstate.state.spec import StateSpec
@@ -93,8 +101,8 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
         self.start = read_initial(initial_state)
         self.carry = carry
         self._carrier, ports = carrying_clone(net, carry_backward, carry, self.attention_window)
-        mixing = mixing_of(self._carrier) if self.time_mixing == "refuse" else []
-        refuse_mixing([node for node in mixing if node.tried])
+        found = follow(self._carrier) if self.time_mixing == "refuse" else Followed()
+        refuse_mixing([node for node in found.mixing if node.tried])
         if not any(layer.port.spec(layer.layer) for layer in ports):
             raise UnsupportedModelError(
                 f"The network must have at least one layer with a memory. Received: `{net.name}` without any. "
@@ -104,7 +112,8 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
             choose_kernels(layer.port, kernels)
         backend_kernels().register_state(State)
         scope = trace(self._carrier)  # names a layer that fails, which the probe could not try either
-        refuse_mixing(mixing)
+        refuse_mixing(found.mixing)
+        refuse_unsized(found.unsized)
         spec = scope.spec
         states = States(spec, self._placeholder_state, self._sync, partial(forget_compiled, self, "train"))
         self._parts = Parts(net, spec, scope.owners, states, Bank(spec, "inference"))

@@ -14,15 +14,27 @@ A node is one call of a layer or of an operation of `keras.ops`. Axis 1 of a ser
 | `probe` | the class of any other node, from a few runs on small random inputs |
 | `trial` | the runs of the probe on windows of one length |
 | `cases` | the random inputs of the probe |
+| `lost_masks` | nodes that read the masked steps of attention without their mask |
+| `mask_values` | the mask of each tensor, by its value |
 | `walk` | follows a network node by node, at any depth |
 | `advice` | what to use in place of a layer without a port |
 | `verdict` | what is found, and the error of `StatefulModel` |
 
-Other packages may import `mixing_of`, `refuse_mixing`, `mode_of_old_file`, `read_mode`, `without_steps` and
-`Mixing`.
+Other packages may import `Followed`, `Mixing`, `follow`, `mixing_of`, `mode_of_old_file`, `read_mode`, `refuse_mixing`,
+`refuse_unsized` and `without_steps`.
 """
 
-from rnnstate.network.time_mixing.verdict import Mixing, mode_of_old_file, read_mode, refuse_mixing
-from rnnstate.network.time_mixing.walk import mixing_of, without_steps
+from rnnstate.network.time_mixing.verdict import Mixing, mode_of_old_file, read_mode, refuse_mixing, refuse_unsized
+from rnnstate.network.time_mixing.walk import Followed, follow, mixing_of, without_steps
 
-__all__ = ["Mixing", "mixing_of", "mode_of_old_file", "read_mode", "refuse_mixing", "without_steps"]
+__all__ = [
+    "Followed",
+    "Mixing",
+    "follow",
+    "mixing_of",
+    "mode_of_old_file",
+    "read_mode",
+    "refuse_mixing",
+    "refuse_unsized",
+    "without_steps",
+]

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops, tree
 
+from rnnstate.network.stand_in import PortLayer
 from rnnstate.network.time_mixing.axis import Axis
 
 # Normal values, positive values for functions such as logarithms, and small whole numbers for tables.
@@ -45,10 +46,19 @@ class Node:
         return any(variable.path.endswith("seed_generator_state") for variable in getattr(self.call, "variables", ()))
 
     @property
+    def first(self) -> Any:
+        """The first argument of the call, a symbol or a structure of symbols."""
+        return self.args[0] if self.args else next(iter(self.kwargs.values()))
+
+    @property
+    def kind(self) -> str:
+        """The class of the layer or the operation. A stand-in counts as its layer."""
+        return type(self.call.layer if isinstance(self.call, PortLayer) else self.call).__name__
+
+    @property
     def name(self) -> str:
         """The layer or the operation, with its class, as messages name it."""
-        kind = "Layer" if isinstance(self.call, keras.Layer) else "Operation"
-        return f"{kind} `{self.path}` ({type(self.call).__name__})"
+        return f"{'Layer' if isinstance(self.call, keras.Layer) else 'Operation'} `{self.path}` ({self.kind})"
 
     def random(self, steps: int, seed: int = 0, scale: float = 1.0) -> Cases:
         """Return random values for each symbol, of each kind. Static values are the same for any number of steps."""

@@ -79,6 +79,24 @@ def refuse_mixing(found: Sequence[Mixing]) -> None:
     )
 
 
+def refuse_unsized(outputs: Sequence[str]) -> None:
+    """Raise if an output has an axis of any size that holds no steps of the window.
+
+    Args:
+        outputs: The layers that give such outputs, as messages name them.
+
+    Raises:
+        UnsupportedModelError: If there are any. The message names the first layer.
+    """
+    if outputs:
+        raise UnsupportedModelError(
+            "An output of the network must have one entry for each step of the window, or a number of entries that its "
+            f"shape tells. Received: {outputs[0]}, with shape (batch, None, ...). Its entries are made from values of the "
+            "whole window, so they are no steps, and None does not tell how many there are. Give their number in the layer "
+            "that makes them, such as `output_shape=(5, 3)` in place of `output_shape=(None, 3)`."
+        )
+
+
 def mode_of_old_file(found: Sequence[Mixing]) -> str:
     """Return the mode of a model whose file has none, and warn if its network mixes time.
 

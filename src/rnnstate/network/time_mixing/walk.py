@@ -5,6 +5,7 @@ clones the graph of the network with `keras.models.clone_model`, with a stand-in
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -15,12 +16,38 @@ from rnnstate.network.stand_in import PortLayer
 from rnnstate.network.time_mixing.advice import advice
 from rnnstate.network.time_mixing.axis import Axis, Verdict, axes_of_inputs, joined
 from rnnstate.network.time_mixing.cases import Node
+from rnnstate.network.time_mixing.lost_masks import Lost, Masks
 from rnnstate.network.time_mixing.probe import Probed, dependence, probe
 from rnnstate.network.time_mixing.table import known, known_operation
 from rnnstate.network.time_mixing.verdict import Mixing
 from rnnstate.ports.recurrent import runs_backward
 from rnnstate.ports.registry import has_port, why_not_carried
 from rnnstate.ports.running_sum import RunningSum
+
+
+@dataclass(frozen=True)
+class Followed:
+    """What a walk through a network finds.
+
+    Args:
+        mixing: The nodes that mix time and that nothing carries, in the order of the network.
+        unsized: The layers that give outputs with an axis of any size that holds no steps of the window.
+    """
+
+    mixing: list[Mixing] = field(default_factory=list)
+    unsized: list[str] = field(default_factory=list)
+
+
+def follow(net: Any, carried: Callable[[Any], bool] | None = None) -> Followed:
+    """Follow a network node by node.
+
+    Args:
+        net: A built Functional or Sequential network. It may contain other networks.
+        carried: Tells for a layer whether its memory is carried. By default ports decide.
+    """
+    walk = _Walk(carried or is_carried)
+    unsized = walk.outputs(walk.network(net, [], ""))
+    return Followed(walk.found, unsized)
 
 
 def mixing_of(net: Any, carried: Callable[[Any], bool] | None = None) -> list[Mixing]:
@@ -30,9 +57,7 @@ def mixing_of(net: Any, carried: Callable[[Any], bool] | None = None) -> list[Mi
         net: A built Functional or Sequential network. It may contain other networks.
         carried: Tells for a layer whether its memory is carried. By default ports decide.
     """
-    walk = _Walk(carried or is_carried)
-    walk.network(net, [], "")
-    return walk.found
+    return follow(net, carried).mixing
 
 
 def without_steps(net: Any) -> list[str]:
@@ -76,15 +101,18 @@ class _Walk:
         self.without_steps: list[str] = []
         self._carried = carried
         self._axes: dict[int, Axis] = {}
+        self._masks = Masks()
+        self._makers: dict[int, Node] = {}
         self._symbols: list[Any] = []  # kept alive, because their ids are keys
 
-    def network(self, net: Any, given: Sequence[Any], prefix: str) -> list[Any]:
+    def network(self, net: Any, given: Sequence[Any], prefix: str, mask: Any = None) -> list[Any]:
         """Follow one network.
 
         Args:
             net: The network.
             given: The symbols with which another network calls it; empty for the outermost network.
             prefix: The path of the network, with a slash.
+            mask: The symbols of the masks with which another network calls it, if it names them.
 
         Returns:
             The symbols of its outputs.
@@ -97,6 +125,8 @@ class _Walk:
         ]
         axes = [self._axes[id(symbol)] for symbol in given] or axes_of_inputs(inputs)
         self._mark(inputs, axes)
+        if given:
+            self._masks.enter(inputs, given, mask)
 
         def follow(call: Any, *args: Any, **kwargs: Any) -> Any:
             return self._node(call, args, kwargs, prefix)
@@ -111,16 +141,45 @@ class _Walk:
     def _node(self, call: Any, args: Any, kwargs: Any, prefix: str) -> list[Any]:
         """Give a node its class, and return the symbols of its outputs."""
         node = Node(f"{prefix}{call.name}", call, args, kwargs, self._axes)
+        inner: list[Any] = []
         if is_container(call):
             given = [part for part in tree.flatten(args) if keras.backend.is_keras_tensor(part)]
-            inner = self.network(call, given, f"{node.path}/")  # a mask is an argument, not an input
+            # a mask is an argument, not an input
+            inner = self.network(call, given, f"{node.path}/", kwargs.get("mask"))
             specs, axes = [_like(symbol) for symbol in inner], [self._axes[id(symbol)] for symbol in inner]
         else:
             specs = [_like(spec) for spec in tree.flatten(call.compute_output_spec(*args, **kwargs))]
             axes = self._classified(node, specs)
         symbols: list[Any] = tree.flatten(_Recorded(specs)(*node.symbols))
         self._mark(symbols, axes)
+        if is_container(call):
+            self._masks.copy(symbols, inner)
+            makers = [self._makers.get(id(symbol), node) for symbol in inner]
+        else:
+            makers = [node for _ in symbols]
+            self._note_lost(self._masks.follow(node, symbols))
+        self._makers |= {id(symbol): maker for symbol, maker in zip(symbols, makers, strict=True)}
         return symbols
+
+    def outputs(self, symbols: Sequence[Any]) -> list[str]:
+        """Note the outputs of the outermost network that hold masked steps of attention without their mask.
+
+        Returns:
+            The layers whose outputs have an axis of any size that holds no steps of the window.
+        """
+        made = [(symbol, self._makers[id(symbol)]) for symbol in symbols if id(symbol) in self._makers]
+        for symbol, maker in made:
+            self._note_lost(self._masks.of_output(symbol, maker))
+        return [
+            maker.name
+            for symbol, maker in made
+            if len(symbol.shape) > 2 and symbol.shape[1] is None and self._axes[id(symbol)] is not Axis.STEPS
+        ]
+
+    def _note_lost(self, lost: Lost | None) -> None:
+        """Note a node that reads masked steps of attention, unless the node mixes time in another way too."""
+        if lost is not None and all(entry.path != lost.node.path for entry in self.found):
+            self._note(lost.node, lost.what, reason=lost.way_out)
 
     def _classified(self, node: Node, specs: list[Any]) -> list[Axis]:
         """Return what each output of a node holds, and note a node that mixes time."""
@@ -167,9 +226,9 @@ class _Walk:
             self._note(node, "joins each step with a summary of its window, so that the step depends on later steps")
         return [Axis.STEPS if join else Axis.SUMMARY for join in joins]
 
-    def _note(self, node: Node, what: str, tried: bool = True) -> None:
-        kind = type(node.call).__name__ if isinstance(node.call, keras.Layer) else ""
-        reason = (kind and why_not_carried(node.call)) or advice(node.call) or ""
+    def _note(self, node: Node, what: str, tried: bool = True, reason: str = "") -> None:
+        kind = node.kind if isinstance(node.call, keras.Layer) else ""
+        reason = reason or (kind and why_not_carried(node.call)) or advice(node.call) or ""
         entry = Mixing(node.path, node.name, kind, what, reason, tried)
         if entry not in self.found:  # a nested network may be called twice
             self.found.append(entry)
