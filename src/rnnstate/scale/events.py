@@ -123,9 +123,15 @@ def _by_key(keys: NDArray[Any], numbers: NDArray[np.int64]) -> list[tuple[str, N
     order = np.lexsort((numbers, keys))
     order = order[numbers[order] >= 0]
     ordered = keys[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(order) else np.zeros(0, np.int64)
-    groups = np.split(order, starts[1:]) if len(order) else []
+    groups = np.split(order, np.flatnonzero(_differs(ordered))[1:]) if len(order) else []
     return [(str(keys[rows[0]]), rows) for rows in groups]
+
+
+def _differs(ordered: NDArray[Any]) -> NDArray[np.bool_]:
+    """Return which values differ from the value before them. The first one does."""
+    new = np.ones(len(ordered), np.bool_)
+    new[1:] = ordered[1:] != ordered[:-1]
+    return new
 
 
 def _in_order(
@@ -134,9 +140,11 @@ def _in_order(
     """Return the rows that follow the record, one after another. Mark and count the others."""
     given = numbers[rows]
     expected = record.next if record.known else (int(given[0]) if rules.first is None else rules.first)
-    fresh = (given >= expected) & np.r_[True, given[1:] != given[:-1]]
+    fresh = (given >= expected) & _differs(given)
     ahead = given[fresh] - expected
-    follows = ahead == np.arange(len(ahead))  # sorted and distinct, so it holds up to the first hole
+    follows: NDArray[np.bool_] = np.equal(
+        ahead, np.arange(len(ahead))
+    )  # sorted and distinct, so it holds up to the first hole
     status[rows[~fresh]] = "repeated"
     status[rows[fresh][~follows]] = "early"
     # A repeated number of an event that is early is early too.
@@ -157,7 +165,7 @@ def _lane(
     status: NDArray[Any],
 ) -> _Lane:
     """Cut the events of a key where its state starts again: after a gap, and after too long a time."""
-    complete = np.isfinite(values[rows]).all(axis=1)
+    complete: NDArray[np.bool_] = np.isfinite(values[rows]).all(axis=1)
     pause = np.zeros(len(rows), np.bool_)
     if times is not None and rules.expire_after is not None:
         before = np.r_[np.nan if record.time is None else record.time, times[rows][:-1]]

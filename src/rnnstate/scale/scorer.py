@@ -19,6 +19,7 @@ from rnnstate.messages import quoted
 from rnnstate.streaming.batches import Batches
 from rnnstate.streaming.engine import Engine
 from rnnstate.streaming.items import Item
+from rnnstate.windows.scaling import Scaling
 
 Array = NDArray[np.float64]
 Leaves = dict[str, NDArray[Any]]
@@ -85,6 +86,20 @@ def layout_of(
     return Layout(os.fspath(place), tuple(inputs), names, key, time, is_run=False)
 
 
+def array_layout(path: str | os.PathLike[str]) -> Layout:
+    """Return the layout of a model that gets arrays, so that its columns need no names.
+
+    Raises:
+        DataError: If the path is neither a RUN nor an ONNX file with its manifest.
+    """
+    place = Path(path).absolute()
+    if place.is_dir():
+        return _run_layout(place, {}, needs_key=False)
+    inputs, outputs = _width(place)
+    names = tuple(f"x_{at}" for at in range(inputs))
+    return Layout(os.fspath(place), names, tuple(f"y_{at}" for at in range(outputs)), "key", None, is_run=False)
+
+
 @cache
 def scorer_of(layout: Layout) -> "Scorer":
     """Return the loaded model of a layout, one for each process."""
@@ -106,6 +121,8 @@ class Scorer:
         self.layout = layout
         if layout.backend is not None:
             os.environ.setdefault("KERAS_BACKEND", layout.backend)
+        self.engine: Engine
+        self._scaling: Scaling | None
         self.engine, self._scaling = _load_run(layout) if layout.is_run else (_load_onnx(layout), None)
         _check(self.engine, layout)
         self.card = self.engine.card
@@ -122,23 +139,27 @@ class Scorer:
             series: For each key its complete rows, `(time, inputs)`, in the units of the data.
             leaves: The state of each key, `(keys, *shape)`. It is replaced by the state after the last step.
         """
-        items = [Item(at, str(at), (self._scaled(one),), len(one), False) for at, one in enumerate(series)]
+        items = [Item(at, str(at), (self.scaled(one),), len(one), False) for at, one in enumerate(series)]
         outputs = self._batches.advance(items, leaves)
-        results = [np.asarray(outputs.row(at)[0], np.float64) for at in range(len(items))]
-        return results if self._scaling is None else [self._scaling.unscale(result) for result in results]
+        return [self.unscaled(np.asarray(outputs.row(at)[0], np.float64)) for at in range(len(items))]
 
-    def _scaled(self, values: Array) -> NDArray[np.float32]:
-        scaled = values if self._scaling is None else self._scaling.scale(values)
-        return np.asarray(scaled, np.float32)
+    def scaled(self, values: NDArray[Any]) -> NDArray[np.float32]:
+        """Return inputs in the units of the data as the model takes them."""
+        with np.errstate(over="ignore"):
+            return np.asarray(values if self._scaling is None else self._scaling.scale(values), np.float32)
+
+    def unscaled(self, outputs: NDArray[Any]) -> NDArray[Any]:
+        """Return outputs of the model in the units of the data."""
+        return outputs if self._scaling is None else np.asarray(self._scaling.unscale(np.asarray(outputs, np.float64)))
 
 
-def _run_layout(path: Path, given: dict[str, Any]) -> Layout:
+def _run_layout(path: Path, given: dict[str, Any], needs_key: bool = True) -> Layout:
     from rnnstate.forecasting.run_folder import read_settings
 
     if extra := [name for name, value in given.items() if value is not None]:
         raise DataError(f"A RUN knows its columns. Received: {quoted(extra)}. Leave them out.")
     settings = read_settings(path)
-    if settings.key is None:
+    if settings.key is None and needs_key:
         raise DataError(
             f"A RUN that is scored on an engine must have a key, which tells sequences apart. Received: {path}, trained "
             "without one. Train it with --key, or use `rnnstate predict`."
@@ -146,7 +167,7 @@ def _run_layout(path: Path, given: dict[str, Any]) -> Layout:
     outputs = tuple(f"{target}_in_{settings.horizon}" for target in settings.targets)
     columns = settings.columns.inputs
     backend = os.environ.get("KERAS_BACKEND")
-    return Layout(os.fspath(path), columns, outputs, settings.key, settings.time, True, backend)
+    return Layout(os.fspath(path), columns, outputs, settings.key or "", settings.time, True, backend)
 
 
 def _width(path: Path) -> tuple[int, int]:
@@ -168,7 +189,7 @@ def _load_onnx(layout: Layout) -> Engine:
     return OnnxEngine(layout.path)
 
 
-def _load_run(layout: Layout) -> tuple[Engine, Any]:
+def _load_run(layout: Layout) -> tuple[Engine, Scaling]:
     from rnnstate.forecasting.run_folder import read_run
     from rnnstate.streaming.keras_engine import KerasEngine
 

@@ -9,9 +9,9 @@ import zlib
 from typing import Any
 
 from rnnstate.errors import DataError, StoreError
-from rnnstate.streaming.keys import encode
+from rnnstate.streaming.keys import SHARDS, encode
 
-SHARDS = 4096
+__all__ = ["SHARDS", "shard_of", "shard_of_text", "worker_of", "check_workers", "check_shards"]
 
 
 def shard_of(key: Any) -> int:

@@ -53,7 +53,7 @@ def with_shards(frame: Any, key: str) -> Any:
         raise DataError(f"Column `{key}` must hold text or whole numbers. Received: {kind.simpleString()}.")
     text = F.concat(F.lit("\x01"), F.col(key).cast("string")) if whole else F.col(key)
     frame = frame.withColumn(TEXT, F.coalesce(text, F.lit("")))
-    return frame.withColumn(SHARD, F.crc32(F.col(TEXT).cast("binary")).cast("int").bitwiseAND(F.lit(SHARDS - 1)))
+    return frame.withColumn(SHARD, F.pmod(F.crc32(F.col(TEXT).cast("binary")), F.lit(SHARDS)).cast("int"))
 
 
 def check_columns(frame: Any, names: list[str]) -> None:

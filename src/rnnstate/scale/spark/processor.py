@@ -17,7 +17,7 @@ from rnnstate.streaming.keys import decode, encode
 RECORDS = "records"  # the name of the state variable, which `read_states` reads
 
 
-class ShardProcessor(StatefulProcessor):  # type: ignore[misc]
+class ShardProcessor(StatefulProcessor):
     """Scores the events of a shard.
 
     Spark keeps what the state variable holds and the position in the input in one checkpoint, so a batch that is run again
