@@ -13,13 +13,16 @@ SHOWN = {
     "site/example-1": "examples/01_minibatch_states.py",
     "site/example-2": "examples/02_thermal_house.py",
     "site/example-3": "examples/03_streaming_tcn.py",
+    "site/example-4": "examples/04_spark_scoring.py",
+    "site/example-5": "examples/05_ray_scoring.py",
     "site/changelog": "CHANGELOG.md",
     "site/contributing": "CONTRIBUTING.md",
 }
 CHAPTERS = {
-    "Start": ("tutorial", "faq", "site/example-1", "site/example-2", "site/example-3"),
+    "Start": ("tutorial", "faq", "site/example-1", "site/example-2", "site/example-3", "site/example-4",
+              "site/example-5"),
     "Guides": ("windows", "data", "initial-states", "policies", "states-in-place", "training-loops", "causal-layers",
-               "see-the-state", "linear-recurrences", "layers", "resume", "threads", "streaming", "serving", "export",
+               "see-the-state", "linear-recurrences", "layers", "resume", "threads", "streaming", "serving", "scoring-at-scale", "export",
                "weights", "ports", "cli", "migration"),
     "Reference": ("api", "site/reference", "state-files", "glossary"),
     "Inside": ("how-it-works", "performance", "site/measurements", "native-loops", "site/changelog",

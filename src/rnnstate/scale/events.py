@@ -165,7 +165,7 @@ def _lane(
     status: NDArray[Any],
 ) -> _Lane:
     """Cut the events of a key where its state starts again: after a gap, and after too long a time."""
-    complete: NDArray[np.bool_] = np.isfinite(values[rows]).all(axis=1)
+    complete = np.asarray(np.isfinite(values[rows]).all(axis=1))
     pause = np.zeros(len(rows), np.bool_)
     if times is not None and rules.expire_after is not None:
         before = np.r_[np.nan if record.time is None else record.time, times[rows][:-1]]
