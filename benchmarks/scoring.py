@@ -116,6 +116,10 @@ def spark_stream(model, folder):
             writer = score_stream(events, model).writeStream.format("parquet").option("path", str(place / "scored"))
             writer = writer.option("checkpointLocation", str(place / "checkpoint"))
             writer.trigger(availableNow=True).start().awaitTermination()
+            written = sum(file.stat().st_size for file in (place / "checkpoint" / "state").rglob("*") if file.is_file())
+            print(
+                f"{keys} keys in 4 batches: {written / keys:.0f} bytes of state for each key, in all batches together"
+            )
 
         yield score
 
@@ -166,11 +170,11 @@ def ray_pool(model, folder):
 
 
 ENGINES = {
-    "predict": (predict, (500, 5000)),
-    "spark": (spark, (500, 5000)),
-    "spark-stream": (spark_stream, (250, 1250)),
-    "ray": (ray_table, (500, 5000)),
-    "ray-pool": (ray_pool, (256, 768)),
+    "predict": (predict, (200, 2000)),
+    "spark": (spark, (200, 2000)),
+    "spark-stream": (spark_stream, (100, 500)),
+    "ray": (ray_table, (200, 2000)),
+    "ray-pool": (ray_pool, (256, 512)),
 }
 
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 
 import numpy as np
 import pandas as pd
@@ -16,53 +17,61 @@ from sums_file import write_sums
 
 pytestmark = pytest.mark.once
 
-KEYS, PUSHES = [f"k{at}" for at in range(13)], 29
+KEYS, KILLS = [f"k{at}" for at in range(13)], 4
+
+
+def value(key, n):
+    """Return the n-th input of a key, a whole number, so that sums are exact."""
+    return float((7 * n + KEYS.index(key)) % 11)
+
+
+def total(key, n):
+    """Return the sum of the inputs 0 to n of a key."""
+    return sum(value(key, at) for at in range(n + 1))
 
 
 def test_killed_actors_lose_nothing_and_keys_move(ray_cluster, tmp_path):
-    """Actors are killed at random moments: each push counts once. Then the keys move to three actors, and back to one."""
+    """Actors are killed at random moments: each push counts once. Then the keys move to three actors, and to one."""
     path = write_sums(tmp_path / "sums.onnx")
-    rng = np.random.default_rng(21)
-    x = {key: rng.integers(1, 9, (PUSHES + 2, 1)).astype(float) for key in KEYS}
     with Pool(path, tmp_path / "store", workers=2) as pool:
-        stop = threading.Event()
-        killer = threading.Thread(target=kill_at_random, args=(pool, stop, rng.uniform(0.02, 0.2, 5)))
-        pool.push({key: x[key][0] for key in KEYS}, dict.fromkeys(KEYS, 0))
+        killed = [pool.processes()]
+        killer = threading.Thread(target=kill_at_random, args=(pool, killed))
         killer.start()
-        outputs = [push(pool, {key: x[key][n] for key in KEYS}, n) for n in range(1, PUSHES)]
-        stop.set()
-        killer.join()
-        for key in KEYS:
-            assert [y[key][0] for y in outputs] == x[key].cumsum()[1:PUSHES].tolist()
+        n = 0
+        while killer.is_alive() or n < 7:
+            assert push(pool, n) == {key: total(key, n) for key in KEYS}
+            n += 1
+        assert len(killed) == 1 + KILLS
+        assert not set(killed[0]) & set(pool.processes())  # both actors are other processes now
         before = content(tmp_path / "store")
         for workers in (3, 1):
             pool.resize(workers)
             assert len(pool.processes()) == pool.workers == workers
             assert content(tmp_path / "store") == before
-        y = pool.push({key: x[key][PUSHES] for key in KEYS}, dict.fromkeys(KEYS, PUSHES))
-        assert {key: value[0] for key, value in y.items()} == {key: x[key][: PUSHES + 1].sum() for key in KEYS}
-        with pytest.raises(rs.PushError, match="must be 30, or 29 to repeat"):
-            pool.push({"k0": x["k0"][0]}, {"k0": 77})
+        assert push(pool, n) == {key: total(key, n) for key in KEYS}
+        assert push(pool, n) == {key: total(key, n) for key in KEYS}  # repeated, and not applied again
+        with pytest.raises(rs.PushError, match=f"must be {n + 1}, or {n} to repeat"):
+            pool.push({"k0": [1.0]}, {"k0": 10**6})
         with pytest.raises(rs.DataError, match=r"must have a number.*'k1'"):
-            pool.push({"k0": x["k0"][0], "k1": x["k1"][0]}, {"k0": 30})
-    moved = {worker_of(shard_of(key), 3) for key in KEYS}
-    assert len(moved) == 3  # the control: the keys were on different actors
+            pool.push({"k0": [1.0], "k1": [1.0]}, {"k0": n + 1})
+    assert len({worker_of(shard_of(key), 3) for key in KEYS}) == 3  # the control: the keys were on different actors
     assert content(tmp_path / "store") != before
 
 
-def kill_at_random(pool, stop, pauses):
-    """Send SIGKILL to an actor after each pause."""
-    for at, pause in enumerate(pauses):
-        if stop.wait(pause):
-            return
-        os.kill(pool.processes()[at % 2], signal.SIGKILL)
+def kill_at_random(pool, killed):
+    """Send SIGKILL to the actors in turn, after random pauses."""
+    for at, pause in enumerate(np.random.default_rng(21).uniform(0.02, 0.2, KILLS)):
+        time.sleep(pause)
+        killed.append(pool.processes()[at % 2])
+        os.kill(killed[-1], signal.SIGKILL)
 
 
-def push(pool, x, number):
-    """Push until it is answered, as a client does, always with the same number."""
+def push(pool, number):
+    """Push the input of each key until it is answered, as a client does, always with the same number."""
     for _ in range(20):
         try:
-            return pool.push(x, dict.fromkeys(x, number))
+            answer = pool.push({key: np.array([value(key, number)]) for key in KEYS}, dict.fromkeys(KEYS, number))
+            return {key: float(y[0]) for key, y in answer.items()}
         except rs.PushError as error:
             if not all(isinstance(one, rs.StoreError) for one in error.errors.values()):
                 raise

@@ -7,11 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from pyspark.errors import StreamingQueryException
+from pyspark.sql.streaming.tws_tester import TwsTester
 
 import rnnstate as rs
+from rnnstate.scale.events import Rules
 from rnnstate.scale.records import LeafBytes
 from rnnstate.scale.scorer import Scorer, layout_of
 from rnnstate.scale.spark import read_states, save_states, score_stream, score_table, seed_states
+from rnnstate.scale.spark.columns import TEXT, to_record
+from rnnstate.scale.spark.processor import ShardProcessor
 from sums_file import write_sums
 
 pytestmark = pytest.mark.once
@@ -127,6 +131,30 @@ def assert_other_models_are_refused(spark, source, tmp_path):
     with pytest.raises(StreamingQueryException, match="with other weights"):
         stream(spark, source, other, tmp_path / "checkpoint", lambda frame, batch: None)
     assert read_states(spark, tmp_path / "checkpoint").toPandas().number.max() == STEPS - 1
+
+
+def test_the_watermark_frees_expired_states(tmp_path):
+    """Leaves go as the watermark passes, key by key; counters stay, so the key starts again and repeats are detected."""
+    layout = layout_of(write_sums(tmp_path / "sums.onnx"), time="at", **COLUMNS)
+    processor = ShardProcessor(layout, Rules(expire_after=10), "number", frees=True)
+    tester = TwsTester(processor, timeMode="EventTime", eventTimeExtractor=lambda row: 1000 * row["at"])
+
+    def push(*events):
+        frame = pd.DataFrame(events, columns=["key", "number", "at", "x"])
+        return tester.testInPandas(7, frame.assign(**{TEXT: frame.key})).status.tolist()
+
+    def kept():
+        return {key for (key,), row in tester.peekMapState("records", 7).items() if to_record(row).leaves}
+
+    assert push(("a", 0, 100.0, 1.0), ("b", 0, 105.0, 1.0), ("", 0, 105.0, 1.0)) == ["started", "started", "invalid"]
+    tester.setWatermark(110_000)
+    assert kept() == {"a", "b"}
+    tester.setWatermark(111_000)
+    assert kept() == {"b"}
+    tester.setWatermark(116_000)
+    assert kept() == set()
+    assert push(("a", 0, 120.0, 1.0), ("a", 1, 120.0, 1.0), ("b", 2, 120.0, 1.0)) == ["repeated", "started", "early"]
+    assert kept() == {"a"}
 
 
 def test_a_table_equals_predict(spark, run, tmp_path):

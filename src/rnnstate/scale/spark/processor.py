@@ -1,6 +1,7 @@
 """What Spark calls for each shard of a batch. The state of a shard maps each of its keys to a record."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,8 +63,7 @@ class ShardProcessor(StatefulProcessor):
         kept = {}
         for text, record in records.items():
             if expired(self._rules, record, now):
-                row = to_row(Record(**{**record.__dict__, "leaves": b"", "count": 0}))
-                self._records.updateValue((text,), row)
+                self._records.updateValue((text,), to_row(replace(record, leaves=b"", count=0)))
             elif record.leaves:
                 kept[text] = record
         self._set_timer(kept, timerValues)
@@ -89,9 +89,10 @@ class ShardProcessor(StatefulProcessor):
         times = [record.time for record in records.values() if record.leaves and record.time is not None]
         if not self._frees or not times or self._rules.expire_after is None:
             return
-        if not any(True for _ in self._handle.listTimers()):
+        now = timers.getCurrentWatermarkInMs()
+        if not any(timer > now for timer in self._handle.listTimers()):  # the timer that goes off is still listed
             due = int(1000 * (min(times) + self._rules.expire_after)) + 1
-            self._handle.registerTimer(max(due, timers.getCurrentWatermarkInMs() + 1))
+            self._handle.registerTimer(max(due, now + 1))
 
     def _result(self, frame: Any, outputs: Any, status: Any) -> Any:
         names = [self._layout.key, self._number, *([] if self._layout.time is None else [self._layout.time])]
