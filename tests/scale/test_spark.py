@@ -121,6 +121,9 @@ def assert_states(spark, tmp_path, path, sums):
     assert save_states(spark, tmp_path / "checkpoint", tmp_path / "all.safetensors", path, **COLUMNS) == len(KEYS)
     later = rs.Streamer(path)
     later.store.load(tmp_path / "all.safetensors")
+    with pytest.raises(rs.DataError, match="a free run needs its first input"):
+        later.rollout("k5", steps=2)
+    assert later.rollout("k5", steps=1, x0=np.ones(1)).tolist() == [[sums["k5"][-1] + 1]]
     assert later.push({"k5": np.ones(1)}, numbers={"k5": STEPS})["k5"].tolist() == [sums["k5"][-1] + 1]
 
 

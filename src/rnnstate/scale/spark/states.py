@@ -73,6 +73,8 @@ def save_states(
     records.count[:] = [row["count"] for row in rows]
     records.number[:] = [row["number"] for row in rows]
     records.updated[:] = [row["time"] or 0.0 for row in rows]
+    if records.last is not None:
+        records.last[:] = np.nan  # Spark does not keep outputs, and a free run must not start from zeros
     if rows:
         records.leaves = LeafBytes(card).unpack([bytes(row["leaves"]) for row in rows])
     store = MemoryStore()
