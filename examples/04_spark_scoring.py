@@ -23,7 +23,7 @@ from rnnstate.scale.spark import read_states, score_stream, score_table
 
 SETTINGS = {
     "spark.master": "local[2]",
-    "spark.sql.shuffle.partitions": "2",  # in a cluster: the number of tasks, fixed for the life of a checkpoint
+    "spark.sql.shuffle.partitions": "1",  # in a cluster: the number of tasks, fixed for the life of a checkpoint
     "spark.ui.enabled": "false",
     "spark.driver.memory": "1g",
     "spark.driver.host": "127.0.0.1",
@@ -46,7 +46,8 @@ def table(houses, steps):
 def train(folder):
     """Train a RUN on two houses and return its folder."""
     table(range(2), 200).drop(columns="number").to_parquet(folder / "train.parquet")
-    words = "--target load --key house --time at --window 16 --layers gru:4 --epochs 2 --quiet --no-report"
+    words = "--target load --key house --time at --window 16 --layers gru:4 --epochs 30 --quiet --no-report"
+    words += " --learning-rate 0.03"
     status = rnnstate(["train", str(folder / "train.parquet"), *words.split(), "--out", str(folder / "power.run")])
     assert status == 0
     return folder / "power.run"

@@ -37,7 +37,8 @@ def table(houses, steps):
 def train(folder):
     """Train a RUN on two houses and return its folder."""
     table(range(2), 200).to_parquet(folder / "train.parquet")
-    words = "--target load --key house --time at --window 16 --layers gru:4 --epochs 2 --quiet --no-report"
+    words = "--target load --key house --time at --window 16 --layers gru:4 --epochs 30 --quiet --no-report"
+    words += " --learning-rate 0.03"
     status = rnnstate(["train", str(folder / "train.parquet"), *words.split(), "--out", str(folder / "power.run")])
     assert status == 0
     return folder / "power.run"

@@ -1,9 +1,12 @@
 """Numbered events: which of them advance a state, and that no order, batch or repetition changes the states."""
 
+import importlib.util
+
 import numpy as np
 import pytest
 
 import rnnstate as rs
+from rnnstate.scale.engines import require
 from rnnstate.scale.events import Rules, absorb, expired
 from rnnstate.scale.records import LeafBytes, Record
 from rnnstate.scale.scorer import Scorer, layout_of
@@ -125,6 +128,14 @@ def test_shards_are_balanced_and_whole():
         assert sizes.max() - sizes.min() <= 1
     with pytest.raises(rs.StoreError, match=r"4096 shards\. Received: 1024"):
         check_shards(1024, "The store")
+
+
+@pytest.mark.parametrize(("engine", "extra"), [("pyspark", "spark"), ("ray", "ray")])
+def test_a_missing_engine_is_named(engine, extra, monkeypatch):
+    """The message says how to install it."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=rf"needs {engine}. Install it with: pip install \"rnnstate\[{extra}\]\""):
+        require(engine)
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path, scorer):
