@@ -27,6 +27,7 @@ SETTINGS = {
     "spark.ui.enabled": "false",
     "spark.driver.memory": "1g",
     "spark.driver.host": "127.0.0.1",
+    "spark.python.authenticate.socketTimeout": "120s",  # a busy machine starts workers slowly
     "spark.sql.session.timeZone": "UTC",
     "spark.log.level": "ERROR",
 }

@@ -32,6 +32,7 @@ def spark():
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.sql.shuffle.partitions": "2",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "7",  # the rows of a shard come in several frames
+        "spark.python.authenticate.socketTimeout": "120s",  # a busy machine starts workers slowly
         "spark.sql.session.timeZone": "UTC",
         "spark.log.level": "ERROR",
     }
