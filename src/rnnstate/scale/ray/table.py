@@ -52,7 +52,9 @@ def score_dataset(
     grouped = dataset.select_columns(names).map_batches(
         _with_group, fn_args=(layout, groups), batch_format="pandas", zero_copy_batch=False
     )
-    return grouped.groupby(_GROUP).map_groups(_scored, fn_args=(layout, names), batch_format="pandas")
+    return grouped.groupby(_GROUP, num_partitions=groups).map_groups(
+        _scored, fn_args=(layout, names), batch_format="pandas"
+    )
 
 
 def _with_group(frame: Any, layout: Layout, groups: int) -> Any:
