@@ -56,12 +56,21 @@ def source(tmp_path, numbers):
 
 
 def stream(spark, source, model, checkpoint, sink, **options):
-    """Score all that a source has, one file for each batch. `sink` gets each batch as a frame of pandas, and its number."""
+    """Score all that a source has, one file for each batch. `sink` gets each batch as a frame of pandas, and its number.
+
+    Spark gives a Python worker ten seconds to start. On a busy machine that is too short, and the query starts again.
+    """
     events = spark.readStream.schema(SCHEMA).option("maxFilesPerTrigger", 1).parquet(str(source))
     scored = score_stream(events, model, time="at", **COLUMNS, **options)
     writer = scored.writeStream.foreachBatch(lambda frame, batch: sink(frame.toPandas(), batch))
-    query = writer.option("checkpointLocation", str(checkpoint)).trigger(availableNow=True).start()
-    query.awaitTermination()
+    for left in reversed(range(5)):
+        try:
+            query = writer.option("checkpointLocation", str(checkpoint)).trigger(availableNow=True).start()
+            query.awaitTermination()
+            return
+        except StreamingQueryException as error:
+            if "failed to connect back" not in str(error) or not left:
+                raise
 
 
 def test_the_state_is_exact_once_over_restarts(spark, source, numbers, tmp_path):
