@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pyspark.errors import StreamingQueryException
 from pyspark.sql import SparkSession
 
 import rnnstate as rs
@@ -55,13 +56,22 @@ def train(folder):
 
 
 def stream(spark, model, folder):
-    """Score all events that are in the folder, and go on from the checkpoint if there is one."""
+    """Score all events that are in the folder, and go on from the checkpoint if there is one.
+
+    Spark gives a Python worker ten seconds to start. On a busy machine that is too short, and the query starts again.
+    """
     schema = "house string, at timestamp, load double, number long"
     events = spark.readStream.schema(schema).parquet(str(folder / "events"))
     scored = score_stream(events, model, number="number")
     writer = scored.writeStream.format("parquet").option("path", str(folder / "scored"))
-    query = writer.option("checkpointLocation", str(folder / "checkpoint")).trigger(availableNow=True).start()
-    query.awaitTermination()
+    for left in reversed(range(5)):
+        try:
+            query = writer.option("checkpointLocation", str(folder / "checkpoint")).trigger(availableNow=True).start()
+            query.awaitTermination()
+            return
+        except StreamingQueryException as error:
+            if "failed to connect back" not in str(error) or not left:
+                raise
 
 
 def difference(frame, expected):
