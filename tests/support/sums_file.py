@@ -7,8 +7,8 @@ import onnx
 from onnx import TensorProto, helper
 
 
-def write_sums(path):
-    """Write the file and its manifest, and return the path."""
+def write_sums(path, offset=0):
+    """Write the file and its manifest, and return the path. An offset in the initial sum makes it another model."""
     constants = {"time": ([1], [1]), "last": ([1], [-1]), "end": ([1], [2**31 - 1]), "axis": ([], [1])}
     given = [helper.make_tensor(name, TensorProto.INT64, shape, value) for name, (shape, value) in constants.items()]
     nodes = [
@@ -28,9 +28,17 @@ def write_sums(path):
         given,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model.doc_string = f"starts from {offset}"  # another start is another file
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString())
-    leaf = {"leaf": "sum", "input": "sum_in", "output": "sum_out", "shape": row, "dtype": "float32", "initial": [0.0]}
+    leaf = {
+        "leaf": "sum",
+        "input": "sum_in",
+        "output": "sum_out",
+        "shape": row,
+        "dtype": "float32",
+        "initial": [float(offset)],
+    }
     manifest = {
         "format": "rnnstate-export",
         "format_version": 1,

@@ -11,6 +11,9 @@ import numpy as np
 
 from rnnstate.errors import DataError
 
+# Over how many shards `scale.shards` spreads the keys. Every store and savepoint says it, because it can never change.
+SHARDS = 4096
+
 _NUMBER, _CHECKPOINT = "\x01", "\x00"
 _BYTES = 500  # LMDB takes 511
 

@@ -124,7 +124,7 @@ class Sessions:
         """Run free from a session."""
         record = self.record(key)
         if x0 is None:
-            if record.last is None or not record.count[0]:
+            if record.last is None or not record.count[0] or not np.isfinite(record.last).all():
                 raise DataError(
                     f"Key {key!r}: a free run needs its first input. Received: none, and no last output of the shape of an "
                     "input. Give `x0=`."

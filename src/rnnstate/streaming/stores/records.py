@@ -17,6 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnstate.errors import StoreError
+from rnnstate.streaming.keys import SHARDS
+
 MODEL_DTYPE = "S33"  # 16 characters of the fingerprint, a hyphen, 16 of the hash of the weights
 
 
@@ -47,11 +50,20 @@ class Card:
 
     def to_json(self) -> dict[str, Any]:
         """Return the card as JSON can hold it."""
-        return {"model": self.model, "leaves": self.leaves, "last": self.last}
+        return {"model": self.model, "leaves": self.leaves, "last": self.last, "shards": SHARDS}
 
     @classmethod
     def from_json(cls, given: dict[str, Any]) -> "Card":
-        """Return the card that `to_json` described."""
+        """Return the card that `to_json` described.
+
+        Raises:
+            StoreError: If its keys are spread over another number of shards.
+        """
+        if given.get("shards", SHARDS) != SHARDS:  # stores of release 0.1.0 do not say it
+            raise StoreError(
+                f"A store or a savepoint must spread its keys over {SHARDS} shards. Received: {given['shards']}. "
+                "Read it with the release that wrote it."
+            )
         leaves = tuple((name, tuple(shape), dtype) for name, shape, dtype in given["leaves"])
         return cls(given["model"], leaves, None if given["last"] is None else tuple(given["last"]))
 

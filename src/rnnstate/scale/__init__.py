@@ -1,0 +1,1 @@
+"""More than one process: keyed scoring on engines that exist."""
