@@ -12,6 +12,7 @@
     ├── ExportError(RuntimeError)         a file that cannot be written, or that computes something else than the model
     ├── SequenceError(ValueError)         a push whose sequence number does not follow the number before it
     ├── StoreError(RuntimeError)          a store that cannot keep a record, or in which another worker holds the key
+    ├── RankError(RuntimeError)           another process of a training has ended
     └── PushError(RuntimeError)           some keys of a push failed; it holds the results of the other keys
 
 Each message says what was expected, what was received, where, and what to do, in this order.
@@ -70,6 +71,10 @@ class SequenceError(RnnStateError, ValueError):
 
 class StoreError(RnnStateError, RuntimeError):
     """A store that cannot keep a record, or in which another worker holds the key."""
+
+
+class RankError(RnnStateError, RuntimeError):
+    """A process that trains together with others has lost one of them."""
 
 
 class PushError(RnnStateError, RuntimeError):
