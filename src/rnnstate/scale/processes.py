@@ -8,7 +8,7 @@ import os
 
 from rnnstate.errors import DataError
 from rnnstate.kernels.ranks import rank_kernels
-from rnnstate.kernels.ranks.group import group, join
+from rnnstate.kernels.ranks.group import Group, group, join
 
 
 def initialize(address: str | None = None, rank: int | None = None, ranks: int | None = None) -> None:
@@ -42,6 +42,11 @@ def initialize(address: str | None = None, rank: int | None = None, ranks: int |
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     join(rank_kernels().connect(address, rank, ranks))
+
+
+def leave() -> None:
+    """Let this process go on alone: `predict` runs all sequences in it, and waits for no other process."""
+    join(Group())
 
 
 def rank() -> int:

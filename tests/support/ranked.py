@@ -1,0 +1,81 @@
+"""A program that several processes run: it trains a small model, and each rank writes what it knows at the end.
+
+`python ranked.py OUT [CHECKPOINT DYING_RANK DYING_BATCH]`: with a checkpoint, one rank ends in the middle of epoch 1.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import rnnstate as rs
+
+EPOCHS = 3
+# Seven sequences of other lengths: 2, 3 and 4 processes get other numbers of rows, and some rows end early.
+LENGTHS = (13, 5, 17, 3, 11, 7, 2)
+
+
+def make_windows(batch_size=5, **kwargs):
+    rng = np.random.default_rng(7)
+    x = {f"k{index}": rng.normal(size=(length, 3)).astype("float32") for index, length in enumerate(LENGTHS)}
+    y = {key: rng.normal(size=(len(rows), 2)).astype("float32") for key, rows in x.items()}
+    return rs.Windows(x, y, length=4, batch_size=batch_size, **kwargs)
+
+
+def make_model(seed=11, **kwargs):
+    keras.utils.set_random_seed(seed)
+    layers = [keras.layers.LSTM(5, return_sequences=True, name="lstm"), keras.layers.Dense(2, kernel_regularizer="l2")]
+    model = rs.StatefulModel(keras.Sequential([keras.Input((None, 3)), *layers]))
+    model.compile(keras.optimizers.Adam(0.01, clipnorm=1.0), "mse", metrics=["mae"], **kwargs)
+    return model
+
+
+class Dies(keras.callbacks.Callback):
+    """Ends the process of one rank before a batch of epoch 1, as a crash does."""
+
+    def __init__(self, rank=-1, batch=0):
+        super().__init__()
+        self._rank, self._batch, self._epoch = rank, batch, 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if (rs.scale.rank(), self._epoch, self._batch) == (self._rank, 1, batch):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fitted(checkpoint=None, dies=None, **kwargs):
+    """Return a trained model and the history. The weights that count are those of rank 0."""
+    model = make_model(seed=11 + rs.scale.rank(), **kwargs)
+    if checkpoint is not None:
+        checkpoint = rs.Checkpoint(checkpoint, every_batches=1)
+    callbacks = [dies or Dies()]
+    data = {"validation_data": make_windows(3), "callbacks": callbacks, "checkpoint": checkpoint}
+    return model, model.fit(make_windows(), epochs=EPOCHS, verbose=0, **data).history
+
+
+def known(model, history):
+    """Return all that a rank knows after training, as arrays by name."""
+    windows = make_windows()
+    found = {f"history {name}": np.array(values) for name, values in history.items()}
+    found |= {f"weight {index}": value for index, value in enumerate(model.get_weights())}
+    found |= {f"state {leaf}": np.asarray(rows) for leaf, rows in model.states.read(windows.keys).items()}
+    scores = model.evaluate(windows, verbose=0, return_dict=True)
+    found |= {f"score {name}": np.array(value) for name, value in scores.items()}
+    outputs, end = model.predict(windows, verbose=0, return_state=True)
+    found |= {f"output {key}": rows for key, rows in outputs.items()}
+    return found | {f"end {leaf}": np.asarray(rows) for leaf, rows in end.items()}
+
+
+def main(out, checkpoint=None, rank=-1, batch=0):
+    rs.scale.initialize()
+    model, history = fitted(checkpoint, Dies(int(rank), int(batch)))
+    np.savez(Path(out) / f"{rs.scale.rank()}.npz", **known(model, history))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
