@@ -1,6 +1,7 @@
 """A program that several processes run: it trains a small model, and each rank writes what it knows at the end.
 
 `python ranked.py OUT [CHECKPOINT DYING_RANK DYING_BATCH]`: with a checkpoint, one rank ends in the middle of epoch 1.
+`python ranked.py OUT ddp`: PyTorch's own wrapper instead.
 """
 
 import os
@@ -19,6 +20,7 @@ LENGTHS = (13, 5, 17, 3, 11, 7, 2)
 
 
 def make_windows(batch_size=5, **kwargs):
+    """Return windows of seven sequences."""
     rng = np.random.default_rng(7)
     x = {f"k{index}": rng.normal(size=(length, 3)).astype("float32") for index, length in enumerate(LENGTHS)}
     y = {key: rng.normal(size=(len(rows), 2)).astype("float32") for key, rows in x.items()}
@@ -26,6 +28,7 @@ def make_windows(batch_size=5, **kwargs):
 
 
 def make_model(seed=11, **kwargs):
+    """Return a compiled model with weights from a seed."""
     keras.utils.set_random_seed(seed)
     layers = [keras.layers.LSTM(5, return_sequences=True, name="lstm"), keras.layers.Dense(2, kernel_regularizer="l2")]
     model = rs.StatefulModel(keras.Sequential([keras.Input((None, 3)), *layers]))
@@ -71,11 +74,39 @@ def known(model, history):
     return found | {f"end {leaf}": np.asarray(rows) for leaf, rows in end.items()}
 
 
+def wrapped(out):
+    """Write which rows a rank has after DistributedDataParallel wraps a model, and after steps with it."""
+    import torch  # noqa: TID251 - the wrapper is PyTorch's own
+
+    rs.scale.initialize()
+    rank, model = rs.scale.rank(), make_model()
+
+    def write(value):
+        model.states.write(["k0"], {"lstm/h": np.full((1, 5), value), "lstm/c": np.full((1, 5), -value)})
+
+    def read():
+        return np.concatenate([np.asarray(leaf) for leaf in model.states.read(["k0"]).values()])
+
+    write(rank + 1.0)
+    own = torch.nn.parallel.DistributedDataParallel(model)
+    before = read()
+    store = {}
+    write(rank + 3.0)
+    model.states.save(store)
+    model.states.reset()
+    model.states.load(store)
+    for _ in range(2):
+        own(torch.full((2, 4, 3), rank + 1.0)).sum().backward()
+    gradients = {f"gradient {v.name}": v.value.grad.numpy() for v in model.trainable_variables}
+    np.savez(Path(out) / f"{rank}.npz", wrapped_after=before, wrapped_before=read(), **gradients)
+
+
 def main(out, checkpoint=None, rank=-1, batch=0):
+    """Train as one of several processes, and write what this one knows."""
     rs.scale.initialize()
     model, history = fitted(checkpoint, Dies(int(rank), int(batch)))
     np.savez(Path(out) / f"{rs.scale.rank()}.npz", **known(model, history))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    (wrapped if "ddp" in sys.argv else main)(*[argument for argument in sys.argv[1:] if argument != "ddp"])

@@ -11,6 +11,7 @@ LENGTHS = (13, 5, 17, 3, 11, 7, 2)
 
 
 def windows_of(**kwargs):
+    """Return windows of sequences whose values are their numbers."""
     x = {f"k{index}": np.full((length, 2), index, np.float32) for index, length in enumerate(LENGTHS)}
     return rs.Windows(x, x, **{"length": 4, "batch_size": 5, **kwargs})
 
@@ -26,7 +27,7 @@ def test_shares_are_a_partition_of_each_batch(ranks, options):
         assert len({(len(one), one.batch_size) for one in shares}) == 1
         for batch in range(len(windows)):
             whole = place(windows, batch)
-            assert sorted(whole) == sorted(sum((place(one, batch) for one in shares), []))
+            assert sorted(whole) == sorted(row for one in shares for row in place(one, batch))
 
 
 def place(windows, batch):
@@ -42,7 +43,7 @@ def test_no_sequence_crosses_a_rank():
     for epoch in range(3):
         windows.epoch = epoch
         owned = [own_sequences(share(windows, rank, 3)).tolist() for rank in range(3)]
-        assert sorted(sum(owned, [])) == list(range(len(LENGTHS)))
+        assert sorted(index for one in owned for index in one) == list(range(len(LENGTHS)))
 
 
 def test_batches_hold_the_data_of_their_rows():

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import IO, Any
 
 from rnnstate.errors import RankError
@@ -28,16 +29,14 @@ def launch(command: Sequence[str], processes: int) -> None:
     Raises:
         RankError: If a process fails. The others are ended then.
     """
-    port, logs = _free_port(), [tempfile.TemporaryFile() for _ in range(processes)]
-    running: list[subprocess.Popen[bytes]] = []
-    try:
-        for rank in range(processes):
-            running.append(_start(command, rank, processes, port, logs[rank]))
+    port = _free_port()
+    with ExitStack() as stack:
+        logs = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(processes)]
+        running: list[subprocess.Popen[bytes]] = []
+        stack.callback(_end, running)
+        for rank, log in enumerate(logs):
+            running += [_start(command, rank, processes, port, log)]
         _wait(running, logs)
-    finally:
-        _end(running)
-        for log in logs:
-            log.close()
 
 
 def _start(command: Sequence[str], rank: int, processes: int, port: int, log: IO[bytes]) -> subprocess.Popen[bytes]:

@@ -75,8 +75,8 @@ def _check_ends(windows: WindowDataset, scored: bool) -> None:
     kinds = windows.targets.values() if isinstance(windows.targets, Mapping) else [windows.targets]
     if scored and "sequence" in kinds:
         raise UnsupportedModelError(
-            "Several processes evaluate targets per step or per window. Received: targets='sequence', whose weights depend on "
-            "the rows of all processes. Call `predict`, and compute the loss from its result; or evaluate in one process."
+            "Several processes evaluate targets per step or per window. Received: targets='sequence', whose weights depend "
+            "on the rows of all processes. Call `predict`, and compute the loss from its result; or evaluate in one process."
         )
 
 
@@ -91,8 +91,8 @@ def _check_processes(distribution: Any) -> None:
             f"`keras.distribution.{type(distribution).__name__}` with {parts} processes that train on different data. With "
             "`auto_shard_dataset=True`, Keras would deal the batches to the processes in turn, so the second window of a "
             "sequence would start in a process that never saw the first. With False, sequences of different processes would "
-            "share one row of the bank. Call `rnnstate.scale.initialize()` instead, which shares batches by sequence; or start "
-            "one process, where `DataParallel` uses all devices."
+            "share one row of the bank. Call `rnnstate.scale.initialize()` instead, which shares batches by sequence, or "
+            "start one process, where `DataParallel` uses all devices."
         )
 
 

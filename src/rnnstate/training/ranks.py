@@ -87,7 +87,9 @@ def check_supported(model: Any, training: bool) -> None:
     for name, layer in walk(model.net) if training else ():
         moving = [v.name for v in layer.non_trainable_variables if keras.backend.is_float_dtype(v.dtype)]
         if layer.trainable and moving:
-            _refuse(f"layer `{name}` with `{moving[0]}`, which each process would compute from its own rows", "Freeze it")
+            _refuse(
+                f"layer `{name}` with `{moving[0]}`, which each process would compute from its own rows", "Freeze it"
+            )
 
 
 def _refuse(received: str, advice: str) -> None:

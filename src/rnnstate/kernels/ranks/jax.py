@@ -8,7 +8,6 @@ each process. Nothing but the step reads these arrays, so nothing relies on it.
 
 import os
 from collections.abc import Callable, Iterator
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -34,7 +33,7 @@ def connect(address: str | None, rank: int | None, ranks: int | None) -> Group:
         ranks: How many processes there are.
     """
     if not jax.distributed.is_initialized():
-        given = {} if address is None else {"coordinator_address": address, "num_processes": ranks, "process_id": rank}
+        given: dict[str, Any] = {"coordinator_address": address, "num_processes": ranks, "process_id": rank}
         local = os.environ.get("LOCAL_RANK")
         if local is not None and jax.config.jax_platforms != "cpu":
             given["local_device_ids"] = [int(local)]
@@ -113,7 +112,8 @@ def _mesh() -> Mesh:
 def _over_ranks(function: Callable[..., Any], mesh: Mesh) -> Callable[..., Any]:
     spec = PartitionSpec()
     mapped = jax.shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
-    return partial(jax.jit, donate_argnums=0)(mapped)
+    compiled_step: Callable[..., Any] = jax.jit(mapped, donate_argnums=0)
+    return compiled_step
 
 
 def _spread(tree: Any, here: NamedSharding) -> Any:

@@ -20,8 +20,8 @@ def connect(address: str | None, rank: int | None, ranks: int | None) -> Group:
     del address, rank, ranks
     raise UnsupportedModelError(
         "Several processes train one model on JAX and on PyTorch. Received: "
-        f"KERAS_BACKEND={keras.config.backend()}. The replicas of TensorFlow's `MirroredStrategy` would keep separate states, "
-        "and nothing would say so. Set KERAS_BACKEND to jax or torch; the files of a model are the same on all backends."
+        f"KERAS_BACKEND={keras.config.backend()}. The replicas of TensorFlow's `MirroredStrategy` would keep separate "
+        "states, and nothing would say so. Set KERAS_BACKEND to jax or torch: all backends read the same files of models."
     )
 
 
