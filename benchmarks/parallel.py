@@ -8,6 +8,7 @@ import os
 import statistics
 import sys
 import time
+from pathlib import Path
 
 from rnnstate.scale.launch import launch
 
@@ -31,15 +32,14 @@ def train(units):
     begin = time.perf_counter()
     model.fit(windows, epochs=1, verbose=0)
     if rs.scale.rank() == 0:
-        print(time.perf_counter() - begin, file=open(os.environ["RESULT"], "w"))
+        Path(os.environ["RESULT"]).write_text(str(time.perf_counter() - begin))
 
 
 def seconds(processes, units, path):
     """Return the seconds of an epoch in so many processes."""
     os.environ["RESULT"] = path
     launch([sys.executable, __file__, str(units)], processes)
-    with open(path) as file:
-        return float(file.read())
+    return float(Path(path).read_text())
 
 
 def main():

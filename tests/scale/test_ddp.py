@@ -8,8 +8,8 @@ import sys
 
 import numpy as np
 import pytest
-import ranked
 
+import ranked
 from rnnstate.scale.launch import launch
 
 

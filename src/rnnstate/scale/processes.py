@@ -7,8 +7,8 @@
 import os
 
 from rnnstate.errors import DataError
-from rnnstate.kernels.ranks import rank_kernels
-from rnnstate.kernels.ranks.group import Group, group, join
+
+# The kernels are imported at the call: they start Keras, which the process that starts the others does not need.
 
 
 def initialize(address: str | None = None, rank: int | None = None, ranks: int | None = None) -> None:
@@ -41,11 +41,16 @@ def initialize(address: str | None = None, rank: int | None = None, ranks: int |
     if address is None and "RANK" in os.environ:
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    from rnnstate.kernels.ranks import rank_kernels
+    from rnnstate.kernels.ranks.group import join
+
     join(rank_kernels().connect(address, rank, ranks))
 
 
 def leave() -> None:
     """Let this process go on alone: `predict` runs all sequences in it, and waits for no other process."""
+    from rnnstate.kernels.ranks.group import Group, join
+
     join(Group())
 
 
@@ -57,6 +62,8 @@ def rank() -> int:
     >>> rs.scale.rank()
     0
     """
+    from rnnstate.kernels.ranks.group import group
+
     return group().rank
 
 
@@ -68,4 +75,6 @@ def ranks() -> int:
     >>> rs.scale.ranks()
     1
     """
+    from rnnstate.kernels.ranks.group import group
+
     return group().ranks

@@ -125,7 +125,11 @@ def explained() -> Iterator[None]:
     try:
         yield
     except rank_kernels().GONE as error:
-        if group().ranks == 1 or not any(word in str(error).lower() for word in _BROKEN):
+        if (
+            group().ranks == 1
+            or isinstance(error, RankError)
+            or not any(word in str(error).lower() for word in _BROKEN)
+        ):
             raise
         raise RankError(
             f"All {group().ranks} processes must run to the end. Received: rank {group().rank} lost the connection to "
