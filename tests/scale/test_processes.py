@@ -74,3 +74,15 @@ def test_the_command_line(backend, tmp_path, capfd):
     assert capfd.readouterr().err.count("Network: ") == 2
     assert main(["train", "-", "--target", "x", "--out", str(tmp_path / "no.run"), "--processes", "2"]) == 2
     assert "DATA must be a file" in capfd.readouterr().err
+
+
+def test_devices_of_one_process(backend, tmp_path, monkeypatch):
+    """`keras.distribution.DataParallel` on four devices of one process gives the result of one device."""
+    if backend != "jax":
+        pytest.skip("only JAX has `keras.distribution`")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
+    launch([sys.executable, ranked.__file__, str(tmp_path), "devices"], 1)
+    known = dict(np.load(tmp_path / "0.npz"))
+    assert known.pop("devices") == 4
+    alone = ranked.known(*ranked.fitted(rows=4, validation_rows=4), rows=4)
+    assert difference(alone, known) < TOLERANCE

@@ -1,7 +1,7 @@
 """A program that several processes run: it trains a small model, and each rank writes what it knows at the end.
 
 `python ranked.py OUT [CHECKPOINT DYING_RANK DYING_BATCH]`: with a checkpoint, one rank ends in the middle of epoch 1.
-`python ranked.py OUT ddp`: PyTorch's own wrapper instead.
+`python ranked.py OUT ddp` wraps the model in PyTorch's DDP. `python ranked.py OUT devices` is one process on four devices.
 """
 
 import os
@@ -51,19 +51,19 @@ class Dies(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def fitted(checkpoint=None, dies=None, **kwargs):
+def fitted(checkpoint=None, dies=None, rows=5, validation_rows=3, **kwargs):
     """Return a trained model and the history. The weights that count are those of rank 0."""
     model = make_model(seed=11 + rs.scale.rank(), **kwargs)
     if checkpoint is not None:
         checkpoint = rs.Checkpoint(checkpoint, every_batches=1)
     callbacks = [dies or Dies()]
-    data = {"validation_data": make_windows(3), "callbacks": callbacks, "checkpoint": checkpoint}
-    return model, model.fit(make_windows(), epochs=EPOCHS, verbose=0, **data).history
+    data = {"validation_data": make_windows(validation_rows), "callbacks": callbacks, "checkpoint": checkpoint}
+    return model, model.fit(make_windows(rows), epochs=EPOCHS, verbose=0, **data).history
 
 
-def known(model, history):
+def known(model, history, rows=5):
     """Return all that a rank knows after training, as arrays by name."""
-    windows = make_windows()
+    windows = make_windows(rows)
     found = {f"history {name}": np.array(values) for name, values in history.items()}
     found |= {f"weight {index}": value for index, value in enumerate(model.get_weights())}
     found |= {f"state {leaf}": np.asarray(rows) for leaf, rows in model.states.read(windows.keys).items()}
@@ -101,6 +101,16 @@ def wrapped(out):
     np.savez(Path(out) / f"{rank}.npz", wrapped_after=before, wrapped_before=read(), **gradients)
 
 
+def on_devices(out):
+    """Train in one process on four devices of JAX."""
+    keras.distribution.set_distribution(keras.distribution.DataParallel())
+    np.savez(
+        Path(out) / "0.npz",
+        devices=len(keras.distribution.list_devices()),
+        **known(*fitted(rows=4, validation_rows=4), rows=4),
+    )
+
+
 def main(out, checkpoint=None, rank=-1, batch=0):
     """Train as one of several processes, and write what this one knows."""
     rs.scale.initialize()
@@ -108,5 +118,10 @@ def main(out, checkpoint=None, rank=-1, batch=0):
     np.savez(Path(out) / f"{rs.scale.rank()}.npz", **known(model, history))
 
 
+MODES = {"ddp": wrapped, "devices": on_devices}
+
 if __name__ == "__main__":
-    (wrapped if "ddp" in sys.argv else main)(*[argument for argument in sys.argv[1:] if argument != "ddp"])
+    if sys.argv[-1] in MODES:
+        MODES[sys.argv[-1]](sys.argv[1])
+    else:
+        main(*sys.argv[1:])
