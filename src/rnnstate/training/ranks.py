@@ -70,7 +70,7 @@ def check_same(windows: Any, arguments: Any) -> None:
         raise DataError(
             "All processes must be given the same windows, of which each takes its rows, and the same arguments. Received: "
             f"{seen[0][1]}, {seen[0][2]} on rank 0 and {seen[others[0]][1]}, {seen[others[0]][2]} on rank {others[0]}. "
-            "Give each process all keys and lengths; arrays may be memory-mapped."
+            "Give each process all sequences; arrays may be memory-mapped."
         )
 
 

@@ -73,7 +73,7 @@ def share(windows: Any, rank: int, ranks: int) -> Windows:
     if type(windows) is not Windows:
         raise DataError(
             "Several processes share `rnnstate.Windows` of arrays, whose plan each of them knows. Received: "
-            f"{type(windows).__name__}. Read the data into arrays. They may be memory-mapped: a process reads only its rows."
+            f"{type(windows).__name__}. Read the data into arrays, which may be memory-mapped."
         )
     if windows.order == "shuffled":
         raise DataError(
