@@ -108,9 +108,9 @@ class Inference(Guarded):
 
     def get_metrics_result(self) -> dict[str, Any]:
         """Return the metrics. Of several processes, they are those of all, but within a step those of this one."""
-        if group().ranks == 1 or self._parts.in_step:
-            return super().get_metrics_result()
-        return merged_metrics(self, super().get_metrics_result)
+        own = super().get_metrics_result
+        results: dict[str, Any] = own() if group().ranks == 1 or self._parts.in_step else merged_metrics(self, own)
+        return results
 
     def _bound_inference(self, source: Source, initial_state: Any) -> BoundWindows:
         """Bind windows to rows of the inference bank, which start from the given or the initial states."""

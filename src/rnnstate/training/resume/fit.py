@@ -30,7 +30,7 @@ from rnnstate.training.loader import BoundWindows, Source
 from rnnstate.training.ranks import gather
 from rnnstate.training.resume.checkpoint import Checkpoint, CheckpointFolder
 from rnnstate.training.resume.same_run import check_identity, check_rate, identity_of, rate_of, versions
-from rnnstate.training.resume.training_state import put_snapshot, take_snapshot
+from rnnstate.training.resume.training_state import put_snapshot, take_snapshot, weigh_losses
 from rnnstate.training.roles import Carrying
 from rnnstate.windows.own_dataset import UserWindows
 
@@ -241,6 +241,9 @@ class _Callbacks(keras.callbacks.CallbackList):
 
     def _put_back(self) -> None:
         put_snapshot(self.model, self.callbacks, self._run.content or {})
+        rows = self._run.windows.batch_size
+        if self._run.batch and rows is not None and group().rank == 0:
+            weigh_losses(self.model, self._run.batch * rows * group().ranks)
         self.model.stop_training = self._run.stopped
 
 

@@ -72,6 +72,23 @@ def put_snapshot(model: Any, callbacks: Sequence[Any], content: dict[str, Any]) 
     kernels().set_random_state(content["random"]["backend"])
 
 
+def weigh_losses(model: Any, rows: int) -> None:
+    """Let the mean losses of an epoch so far weigh as much as they do with the present number of processes.
+
+    Keras weighs the loss of a batch by its rows, and several processes together have more rows than one if some are empty.
+
+    Args:
+        model: The model.
+        rows: The rows of all batches so far, of all processes.
+    """
+    for metric in model.metrics:
+        if type(metric) is keras.metrics.Mean and metric.name.endswith("loss"):
+            count = float(to_numpy(metric.count.value))
+            if count not in (0.0, float(rows)):
+                metric.total.assign(metric.total.value * (rows / count))
+                metric.count.assign(float(rows))
+
+
 def _values(model: Any) -> list[np.ndarray]:
     """Return the values of all variables. Those of metrics are the sums over all processes."""
     variables = _variables(model)
