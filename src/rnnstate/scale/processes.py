@@ -37,7 +37,7 @@ def initialize(address: str | None = None, rank: int | None = None, ranks: int |
     """
     given = [name for name, value in (("address", address), ("rank", rank), ("ranks", ranks)) if value is None]
     if 0 < len(given) < 3:
-        raise DataError(f"`address`, `rank` and `ranks` belong together. Received: no {given[0]}. Give all, or none.")
+        raise DataError(f"`address`, `rank` and `ranks` belong together. Received: no `{given[0]}`. Give all, or none.")
     if address is None and "RANK" in os.environ:
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
