@@ -67,6 +67,8 @@ def joined(model: Any, source: Source, arguments: dict[str, Any]) -> Iterator[No
 def exchange_states(model: Any, windows: Any) -> None:
     """Give the training states of this rank's sequences to all ranks, and take theirs; nothing for one process."""
     if group().ranks > 1:
+        if hasattr(model, "jax_state_sync"):
+            model.jax_state_sync()  # within an epoch, Keras keeps the values elsewhere
         exchange_rows(model.states.bank, model.states.reserve(windows.keys), windows)
 
 
