@@ -66,6 +66,7 @@ _HOMES = {
     "CarryError": "errors",
     "ExportError": "errors",
     "PushError": "errors",
+    "RankError": "errors",
     "SequenceError": "errors",
     "StepError": "errors",
     "StoreError": "errors",
@@ -75,6 +76,7 @@ _MODULES = {
     "layers": "layers",
     "onnx_step": "onnx_step",
     "plots": "insight.plots",
+    "scale": "scale",
     "stores": "streaming.stores",
     "testing": "testing",
     "weights": "weights",
@@ -104,12 +106,14 @@ if TYPE_CHECKING:
     from rnnstate import initial as initial
     from rnnstate import layers as layers
     from rnnstate import onnx_step as onnx_step
+    from rnnstate import scale as scale
     from rnnstate import testing as testing
     from rnnstate import weights as weights
     from rnnstate.errors import CarryError as CarryError
     from rnnstate.errors import DataError as DataError
     from rnnstate.errors import ExportError as ExportError
     from rnnstate.errors import PushError as PushError
+    from rnnstate.errors import RankError as RankError
     from rnnstate.errors import RnnStateError as RnnStateError
     from rnnstate.errors import SequenceError as SequenceError
     from rnnstate.errors import SpecMismatchError as SpecMismatchError

@@ -13,6 +13,7 @@
     ├── SequenceError(ValueError)         a push whose sequence number does not follow the number before it
     ├── StepError(RuntimeError)           a model that raises in the step of a session
     ├── StoreError(RuntimeError)          a store that cannot keep a record, or in which another worker holds the key
+    ├── RankError(RuntimeError)           another process of a training has ended
     └── PushError(RuntimeError)           some keys of a push failed; it holds the results of the other keys
 
 Each message says what was expected, what was received, where, and what to do, in this order.
@@ -79,6 +80,10 @@ class StoreError(RnnStateError, RuntimeError):
 
 class StoreFullError(StoreError):
     """A store that has no room for a record."""
+
+
+class RankError(RnnStateError, RuntimeError):
+    """A process that trains together with others has lost one of them."""
 
 
 class PushError(RnnStateError, RuntimeError):

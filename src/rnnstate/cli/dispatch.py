@@ -24,8 +24,10 @@ def _demo(options: argparse.Namespace, output: Output) -> int:
 
 def _train(options: argparse.Namespace, output: Output) -> int:
     from rnnstate.cli import forecast_commands as commands
+    from rnnstate.cli.processes import run_in_processes
     from rnnstate.forecasting.run_folder import REPORT
     from rnnstate.forecasting.settings import Settings
+    from rnnstate.scale import rank
 
     names = ("key", "time", "horizon", "window", "layers", "epochs", "batch_size", "learning_rate", "split", "seed")
     settings = Settings(
@@ -34,12 +36,15 @@ def _train(options: argparse.Namespace, output: Output) -> int:
         **{name: getattr(options, name) for name in names},
         **_reading(options),
     )
+    if run_in_processes(options.processes, options.data, options.given):
+        return 0
     keep = {"checkpoint": options.checkpoint, "resume": options.resume, "force": options.force}
     shown = {"command": options.given, "output": output, "json": options.json}
     report = None if options.no_report else options.out / REPORT
     commands.train(settings, options.data, options.out, report=report, **keep, **shown)
-    commands.next_steps(options.out, output)
-    commands.name_report(report, output)
+    if not rank():
+        commands.next_steps(options.out, output)
+        commands.name_report(report, output)
     return 0
 
 

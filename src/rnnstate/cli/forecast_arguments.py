@@ -72,6 +72,13 @@ def _add_train(commands: Commands) -> Added:
     add("--seed", type=int, default=0, metavar="N", help=f"seed of the weights ({DEFAULT})")
     add("--out", type=Path, required=True, metavar="RUN", help="folder to make")
     add_reading(parser, decimal=".", encoding="utf-8", sort=False)
+    add(
+        "--processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help=f"processes on this machine, each with its rows of every batch; the result stays the same ({DEFAULT})",
+    )
     _add_resuming(parser)
     _add_no_report(parser, "report.html into RUN")
     _add_output_options(parser)

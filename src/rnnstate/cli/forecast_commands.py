@@ -36,6 +36,7 @@ from rnnstate.forecasting.tablefiles import check_free, check_suffix, read_table
 from rnnstate.forecasting.train import CARRIED
 from rnnstate.forecasting.train import train as train_model
 from rnnstate.messages import counted, quoted
+from rnnstate.scale.processes import leave, rank
 
 STANDARD_OUTPUT = Path("-")
 DEMO_DATA = "household_power_15min.csv.gz"
@@ -85,6 +86,8 @@ def train(
         checkpoint: Folder of checkpoints, which stays.
         resume: Whether to keep checkpoints in a folder next to `out` until the RUN is complete.
         report: The file of the report; `None` for no report. Nothing that goes wrong with it fails the training.
+
+    Of several processes, only rank 0 writes and says something.
     """
     unfinished = out.absolute().with_name(f"{out.name}.checkpoint")
     if (resume or checkpoint) and not force and is_complete(out, settings):
@@ -96,10 +99,15 @@ def train(
         if resume:
             shutil.rmtree(unfinished, ignore_errors=True)
         return
+    if rank():
+        series = read_series(read_table(data, settings.reading), settings.columns)
+        train_model(settings, series, lambda line: None, None, unfinished if resume else checkpoint)
+        return
     progress = None if output.quiet else Progress()
     with new_run(out, force) as folder:
         series = read_series(read_table(data, settings.reading), settings.columns)
         trained = train_model(settings, series, output.note, progress, unfinished if resume else checkpoint)
+        leave()
         save_run(folder, settings, trained, command)
     if resume:
         shutil.rmtree(unfinished)

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from rnnstate.errors import DataError
+from rnnstate.errors import DataError, UnsupportedModelError
+from rnnstate.kernels.ranks.group import group
 from rnnstate.model.bank import CARRIED
 from rnnstate.model.compiled import drop_outdated, forget_compiled
 from rnnstate.model.fitting import Fitting
@@ -122,6 +123,11 @@ class ByBatch(Fitting):
         slot = _slots_of(method, x, y, targets)
         training = method == "train_on_batch"
         progress = self._parts.trained if training else self._parts.inferred
+        if group().ranks > 1:
+            raise UnsupportedModelError(
+                f"Each of {group().ranks} processes must take its own rows of a batch, as `fit` and `evaluate` do. "
+                f"Received: `{method}`, which would run all rows in each process. Use one of these methods."
+            )
         self._sync()
         if progress.is_new(slot.windows, targets):
             self._prepare(slot.windows, progress, targets, training)

@@ -5,9 +5,12 @@ from typing import Any
 import keras
 
 from rnnstate.kernels import kernels as backend_kernels
+from rnnstate.kernels.ranks import rank_kernels
+from rnnstate.kernels.ranks.group import group
 from rnnstate.model.compiled import drop_outdated
 from rnnstate.model.guarded import alone
 from rnnstate.model.inference import Inference
+from rnnstate.model.ranked import exchange_states, in_part, joined
 from rnnstate.model.scored import scored
 from rnnstate.network.masks import honouring_masks
 from rnnstate.network.outputs import output_names
@@ -42,7 +45,10 @@ class Fitting(Inference):
         """Make the function that `fit` calls. On JAX it runs `steps_per_execution` steps in one compiled call."""
         made = self.train_function
         super().make_train_function(force)
-        if self.train_function is not made:
+        if self.train_function is not made and group().ranks > 1:
+            count = self.steps_per_execution
+            self.train_function = rank_kernels().compiled(self.train_function, self.train_step, count)
+        elif self.train_function is not made:
             self.train_function = backend_kernels().many_steps(self, self.train_function, is_stacked)
 
     def get_compile_config(self) -> dict[str, Any]:
@@ -68,12 +74,18 @@ class Fitting(Inference):
     ) -> Any:
         """Compute the loss without the padded steps."""
         parts = scored(self.net, x, y, y_pred, sample_weight, metrics=False)
+        if group().ranks > 1 and self._parts.in_step:
+            parts = in_part(parts)
         return super().compute_loss(x, parts.y, parts.y_pred, parts.sample_weight, training)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Update the metrics without the padded steps."""
         parts = scored(self.net, x, y, y_pred, sample_weight, metrics=True)
         return super().compute_metrics(x, parts.y, parts.y_pred, parts.sample_weight)
+
+    def exchange_states(self, windows: Any) -> None:
+        """Give all processes the states of all sequences. Until the end of an epoch each has those of its own alone."""
+        exchange_states(self, windows)
 
     @alone
     def fit(self, x: Any = None, *args: Any, checkpoint: Any = None, **kwargs: Any) -> Any:
@@ -119,7 +131,11 @@ class Fitting(Inference):
         def fit(data: BoundWindows, class_weight: Any = None, **others: Any) -> Any:
             return self._fed(keras_fit, data, **others)  # the batches hold the weights of classes
 
-        with variables_kept(self), paced(self, x, kwargs.get("callbacks")) as kwargs["callbacks"]:
+        with (
+            variables_kept(self),
+            joined(self, source, kwargs),
+            paced(self, x, kwargs.get("callbacks")) as kwargs["callbacks"],
+        ):
             if checkpoint is not None:
                 return fit_resumably(self, fit, source, validation_data, checkpoint, kwargs)
             return fit(BoundWindows(source, self.states.reserve(x.keys)), validation_data=validation_data, **kwargs)

@@ -32,12 +32,12 @@ class Guarded(keras.Model):
 
     def train_step(self, *args: Any, **kwargs: Any) -> Any:
         """Run Keras' training step while no other thread runs Python code of the network."""
-        with self._parts.stepper.served.lock:
+        with self._parts.stepper.served.lock, self._parts.within_step():
             return super().train_step(*args, **kwargs)
 
     def test_step(self, *args: Any, **kwargs: Any) -> Any:
         """Run Keras' evaluation step while no other thread runs Python code of the network."""
-        with self._parts.stepper.served.lock:
+        with self._parts.stepper.served.lock, self._parts.within_step():
             return super().test_step(*args, **kwargs)
 
     def predict_step(self, *args: Any, **kwargs: Any) -> Any:

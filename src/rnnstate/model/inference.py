@@ -5,10 +5,13 @@ from typing import Any
 
 import numpy as np
 
+from rnnstate.kernels.ranks import rank_kernels
+from rnnstate.kernels.ranks.group import group
 from rnnstate.model.bank import GIVEN
 from rnnstate.model.compiled import drop_outdated, forget_compiled
 from rnnstate.model.guarded import Guarded, alone
 from rnnstate.model.parts import Parts
+from rnnstate.model.ranked import exchange_outputs, exchange_rows
 from rnnstate.network.outputs import by_output, outputs_per_step
 from rnnstate.state.checks import checked
 from rnnstate.state.state import State
@@ -16,12 +19,14 @@ from rnnstate.training.fit_checks import check_windows, last_windows, prepare_st
 from rnnstate.training.fit_hooks import variables_kept
 from rnnstate.training.keras_calls import read_call
 from rnnstate.training.loader import BoundWindows, Source
+from rnnstate.training.ranks import explained, merged_metrics
 
 
 class Inference(Guarded):
     """The methods of `StatefulModel` that evaluate and predict."""
 
     _parts: Parts
+    test_function: Any  # what `evaluate` calls; Keras' own attribute
 
     @alone
     def evaluate(self, x: Any = None, *args: Any, initial_state: Any = None, **kwargs: Any) -> Any:
@@ -47,7 +52,7 @@ class Inference(Guarded):
             return result
         kwargs = read_call("evaluate", x, args, kwargs)
         x = self._bound_inference(check_windows(self, x, argument="x", targets=True), initial_state)
-        with variables_kept(self):
+        with variables_kept(self), explained():
             return self._fed(super().evaluate, x, **kwargs)
 
     @alone
@@ -86,7 +91,26 @@ class Inference(Guarded):
         ]
         result: dict[Any, Any] = x.assemble(unstacked(outputs, x.rows), per_step=per_step)
         result = last_windows(result, [kind == "sequence" for kind in kinds])
-        return (result, self._parts.inference.read(np.arange(1, len(x.keys) + 1))) if return_state else result
+        slots = np.arange(1, len(x.keys) + 1)
+        if group().ranks > 1:
+            with explained():
+                result = exchange_outputs(result, x)
+                exchange_rows(self._parts.inference, slots, x)
+        return (result, self._parts.inference.read(slots)) if return_state else result
+
+    def make_test_function(self, force: bool = False) -> None:
+        """Make the function that `evaluate` calls. Several processes meet in its steps."""
+        made = self.test_function
+        super().make_test_function(force)
+        if self.test_function is not made and group().ranks > 1:
+            count = self.steps_per_execution
+            self.test_function = rank_kernels().compiled(self.test_function, self.test_step, count)
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        """Return the metrics. Of several processes, they are those of all, but within a step those of this one."""
+        own = super().get_metrics_result
+        results: dict[str, Any] = own() if group().ranks == 1 or self._parts.in_step else merged_metrics(self, own)
+        return results
 
     def _bound_inference(self, source: Source, initial_state: Any) -> BoundWindows:
         """Bind windows to rows of the inference bank, which start from the given or the initial states."""

@@ -1,5 +1,7 @@
 """The parts of a `StatefulModel` that Keras must not see."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +32,7 @@ class Parts:
         feeder: What hands the batches to Keras.
         trained: Where a loop of `train_on_batch` stands.
         inferred: Where a loop of `test_on_batch` or `predict_on_batch` stands.
+        in_step: Whether a training or an evaluation step runs, in which several processes meet.
     """
 
     net: Any
@@ -44,6 +47,16 @@ class Parts:
     feeder: Feeder = field(default_factory=Feeder)
     trained: Progress = field(default_factory=Progress)
     inferred: Progress = field(default_factory=Progress)
+    in_step: bool = False
 
     def __post_init__(self) -> None:
         self.inputs = Inputs(self.net)
+
+    @contextmanager
+    def within_step(self) -> Iterator[None]:
+        """Note that a step runs, or is traced."""
+        self.in_step = True
+        try:
+            yield
+        finally:
+            self.in_step = False

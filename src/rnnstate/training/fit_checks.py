@@ -10,14 +10,17 @@ from keras import tree
 from rnnstate.errors import DataError, UnsupportedModelError
 from rnnstate.initial.base import InitialState
 from rnnstate.kernels import kernels
+from rnnstate.kernels.ranks.group import group
 from rnnstate.network.clone import inputs_of
 from rnnstate.network.inputs import Inputs
 from rnnstate.network.outputs import by_output, output_names, outputs_per_step
 from rnnstate.training.loader import Source
+from rnnstate.training.ranks import check_supported
 from rnnstate.training.roles import Carrying
 from rnnstate.windows.batch import Batch, WindowDataset
 from rnnstate.windows.lead_in import run_lengths
 from rnnstate.windows.own_dataset import as_windows
+from rnnstate.windows.share import share
 
 
 def check_windows(
@@ -40,9 +43,14 @@ def check_windows(
         DataError: If they are not windows, are out of order, have no targets or do not fit the inputs of the network, or
             if steps come before the windows of a model with `carry_backward`.
         UnsupportedModelError: Inside a distribution strategy with several replicas, which would keep separate states, or
-            under a `keras.distribution` that gives processes different data.
+            under a `keras.distribution` that gives processes different data, or if several processes cannot share the
+            model or the windows.
     """
     windows = as_windows(windows, argument)
+    if group().ranks > 1:
+        check_supported(model, training)
+        _check_ends(windows, targets and not training)
+        windows = share(windows, group().rank, group().ranks)
     source = Source(windows)
     if kernels().has_replicas():
         raise UnsupportedModelError(
@@ -63,6 +71,15 @@ def check_windows(
     return source
 
 
+def _check_ends(windows: WindowDataset, scored: bool) -> None:
+    kinds = windows.targets.values() if isinstance(windows.targets, Mapping) else [windows.targets]
+    if scored and "sequence" in kinds:
+        raise UnsupportedModelError(
+            "Several processes evaluate targets per step or per window. Received: targets='sequence', whose weights depend "
+            "on the rows of all processes. Call `predict`, and compute the loss from its result; or evaluate in one process."
+        )
+
+
 def _check_processes(distribution: Any) -> None:
     if distribution is None or distribution.num_processes == 1:
         return
@@ -74,8 +91,8 @@ def _check_processes(distribution: Any) -> None:
             f"`keras.distribution.{type(distribution).__name__}` with {parts} processes that train on different data. With "
             "`auto_shard_dataset=True`, Keras would deal the batches to the processes in turn, so the second window of a "
             "sequence would start in a process that never saw the first. With False, sequences of different processes would "
-            "share one row of the bank. Start one process, where `DataParallel` uses all devices, or train without "
-            "`keras.distribution`."
+            "share one row of the bank. Call `rnnstate.scale.initialize()` instead, which shares batches by sequence, or "
+            "start one process, where `DataParallel` uses all devices."
         )
 
 

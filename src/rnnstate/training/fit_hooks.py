@@ -16,7 +16,8 @@ from rnnstate.state.state import to_numpy
 
 
 class Epochs(keras.callbacks.Callback):
-    """Sets the epoch of the windows, and keeps the weights of the epoch's begin for the steps of other threads.
+    """Sets the epoch of the windows, keeps the weights of the epoch's begin for the steps of other threads, and lets
+    several processes exchange their states.
 
     It has no method for the end of a batch. With one, Keras would wait for the result of each batch to hand over the logs,
     and would prepare the next batch only then.
@@ -32,6 +33,9 @@ class Epochs(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._windows.epoch = epoch
         self.model.keep_served()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self.model.exchange_states(self._windows)
 
     def put_back(self) -> None:
         """Do nothing: the optimizer always has its usual learning rate here."""

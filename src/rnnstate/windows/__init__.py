@@ -22,6 +22,7 @@ The files follow the data:
 | `plan` | `WindowPlan`, the result of cuts and order: which steps each row of each batch holds |
 | `varied_lengths` | plans with random window lengths (`Vary`) |
 | `epochs` | the plan of each epoch, from seed and epoch alone |
+| `share` | the rows of each batch that one of several processes trains on |
 | `lead_in` | the steps that come before each window (burn-in, context) |
 | `facts` | assembles a batch: data, and facts about its windows |
 | `outputs` | sorts predictions into one array in time order for each sequence |

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from rnnstate.windows.batch import Slots
 from rnnstate.windows.counts import check_count
 from rnnstate.windows.dataset import OrderedDataset
-from rnnstate.windows.epochs import Fixed, Schedule
 from rnnstate.windows.facts import assemble_batch, gather, share_starts
 from rnnstate.windows.gaps import Policy
 from rnnstate.windows.lead_in import Prefix
@@ -32,11 +31,12 @@ class PlannedWindows(OrderedDataset):
     plan: WindowPlan
     scales: NDArray[np.float64]
     _data: Sequences
-    _schedule: Schedule | Fixed
+    _schedule: Any  # a `Schedule`, or what has its members
     _prefix: Prefix
     _policy: Policy
     _masked: bool
     _untold: str | None = None  # the kind of targets where there are none
+    whole: Any = None  # where these are the rows of one of several processes: the windows of all
 
     @property
     def keys(self) -> tuple[Hashable, ...]:

@@ -24,15 +24,19 @@ import numpy as np
 from keras import tree
 
 from rnnstate.errors import DataError
+from rnnstate.kernels.ranks.group import group
 from rnnstate.training.building import build_all
 from rnnstate.training.loader import BoundWindows, Source
+from rnnstate.training.ranks import gather
 from rnnstate.training.resume.checkpoint import Checkpoint, CheckpointFolder
 from rnnstate.training.resume.same_run import check_identity, check_rate, identity_of, rate_of, versions
-from rnnstate.training.resume.training_state import put_snapshot, take_snapshot
+from rnnstate.training.resume.training_state import put_snapshot, take_snapshot, weigh_losses
 from rnnstate.training.roles import Carrying
 from rnnstate.windows.own_dataset import UserWindows
 
 Fit = Callable[..., Any]
+# With several processes, rank 0 says after so many batches whether the time for a checkpoint has come.
+_ASKED = 64
 
 
 def fit_resumably(
@@ -149,18 +153,21 @@ class _Run:
 
     def write(self, callbacks: list[Any], epoch: int, batch: int) -> None:
         """Write a checkpoint from which a run continues with batch `batch` of `epoch`."""
+        self.model.exchange_states(self.windows)
         snapshot = take_snapshot(self.model, callbacks)
-        self.folder.write(
-            {
-                "epoch": epoch,
-                "batch": batch,
-                "stopped": bool(self.model.stop_training),
-                "rates": [self._rate, rate_of(self.model)],
-                "identity": self.identity,
-                "versions": versions(),
-                **snapshot,
-            }
-        )
+        if group().rank == 0:
+            self.folder.write(
+                {
+                    "epoch": epoch,
+                    "batch": batch,
+                    "stopped": bool(self.model.stop_training),
+                    "rates": [self._rate, rate_of(self.model)],
+                    "identity": self.identity,
+                    "versions": versions(),
+                    **snapshot,
+                }
+            )
+        gather(None)  # all processes wait for the file, which they may read next
         self._written = time.monotonic()
 
     def is_due(self, before: int, done: int) -> bool:
@@ -170,7 +177,9 @@ class _Run:
             return False  # `on_epoch_end` follows, and writes a checkpoint
         if every is not None and before // every != done // every:
             return True
-        return seconds is not None and time.monotonic() - self._written >= seconds
+        if seconds is None or (group().ranks > 1 and before // _ASKED == done // _ASKED):
+            return False
+        return bool(gather(time.monotonic() - self._written >= seconds)[0])
 
     def _check(self, content: dict[str, Any], name: str) -> None:
         check_identity(content["identity"], self.identity, name)
@@ -232,6 +241,9 @@ class _Callbacks(keras.callbacks.CallbackList):
 
     def _put_back(self) -> None:
         put_snapshot(self.model, self.callbacks, self._run.content or {})
+        rows = self._run.windows.batch_size
+        if self._run.batch and rows is not None and group().rank == 0:
+            weigh_losses(self.model, self._run.batch * rows * group().ranks)
         self.model.stop_training = self._run.stopped
 
 

@@ -116,6 +116,7 @@ def check_rate(kept: list[float], given: float, name: str) -> None:
 
 def describe_data(windows: Any) -> dict[str, Any]:
     """Return the sizes of a dataset, and a digest of its keys, lengths, plan and values."""
+    windows = getattr(windows, "whole", None) or windows  # the run does not depend on the number of processes
     windows.epoch = 0
     digest = hashlib.sha256(repr(windows.keys).encode())
     digest.update(np.asarray(windows.lengths).tobytes())

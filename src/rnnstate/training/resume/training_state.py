@@ -19,7 +19,9 @@ from keras import ops
 
 from rnnstate.errors import SpecMismatchError
 from rnnstate.kernels import kernels
+from rnnstate.kernels.ranks.group import group
 from rnnstate.state.state import to_numpy
+from rnnstate.training.ranks import metric_sums
 
 # The public attributes of Keras' callbacks that must survive from one epoch to the next.
 _REMEMBERED: tuple[tuple[Any, tuple[str, ...]], ...] = (
@@ -36,7 +38,7 @@ def take_snapshot(model: Any, callbacks: Sequence[Any]) -> dict[str, Any]:
     states: dict[str, Any] = {}
     model.states.save(states)
     return {
-        "variables": [to_numpy(variable.value) for variable in _variables(model)],
+        "variables": _values(model),
         "states": states,
         "callbacks": [_memory(callback) for callback in callbacks],
         "history": {"history": model.history.history, "epoch": model.history.epoch},
@@ -58,6 +60,8 @@ def put_snapshot(model: Any, callbacks: Sequence[Any], content: dict[str, Any]) 
     _check_variables(variables, content["variables"])
     for variable, value in zip(variables, content["variables"], strict=True):
         variable.assign(ops.convert_to_tensor(value, dtype=variable.dtype))
+    if group().rank:
+        model.reset_metrics()  # rank 0 has the sums of all ranks
     model.states.load(content["states"])
     for callback, memory in zip(callbacks, content["callbacks"], strict=True):
         _remember(callback, memory)
@@ -66,6 +70,32 @@ def put_snapshot(model: Any, callbacks: Sequence[Any], content: dict[str, Any]) 
     random.setstate(content["random"]["python"])
     np.random.set_state(content["random"]["numpy"])
     kernels().set_random_state(content["random"]["backend"])
+
+
+def weigh_losses(model: Any, rows: int) -> None:
+    """Let the mean losses of an epoch so far weigh as much as they do with the present number of processes.
+
+    Keras weighs the loss of a batch by its rows, and several processes together have more rows than one if some are empty.
+
+    Args:
+        model: The model.
+        rows: The rows of all batches so far, of all processes.
+    """
+    for metric in model.metrics:
+        if type(metric) is keras.metrics.Mean and metric.name.endswith("loss"):
+            count = float(to_numpy(metric.count.value))
+            if count not in (0.0, float(rows)):
+                metric.total.assign(metric.total.value * (rows / count))
+                metric.count.assign(float(rows))
+
+
+def _values(model: Any) -> list[np.ndarray]:
+    """Return the values of all variables. Those of metrics are the sums over all processes."""
+    variables = _variables(model)
+    values = {id(variable): to_numpy(variable.value) for variable in variables}
+    sums = metric_sums([values[id(variable)] for variable in model.metrics_variables])
+    values |= {id(variable): value for variable, value in zip(model.metrics_variables, sums, strict=True)}
+    return [values[id(variable)] for variable in variables]
 
 
 def _variables(model: Any) -> list[Any]:

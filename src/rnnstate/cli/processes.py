@@ -1,0 +1,37 @@
+"""`--processes N`: the command starts itself N times, and each process finds its rank in the environment."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from rnnstate.errors import DataError
+from rnnstate.scale.launch import launch
+from rnnstate.scale.processes import initialize
+
+
+def run_in_processes(processes: int, data: str, given: Sequence[str]) -> bool:
+    """Run the command in several processes, if it asks for them. In one of these processes, join the others.
+
+    Args:
+        processes: How many processes the command asks for.
+        data: The file to train on.
+        given: The command line.
+
+    Returns:
+        True if other processes have done everything.
+
+    Raises:
+        DataError: If the number is below 1, or the data come on standard input.
+        RankError: If a process fails.
+    """
+    if processes < 1:
+        raise DataError(f"--processes must be at least 1. Received: {processes}.")
+    if processes == 1:
+        return False
+    if data == "-":
+        raise DataError("With --processes, DATA must be a file, which each process reads. Received: -. Name a file.")
+    if "RANK" in os.environ:
+        initialize()
+        return False
+    launch([sys.executable, "-m", "rnnstate", *given[1:]], processes)
+    return True
