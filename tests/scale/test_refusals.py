@@ -84,7 +84,7 @@ def test_part_of_an_address_is_refused():
 
 def test_a_process_that_fails_ends_the_others():
     """The message names the rank, its status and its last lines, and no process is left."""
-    program = "import os, sys, time; rank = os.environ['RANK']; rank == '1' and sys.exit('no data'); time.sleep(60)"
+    program = "import os, sys, time; rank = os.environ['RANK']; rank == '1' and sys.exit('no data'); time.sleep(600)"
     with pytest.raises(rs.RankError, match=r"rank 1 ended with status 1, so all were ended\. Its last lines: no data"):
         launch([sys.executable, "-c", program], 3)
     launch([sys.executable, "-c", "import os; assert os.environ['WORLD_SIZE'] == '2'"], 2)

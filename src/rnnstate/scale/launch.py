@@ -58,8 +58,10 @@ def _cores_of(rank: int, processes: int) -> set[int]:
 
 
 def _wait(running: Sequence[subprocess.Popen[bytes]], logs: Sequence[IO[bytes]]) -> None:
-    while any(process.poll() is None for process in running) and not any(process.returncode for process in running):
+    statuses: list[int | None] = [None]
+    while None in statuses and not any(statuses):
         time.sleep(0.1)
+        statuses = [process.poll() for process in running]
     failed = [rank for rank, process in enumerate(running) if process.poll()]
     if failed:
         # A signal comes from outside, and the other processes fail after it.
