@@ -5,7 +5,7 @@
 3. Stream: score the same rows as numbered events. The query is stopped in the middle and started again from its checkpoint,
    and gets events that it has seen before. The values are those of one pass on this machine.
 
-Run it: `pip install "rnnstate[spark]"`, Java 17, then `python examples/04_spark_scoring.py`.
+Run it: `pip install "rnnstate[spark]"`, Java 17, then `python examples/04_spark_scoring.py` (`--quick` for a small one).
 """
 
 import os
@@ -45,11 +45,11 @@ def table(houses, steps):
     return pd.concat(parts, ignore_index=True)
 
 
-def train(folder):
+def train(folder, epochs):
     """Train a RUN on two houses and return its folder."""
     table(range(2), 200).drop(columns="number").to_parquet(folder / "train.parquet")
-    words = "--target load --key house --time at --window 16 --layers gru:4 --epochs 30 --quiet --no-report"
-    words += " --learning-rate 0.03"
+    words = "--target load --key house --time at --window 16 --layers gru:4 --quiet --no-report"
+    words += f" --learning-rate 0.03 --epochs {epochs}"
     status = rnnstate(["train", str(folder / "train.parquet"), *words.split(), "--out", str(folder / "power.run")])
     assert status == 0
     return folder / "power.run"
@@ -84,11 +84,12 @@ def difference(frame, expected):
 
 def main():
     """Run all three parts."""
+    quick = "--quick" in sys.argv
     os.environ["PYSPARK_PYTHON"] = sys.executable  # the workers use this environment
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        model = train(folder)
-        rows = table(range(10, 30), 60)
+        model = train(folder, 1 if quick else 30)
+        rows = table(range(10, 12 if quick else 30), 60)
         expected = rs.load_run(model).predict(rows)
         builder = SparkSession.builder
         for setting, value in SETTINGS.items():

@@ -5,11 +5,12 @@
 3. Live: push the same rows step by step to a pool of two actors over an LMDB store. One actor is killed on the way, and
    the pool grows to three actors. The values are those of one pass on this machine.
 
-Run it: `pip install "rnnstate[ray]"`, then `python examples/05_ray_scoring.py`.
+Run it: `pip install "rnnstate[ray]"`, then `python examples/05_ray_scoring.py` (`--quick` for a small one).
 """
 
 import os
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -34,11 +35,11 @@ def table(houses, steps):
     return pd.concat(parts, ignore_index=True)
 
 
-def train(folder):
+def train(folder, epochs):
     """Train a RUN on two houses and return its folder."""
     table(range(2), 200).to_parquet(folder / "train.parquet")
-    words = "--target load --key house --time at --window 16 --layers gru:4 --epochs 30 --quiet --no-report"
-    words += " --learning-rate 0.03"
+    words = "--target load --key house --time at --window 16 --layers gru:4 --quiet --no-report"
+    words += f" --learning-rate 0.03 --epochs {epochs}"
     status = rnnstate(["train", str(folder / "train.parquet"), *words.split(), "--out", str(folder / "power.run")])
     assert status == 0
     return folder / "power.run"
@@ -70,12 +71,14 @@ def live(pool, series):
 
 def main():
     """Run all three parts."""
+    quick = "--quick" in sys.argv
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        model = train(folder)
-        rows = table(range(10, 30), 60)
+        model = train(folder, 1 if quick else 30)
+        rows = table(range(10, 12 if quick else 30), 60)
         expected = rs.load_run(model).predict(rows).sort_values(["house", "at"])
-        ray.init(num_cpus=2, include_dashboard=False, object_store_memory=2**27, log_to_driver=False)
+        if not ray.is_initialized():
+            ray.init(num_cpus=2, include_dashboard=False, object_store_memory=2**27, log_to_driver=False)
 
         rows.to_parquet(folder / "rows.parquet", index=False)
         scored = score_dataset(ray.data.read_parquet(str(folder / "rows.parquet")), model, groups=4).to_pandas()

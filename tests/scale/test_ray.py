@@ -1,9 +1,11 @@
 """Scoring on the real Ray: killed actors lose nothing, keys move untouched, a back-fill equals `predict`."""
 
 import os
+import runpy
 import signal
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -102,3 +104,11 @@ def test_a_dataset_equals_predict(ray_cluster, run, tmp_path):
     assert np.nanmax(abs(ours - theirs)) < 1e-5 * np.nanstd(theirs)
     with pytest.raises(rs.DataError, match="none named `load`"):
         score_dataset(dataset.drop_columns(["load"]), model)
+
+
+def test_the_example_agrees_with_one_machine(ray_cluster, monkeypatch, capsys):
+    """The example compares itself with one machine, and stops the engine."""
+    path = Path(__file__).parents[2] / "examples" / "05_ray_scoring.py"
+    monkeypatch.setattr("sys.argv", [str(path), "--quick"])
+    runpy.run_path(str(path), run_name="__main__")
+    assert capsys.readouterr().out.count("differ from") == 2

@@ -1,7 +1,9 @@
 """Scoring on the real Spark: the state is exact once over restarts, and a back-fill equals `rnnstate predict`."""
 
 import os
+import runpy
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -189,3 +191,11 @@ def test_columns_are_checked_before_spark_starts_a_query(spark, run):
         score_table(frame, run[0])
     with pytest.raises(rs.DataError, match="A RUN knows its columns. Received: `key`".replace(".", r"\.")):
         score_table(frame, run[0], key="house")
+
+
+def test_the_example_agrees_with_one_machine(spark, monkeypatch, capsys):
+    """The example compares itself with one machine, and stops the engine."""
+    path = Path(__file__).parents[2] / "examples" / "04_spark_scoring.py"
+    monkeypatch.setattr("sys.argv", [str(path), "--quick"])
+    runpy.run_path(str(path), run_name="__main__")
+    assert capsys.readouterr().out.count("differ from") == 2

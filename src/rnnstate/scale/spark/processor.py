@@ -96,7 +96,8 @@ class ShardProcessor(StatefulProcessor):
 
     def _result(self, frame: Any, outputs: Any, status: Any) -> Any:
         names = [self._layout.key, self._number, *([] if self._layout.time is None else [self._layout.time])]
-        result = frame[names].copy()
+        # A column of text that came in several frames is an array of several chunks, which Spark cannot send back.
+        result = frame[names].astype({name: object for name in names if frame[name].dtype.kind not in "Miufb"})
         for name, column in zip(self._layout.outputs, outputs.T, strict=True):
             result[name] = column
         return result.assign(status=status.astype(object))
