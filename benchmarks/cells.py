@@ -9,7 +9,8 @@ take turns, and the table shows the fastest round of each in milliseconds per tr
     padded    sequences of different lengths, so that windows end in masked steps
     resets    a reset before one step in a hundred; the last column is the median of resets / plain in the same round
 
-`nn` is PyTorch's `nn.LSTM`, `nn.GRU` or `nn.RNN` with a loop by hand. It has no masks and no resets.
+`nn` is PyTorch's `nn.LSTM`, `nn.GRU` or `nn.RNN` with a loop by hand. It has no masks and no resets. `operators` is `torch`
+without the native loops, as it runs where Numba is not installed.
 """
 
 import argparse
@@ -71,6 +72,8 @@ def by_hand(units: int, cell: str) -> Callable[[], object]:
 
 def serve(contender: str, units: int, cell: str) -> None:
     """Answer each line of standard input, the kind of the windows, with the milliseconds per step of one epoch."""
+    if contender == "operators":
+        sys.modules["numba"] = None  # type: ignore[assignment]  # to Python, it is not installed
     kinds = KINDS[:1] if contender == "nn" else KINDS
     runs = {kind: by_hand(units, cell) if contender == "nn" else ours(units, cell, kind) for kind in kinds}
     for run in runs.values():
@@ -83,7 +86,7 @@ def serve(contender: str, units: int, cell: str) -> None:
 
 def worker(contender: str, units: int, cell: str) -> "subprocess.Popen[str]":
     """Start the process of a contender."""
-    backend = "torch" if contender == "nn" else contender
+    backend = "torch" if contender in ("nn", "operators") else contender
     environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, __file__, "--serve", contender, str(units), cell]
     return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
