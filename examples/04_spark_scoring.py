@@ -1,7 +1,7 @@
 """Score many keys on Spark: a table in the past, then a stream that is stopped and started again.
 
 1. Train a RUN on two houses, on this machine.
-2. Back-fill: score a Parquet file of other houses on Spark. The values are those of `rnnstate predict`.
+2. Back-fill: score a Parquet file of other houses on Spark. The values equal the values of `rnnstate predict`.
 3. Stream: score the same rows as numbered events. The query is stopped in the middle and started again from its checkpoint,
    and gets events that it has seen before. The values are those of one pass on this machine.
 

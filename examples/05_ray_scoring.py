@@ -1,7 +1,7 @@
 """Score many keys on Ray: a table in the past, then live sources on actors, one of which is killed.
 
 1. Train a RUN on two houses, on this machine.
-2. Back-fill: score a Parquet file of other houses on Ray. The values are those of `rnnstate predict`.
+2. Back-fill: score a Parquet file of other houses on Ray. The values equal the values of `rnnstate predict`.
 3. Live: push the same rows step by step to a pool of two actors over an LMDB store. One actor is killed on the way, and
    the pool grows to three actors. The values are those of one pass on this machine.
 

@@ -84,7 +84,8 @@ def test_a_lost_mask_is_refused(build, message):
 @pytest.mark.parametrize("build", CARRIED.values(), ids=CARRIED)
 def test_a_kept_mask_is_carried(build):
     """A network is not refused where the mask stays, or where a layer leaves the masked steps out."""
-    rs.StatefulModel(on_series(build), attention_window=5)
+    model = rs.StatefulModel(on_series(build), attention_window=5)
+    assert any("attention" in leaf or "query" in leaf for leaf in model.state_spec), list(model.state_spec)
 
 
 @pytest.mark.once
@@ -92,7 +93,7 @@ def test_without_a_mask_nothing_is_refused():
     """The control: the same layers without masked steps are carried."""
     x = keras.Input((None, 4))
     for name in ("convolution", "operation", "nested"):
-        rs.StatefulModel(keras.Model(x, REFUSED[name][0](x)), attention_window=5)
+        assert len(rs.StatefulModel(keras.Model(x, REFUSED[name][0](x)), attention_window=5).state_spec) > 0
 
 
 LOST = ("masked tokens", "causal attention", "causal convolution")
