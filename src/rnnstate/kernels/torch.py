@@ -9,6 +9,7 @@ import torch
 from rnnstate.kernels.loops.torch import has_loop, no_loop_because, recurrent_loop
 from rnnstate.kernels.reference import FEED_ERRORS, TRACES_AGAIN_FOR_VARIABLES, feed, has_replicas, register_state
 from rnnstate.kernels.step.torch import CompiledStep
+from rnnstate.kernels.step.training_torch import TrainingStep
 
 __all__ = [
     "FEED_ERRORS",
@@ -37,14 +38,14 @@ _BLOCK = 31 * 2**20
 
 
 def many_steps(model: Any, keras_steps: Callable[..., Any], is_stacked: Callable[[Any], bool]) -> Callable[..., Any]:
-    """Return the training function: Keras' own, on memory that is kept from step to step.
+    """Return the training function: Keras' own, traced where it can be, on memory that is kept from step to step.
 
     A step frees megabytes at its end. Given back to the system, they come back page by page in the next step, which takes
     as long as the step itself. Freeing one large block lets glibc keep up to twice as much; elsewhere it changes nothing.
     """
-    del model, is_stacked
+    del is_stacked
     torch.empty(_BLOCK, dtype=torch.uint8, device="cpu")
-    return keras_steps
+    return TrainingStep(model, keras_steps) if model.is_plain() else keras_steps
 
 
 def take_rows(variable: Any, slots: Any) -> Any:

@@ -10,6 +10,7 @@ from rnnstate.kernels.ranks.group import group
 from rnnstate.model.compiled import drop_outdated
 from rnnstate.model.guarded import alone
 from rnnstate.model.inference import Inference
+from rnnstate.model.plain import is_plain
 from rnnstate.model.ranked import exchange_states, in_part, joined
 from rnnstate.model.scored import scored
 from rnnstate.network.masks import honouring_masks
@@ -37,6 +38,7 @@ class Fitting(Inference):
     def compile(self, *args: Any, metrics: Any = None, weighted_metrics: Any = None, **kwargs: Any) -> None:
         """Configure the model for training. The arguments are those of `keras.Model.compile`."""
         self._chosen_jit = kwargs.get("jit_compile", "auto")
+        self._metrics_given = [metrics, weighted_metrics]
         super().compile(
             *args, metrics=honouring_masks(metrics), weighted_metrics=honouring_masks(weighted_metrics), **kwargs
         )
@@ -50,6 +52,10 @@ class Fitting(Inference):
             self.train_function = rank_kernels().compiled(self.train_function, self.train_step, count)
         elif self.train_function is not made:
             self.train_function = backend_kernels().many_steps(self, self.train_function, is_stacked)
+
+    def is_plain(self) -> bool:
+        """Tell whether all code of a training step belongs to Keras or this package, so that a trace misses nothing."""
+        return is_plain(self, self._parts.stepper.layers(), [self.loss, *self._metrics_given])
 
     def get_compile_config(self) -> dict[str, Any]:
         """Return the arguments of `compile`, for a file. It keeps `jit_compile="auto"`, for the backend that loads it."""

@@ -1,6 +1,7 @@
 """What guards a model that several threads use: one thread trains or predicts, the others may step."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
@@ -48,6 +49,11 @@ class Guarded(keras.Model):
     def keep_served(self) -> None:
         """Keep the weights of the moment for the steps of other threads, where training takes them away."""
         self._parts.stepper.served.keep()
+
+    def alone_in_network(self) -> AbstractContextManager[Any]:
+        """Return a context in which no other thread runs Python code of the network."""
+        lock: AbstractContextManager[Any] = self._parts.stepper.served.lock
+        return lock
 
     def network_version(self) -> int:
         """Return a number that is another one after each change of a layer."""

@@ -1,7 +1,7 @@
 """One call of a network from a given state: the pure function behind `StatefulModel`, and its compiled form."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, Protocol
 
@@ -86,8 +86,12 @@ class Stepper:
         self._carrier, self._start, self._spec, self._names = carrier, start, spec, tuple(spec)
         self.served, self._warned, self._ran, self._version = served, False, False, 0
         self._stand_in = next(layer for _, layer in walk(carrier) if isinstance(layer, PortLayer))
-        self._watch = Watch(partial(watched_layers, carrier, start))
+        self._watch = Watch(self.layers)
         self._compiled = kernels().CompiledStep(self._step, served)
+
+    def layers(self) -> Iterator[Any]:
+        """Yield the layers that decide what a step computes, each once."""
+        return watched_layers(self._carrier, self._start)
 
     def version(self) -> int:
         """Return a number that is another one after each change of a layer. What was compiled before is forgotten."""

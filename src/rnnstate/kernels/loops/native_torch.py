@@ -14,6 +14,7 @@ from rnnstate.kernels.loops.blocks_torch import has_compiler, run_rows
 from rnnstate.kernels.loops.definition import GATES, Array, Leaves, Loop
 from rnnstate.kernels.loops.scanned import held
 from rnnstate.kernels.loops.stepwise_torch import hoisted
+from rnnstate.kernels.loops.traced_torch import is_traced, traced_loop
 
 _NATIVE = {"lstm": 0, "gru": 1, "rnn": 2}
 _KEEPS = ("lstm", "gru")
@@ -28,7 +29,7 @@ def has_native_loop(loop: Loop) -> bool:
         loop.kind in _NATIVE
         and not loop.recurrent_dropout
         and len(loop.dropout) < 2
-        and type(x) is torch.Tensor
+        and (type(x) is torch.Tensor or is_traced(x))
         and x.dtype == torch.float32
         and x.device.type == "cpu"
         and x.numel() > 0
@@ -39,6 +40,8 @@ def has_native_loop(loop: Loop) -> bool:
 
 def native_loop(loop: Loop) -> tuple[Array, Leaves]:
     """Run a loop."""
+    if is_traced(loop.x):
+        return traced_loop(loop)
     loop = in_shape(loop)
     x = loop.x * loop.dropout[0][:, None] if loop.dropout else loop.x
     initial = () if loop.reset is None else loop.initial or loop.state

@@ -7,36 +7,45 @@ import torch
 from torch.fx.graph import CodeGen
 from torch.multiprocessing.reductions import StorageWeakRef
 
+from rnnstate.kernels.loops.native_torch import native_loop
+from rnnstate.kernels.loops.traced_torch import place_loops
+
 _CASTS = (torch.ops.aten.to.dtype, torch.ops.aten.to.dtype_layout)
 
 
-def simplify(module: Any, count: int) -> list[int]:
+def simplify(module: Any, count: int, training: bool) -> tuple[list[int], list[int]]:
     """Remove operations that change nothing from a graph, and let the graph take one flat list of tensors.
 
     Args:
         module: The traced `GraphModule`.
         count: The first `count` inputs are removed if no operation reads them.
+        training: Whether gradients flow through the graph. Operations may then write into the first `count` inputs, and a
+            `detach_` cuts a gradient.
 
     Returns:
-        The indices of the first `count` inputs that remain.
+        The indices of the first `count` inputs that remain, and of those that operations write into.
 
     Raises:
         ValueError: If an operation draws numbers, writes into an input, or does not belong to PyTorch.
     """
     graph = module.graph
     for node in graph.nodes:
-        if node.target is torch.ops.aten.detach_.default or (node.target in _CASTS and _same_tensor(node)):
+        cuts = node.target is torch.ops.aten.detach_.default and not training
+        if cuts or (node.target in _CASTS and _same_tensor(node)):
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
     graph.eliminate_dead_code(is_impure_node=lambda node: node.op in ("placeholder", "output") or bool(_written(node)))
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
-    _check(graph, {_storage(node) for node in inputs})
+    _check(graph, {_storage(node) for node in (inputs[count:] if training else inputs)})
+    targets = {_storage(target) for node in graph.nodes for target in _written(node)}
+    read = [index for index, node in enumerate(inputs[:count]) if node.users]
     for node in inputs[:count]:
         if not node.users:
             graph.erase_node(node)
+    place_loops(graph, native_loop)
     graph.set_codegen(CodeGen())
     module.recompile()
-    return [index for index, node in enumerate(inputs[:count]) if node.users]
+    return read, [index for index in read if _storage(inputs[index]) in targets]
 
 
 def _same_tensor(node: Any) -> bool:

@@ -1,0 +1,142 @@
+"""PyTorch: the training step of a model traced to its tensor operations, and run without Keras' Python code.
+
+Small networks spend most of a step in the Python code of layers, losses and metrics. This code computes the same in each
+step of one shape. So a step is traced once, and the later ones run the traced operations:
+
+    Keras      network -> loss -> metrics | backward | optimizer
+    traced     one graph of operators     | backward | optimizer
+
+The backward pass and the optimizer stay those of PyTorch and Keras.
+
+A trace takes as long as some hundred steps, so it waits until a shape has come often. Then one step runs twice: as
+operations, whose writes are taken back, and as Keras runs it. The operations are kept only if logs, gradients and states are
+equal bit for bit. So a training that was killed goes on as if it had not been, wherever the trace happens.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import keras
+import torch
+from keras import ops, tree
+
+from rnnstate.kernels.step.trace_torch import Traced, trace
+
+# Steps of one shape before the trace.
+AFTER = 100
+# A rehearsal copies the states of all sequences. Above so many bytes, no step is traced.
+_MOST = 2**28
+
+
+class TrainingStep:
+    """The training function of Keras, and what was traced of it.
+
+    Args:
+        model: The model. It is compiled.
+        keras_steps: Keras' training function, which takes a list of batches and returns the logs.
+    """
+
+    def __init__(self, model: Any, keras_steps: Callable[[Any], Any]) -> None:
+        self._model, self._keras_steps = model, keras_steps
+        self._seen: dict[Any, int] = {}
+        self._kept: dict[Any, tuple[Traced, list[Any]]] = {}
+
+    def __call__(self, data: Any) -> Any:
+        if type(data) not in (list, tuple) or len(data) != 1 or torch.is_autocast_enabled("cpu"):
+            return self._keras_steps(data)
+        arrays: list[Any] = []
+        key = self._model.network_version(), _described(data[0], arrays)
+        if key in self._kept:
+            return self._run(*self._kept[key], arrays)
+        self._seen[key] = self._seen.get(key, 0) + 1
+        if self._seen[key] != AFTER:
+            return self._keras_steps(data)
+        with self._model.alone_in_network():
+            return self._try(key, data, arrays)
+
+    def _run(self, traced: Traced, trained: list[Any], arrays: list[Any]) -> Any:
+        """Run a step as Keras' `train_step` does, with the traced operations in place of the network."""
+        with self._model.alone_in_network():
+            made = traced.run(arrays)
+            loss = self._model.optimizer.scale_loss(made[0])
+            for variable in trained:
+                variable.value.grad = None
+            loss.backward()
+            with torch.no_grad():
+                self._model.optimizer.apply([variable.value.grad for variable in trained], trained)
+                for variable in reversed(traced.assigned):
+                    variable.assign(made.pop())
+            return traced.pack(made)["logs"]
+
+    def _try(self, key: Any, data: Any, arrays: list[Any]) -> Any:
+        """Run a step as Keras does, and keep the traced operations if they give the same."""
+        traced, trained = None, list(self._model.trainable_variables)
+        # An error of the network itself is raised again below, where the network runs untraced.
+        with suppress(Exception):
+            traced = trace(self._step, self._variables(), data[0], arrays, training=True)
+            rehearsed = self._rehearsed(traced, trained, arrays)
+        logs = self._keras_steps(data)
+        with suppress(Exception):
+            gradients = [variable.value.grad for variable in trained]
+            written = [variable.value for variable in traced.written] if traced else []
+            if traced and _equal(rehearsed, [*tree.flatten(logs), *traced.values(), *gradients, *written]):
+                self._kept[key] = traced, trained
+        return logs
+
+    def _step(self, *batch: Any) -> dict[str, Any]:
+        """Keras' `train_step` without the backward pass and the optimizer."""
+        model, (x, y, sample_weight) = self._model, keras.utils.unpack_x_y_sample_weight(batch)
+        y_pred = model(x, training=True)
+        loss = model.compute_loss(x, y, y_pred, sample_weight, True)
+        model.metrics[0].update_state(loss, sample_weight=tree.flatten(x)[0].shape[0])
+        # The trace returns the parts in the order of their names, so the loss comes first.
+        return {"cost": loss, "logs": model.compute_metrics(x, y, y_pred, sample_weight)}
+
+    def _variables(self) -> list[Any]:
+        variables = [*self._model.variables, *self._model.metrics_variables]
+        return list({id(variable): variable for variable in variables}.values())
+
+    def _rehearsed(self, traced: Traced, trained: list[Any], arrays: list[Any]) -> list[Any]:
+        """Return the logs, assigned values, gradients and written variables of a step that changes nothing."""
+        with _taken_back(traced.written):
+            made = traced.run(arrays)
+            loss = self._model.optimizer.scale_loss(made[0])
+            gradients = torch.autograd.grad(loss, [variable.value for variable in trained], allow_unused=True)
+            return [*made[1:], *gradients, *[variable.value.clone() for variable in traced.written]]
+
+
+@contextmanager
+def _taken_back(variables: list[Any]) -> Iterator[None]:
+    """Give variables their values back at the end."""
+    values = [variable.value for variable in variables]
+    if sum(value.nbytes for value in values) > _MOST:
+        raise ValueError("These variables are too large to be copied.")
+    before = [value.clone() for value in values]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for value, old in zip(values, before, strict=True):
+                value.copy_(old)
+
+
+def _described(part: Any, arrays: list[Any]) -> Any:
+    """Add the arrays of a batch to `arrays`, as tensors, and return the properties that a trace depends on."""
+    if part is None:
+        return None
+    if type(part) is dict:
+        return tuple([(name, _described(part[name], arrays)) for name in sorted(part)])
+    if type(part) in (list, tuple):
+        return tuple([_described(one, arrays) for one in part])
+    array = part if type(part) is torch.Tensor else ops.convert_to_tensor(part)
+    arrays.append(array)
+    return array.shape, array.stride(), array.dtype, array.device
+
+
+def _equal(ones: list[Any], others: list[Any]) -> bool:
+    pairs = zip(ones, others, strict=True)
+    return all(
+        one is other if one is None or other is None else one.dtype == other.dtype and torch.equal(one, other)
+        for one, other in pairs
+    )

@@ -1,0 +1,248 @@
+"""Law: on PyTorch a traced training step gives bit for bit what Keras' step gives, and what it cannot give runs as it is."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+import nets
+import rnnstate as rs
+from fitting import targets_of, weights_of
+from nets import host
+
+pytestmark = pytest.mark.skipif(keras.config.backend() != "torch", reason="these steps run on PyTorch alone")
+if keras.config.backend() == "torch":
+    from rnnstate.kernels.step import training_torch
+
+UNITS = 5
+
+
+@pytest.fixture
+def kept(monkeypatch):
+    """Trace the second step of each shape. Return a list with an entry for each trace: whether it was kept."""
+    tries, attempt = [], training_torch.TrainingStep._try
+
+    def noted(step, *args):
+        before = len(step._kept)
+        logs = attempt(step, *args)
+        tries.append(len(step._kept) > before)
+        return logs
+
+    monkeypatch.setattr(training_torch, "AFTER", 2)
+    monkeypatch.setattr(training_torch.TrainingStep, "_try", noted)
+    return tries
+
+
+def untraced(monkeypatch):
+    """Let Keras run each step."""
+    monkeypatch.setattr(training_torch, "AFTER", -1)
+
+
+def net_of(*more, cell=layers.LSTM):
+    """Return a network of a recurrent layer, more layers, and an output at each step."""
+    return keras.Sequential(
+        [nets.series_input(), cell(UNITS, return_sequences=True, name="loop"), *more, layers.Dense(3)]
+    )
+
+
+def data_of(lengths=(35, 35), **kwargs):
+    """Return windows of seven steps."""
+    data = nets.series(lengths)
+    return rs.Windows(data, targets_of(data, 3), length=7, batch_size=2, **kwargs)
+
+
+def resets_of(lengths):
+    """Return a reset before one step in five."""
+    return {key: nets.values(len(x), seed=9) > 0.8 for key, x in nets.series(lengths).items()}
+
+
+def trained(build, windows, callbacks=(), loss="mse", **kwargs):
+    """Return the weights, the states, the variables without gradients and the losses of a training, as arrays."""
+    keras.utils.set_random_seed(3)
+    model = rs.StatefulModel(nets.randomized(build()))
+    model.compile("adam", loss, **kwargs)
+    history = model.fit(windows, epochs=3, verbose=0, callbacks=list(callbacks)).history
+    states = {name: host(leaf) for name, leaf in model.states.read().items()}
+    averages = {f"average {i}": host(one) for i, one in enumerate(model.net.non_trainable_variables)}
+    return {**weights_of(model), **states, **averages, **history}
+
+
+def assert_same(ones, others):
+    """Assert that two trainings ended in the same bits."""
+    assert ones.keys() == others.keys()
+    assert [name for name in ones if not np.array_equal(ones[name], others[name])] == []
+
+
+KINDS = {
+    "plain": {},
+    "padded": {"lengths": (35, 24)},
+    "resets": {"resets": resets_of((35, 35))},
+    "weights": {"sample_weight": {key: nets.values(len(x), seed=4) ** 2 for key, x in nets.series((35, 35)).items()}},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("cell", [layers.LSTM, layers.GRU, layers.SimpleRNN])
+def test_a_traced_step_is_the_step(cell, kind, kept, monkeypatch):
+    """Weights, states and losses are those of Keras' steps, bit for bit."""
+    found = trained(lambda: net_of(cell=cell), data_of(**KINDS[kind]), metrics=["mae"])
+    assert kept
+    assert all(kept)
+    untraced(monkeypatch)
+    expected = trained(lambda: net_of(cell=cell), data_of(**KINDS[kind]), metrics=["mae"])
+    assert_same(found, expected)
+    other = trained(lambda: net_of(cell=cell), data_of(**KINDS[kind]), loss="mae", metrics=["mae"])
+    assert not np.array_equal(found["0"], other["0"])  # the control: training depends on the loss
+
+
+def two_outputs():
+    """Return a network with two inputs of a layer, averages of batches, and two outputs."""
+    x = nets.series_input()
+    h = layers.BatchNormalization()(layers.GRU(UNITS, return_sequences=True, name="loop")(x))
+    mixed = layers.Concatenate()([layers.LayerNormalization()(h), x])
+    return keras.Model(x, {"one": layers.Dense(3, name="one")(h), "two": layers.Dense(3, name="two")(mixed)})
+
+
+def test_averages_and_several_outputs(kept, monkeypatch):
+    """Moving averages are assigned, and each output has its loss."""
+    data = nets.series((35, 35))
+    targets = {name: targets_of(data, 3, seed=seed) for name, seed in (("one", 3), ("two", 4))}
+    windows = rs.Windows(data, targets, length=7, batch_size=2)
+    found = trained(two_outputs, windows, loss={"one": "mse", "two": "mae"}, loss_weights={"one": 0.3, "two": 1.7})
+    assert kept == [True]
+    untraced(monkeypatch)
+    assert_same(
+        found, trained(two_outputs, windows, loss={"one": "mse", "two": "mae"}, loss_weights={"one": 0.3, "two": 1.7})
+    )
+
+
+class Counting(layers.Layer):
+    """A layer of a user, which counts its calls."""
+
+    calls = 0
+
+    def call(self, x):
+        """Return the input."""
+        Counting.calls += 1
+        return x
+
+    def compute_output_shape(self, shape):
+        """Return it."""
+        return shape
+
+
+def counting_loss(y_true, y_pred):
+    """Count the calls of a loss of a user."""
+    Counting.calls += 1
+    return ops.mean(ops.square(y_true - y_pred), axis=-1)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"build": lambda: net_of(Counting())},
+        {"build": lambda: net_of(layers.Activation(lambda x: Counting()(x)))},
+        {"build": lambda: net_of(layers.Lambda(lambda x: Counting()(x), output_shape=(None, UNITS)))},
+        {"build": net_of, "loss": counting_loss},
+        {"build": net_of, "loss": keras.losses.MeanAbsoluteError(), "metrics": [counting_loss]},
+    ],
+    ids=["layer", "activation", "lambda", "loss", "metric"],
+)
+def test_code_of_a_user_runs_at_each_step(given, kept):
+    """Three epochs of five steps are fifteen calls, beside those that build the network."""
+    Counting.calls = 0
+    trained(**given, windows=data_of())
+    assert Counting.calls >= 15
+    assert kept == []
+
+
+def test_a_step_of_a_user_runs_at_each_step(kept):
+    """So do a `train_step` of a subclass, the hooks of PyTorch, and each step with `run_eagerly=True`."""
+
+    class Own(rs.StatefulModel):
+        steps = 0
+
+        def train_step(self, data):
+            Own.steps += 1
+            return super().train_step(data)
+
+    seen = []
+    model, hooked, eager = (kind(nets.randomized(net_of())) for kind in (Own, rs.StatefulModel, rs.StatefulModel))
+    hooked.net.layers[-1].register_forward_hook(lambda *_: seen.append(1))
+    for one in (model, hooked, eager):
+        one.compile("adam", "mse", run_eagerly=one is eager)
+        one.fit(data_of(), epochs=3, verbose=0)
+    assert Own.steps == 15
+    assert len(seen) >= 15
+    assert kept == []
+
+
+def test_random_numbers_are_drawn_at_each_step(kept):
+    """Dropout asks for new numbers, so a step with dropout is never kept."""
+    trained(lambda: net_of(layers.Dropout(0.5)), data_of())
+    assert kept == [False]
+
+
+def test_a_changed_layer_is_noticed(kept, monkeypatch):
+    """A callback changes a layer between two steps. The next step has the change, and is traced anew later."""
+
+    def build():
+        nonlocal net
+        net = net_of()
+        return net
+
+    def change(epoch, logs=None):
+        if epoch == 1:
+            net.layers[-1].activation = keras.activations.tanh
+
+    net = None
+    callbacks = [keras.callbacks.LambdaCallback(on_epoch_begin=change)]
+    found = trained(build, data_of(), callbacks)
+    assert kept == [True, True]
+    untraced(monkeypatch)
+    assert_same(found, trained(build, data_of(), callbacks))
+    assert not np.array_equal(found["0"], trained(build, data_of())["0"])  # the control: the change changes something
+
+
+def test_a_training_that_goes_on_is_the_whole_training(tmp_path, kept, monkeypatch):
+    """A checkpoint before the trace and one after it go on to the same bits. A trace of its own follows."""
+    found = []
+    for folder, stops in (("whole", [4]), ("parts", [1, 3, 4])):
+        for until in stops:
+            keras.utils.set_random_seed(3)
+            model = rs.StatefulModel(nets.randomized(net_of()))
+            model.compile("adam", "mse")
+            model.fit(data_of((35,)), epochs=until, verbose=0, checkpoint=str(tmp_path / folder))
+        found.append(weights_of(model))
+    assert kept
+    assert all(kept)
+    assert_same(*found)
+
+
+def test_gradients_stay_with_the_variables(kept):
+    """After a traced step, PyTorch's gradients are those of this step, as a callback may read them."""
+    norms = []
+
+    def note(batch, logs=None):
+        norms.append([float(ops.norm(variable.value.grad)) for variable in model.trainable_variables])
+
+    keras.utils.set_random_seed(3)
+    model = rs.StatefulModel(nets.randomized(net_of()))
+    model.compile("adam", "mse")
+    model.fit(data_of(), epochs=2, verbose=0, callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=note)])
+    assert kept == [True]
+    assert len({tuple(norm) for norm in norms}) == 10
+
+
+def test_single_batches(kept, monkeypatch):
+    """`train_on_batch` runs the same steps."""
+    found = []
+    for _ in range(2):
+        keras.utils.set_random_seed(3)
+        model, windows = rs.StatefulModel(nets.randomized(net_of())), data_of()
+        model.compile("adam", "mse")
+        losses = [model.train_on_batch(*windows[i]) for _ in range(2) for i in range(len(windows))]
+        found.append({**weights_of(model), "losses": np.array(losses)})
+        untraced(monkeypatch)
+    assert kept == [True]
+    assert_same(*found)
