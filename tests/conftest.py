@@ -13,6 +13,13 @@ hypothesis.settings.load_profile("rnnstate")
 ASKED = os.environ.get("KERAS_BACKEND")
 
 
+def pytest_ignore_collect(collection_path, config) -> bool | None:
+    """Leave out files without a single test for this backend, so that no process imports what they test."""
+    if config.getoption("-m") != "not once" or collection_path.suffix != ".py":
+        return None
+    return "\npytestmark = pytest.mark.once\n" in collection_path.read_text() or None
+
+
 def pytest_report_header() -> str:
     """Say which backend the run is about."""
     return f"keras {keras.__version__} on {keras.config.backend()}"
