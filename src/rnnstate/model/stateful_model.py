@@ -329,7 +329,8 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
         parts = {"net": self.net, "initial_state": self.start}
         own: dict[str, Any] = {"name": self.name, "kernels": self.kernels, "carry_backward": self.carry_backward}
         # Files of release 0.1.0 have no such entries, and neither do models as they were then.
-        if self.time_mixing != "refuse":
+        # A file without the entry that holds layers with strides is one of that release: these layers then carry nothing.
+        if self.time_mixing != "refuse" or self.strides.total > 1:
             own["time_mixing"] = self.time_mixing
         if self.carry is not None:
             own["carry"] = list(self.carry)

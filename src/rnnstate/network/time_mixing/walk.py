@@ -191,7 +191,8 @@ class _Walk:
                 rate *= strides_of(inner)
                 self.strided[node.path] = rate
         if len(rates) > 1:
-            what = f"takes a series with an entry for every {rates[-1]} steps, and one with an entry for every {rates[0]}"
+            each = "each step" if rates[0] == 1 else f"every {rates[0]} steps"
+            what = f"takes a series with an entry for every {rates[-1]} steps, and one with an entry for {each}"
             self._note(node, what, reason="its series have different strides. Give them the same strides")
         return rate, len(rates) < 2
 
