@@ -258,7 +258,9 @@ def outcome(names, seed=0, **settings):
     cuts = [(begin * stride, end * stride) for begin, end in GROUP_CUTS] if stride > 1 else CUTS
     x = nets.values(2, steps, FEATURES, seed=seed)
     whole, valid = (nets.host(part) for part in keras.Model(net.input, [net.output, ValidSteps()(net.output)])(x))
-    if whole.shape[1] != steps // max(1, model.strides.outputs[0]):  # a symbolic shape may have lost the fixed number of steps
+    if whole.shape[1] != steps // max(
+        1, model.strides.outputs[0]
+    ):  # a symbolic shape may have lost the fixed number of steps
         return "per window"
     state, parts = model.initial_state(2), []
     for start, end in cuts:

@@ -100,8 +100,14 @@ class Signature:
         leaves = {name: LeafSpec(tuple(leaf["shape"]), leaf["dtype"]) for name, leaf in fields["leaves"].items()}
         known = fields["observed"]
         observed = known and Tensor(known["name"], tuple(known["shape"]), known["dtype"])
-        own = {name: fields[name] for name in ("batch", "time", "strides")}
-        return cls(**tensors, leaves=leaves, observed=observed, **own)
+        return cls(
+            **tensors,
+            leaves=leaves,
+            batch=fields["batch"],
+            time=fields["time"],
+            observed=observed,
+            strides=fields["strides"],
+        )
 
 
 def signature_of(model: StatefulModel, time: int | None) -> Signature:

@@ -210,7 +210,8 @@ def _mixing(model: Any) -> list[Mixing]:
         return []  # the model has refused what mixes time
     # A model that may mix time takes each window by itself in layers with strides over time.
     return mixing_of(
-        net, lambda layer: isinstance(layer, CarryingLayer) or (is_carried(layer) and (not mode or strides_of(layer) == 1))
+        net,
+        lambda layer: isinstance(layer, CarryingLayer) or (is_carried(layer) and (not mode or strides_of(layer) == 1)),
     )
 
 

@@ -33,9 +33,7 @@ class Scored:
     sample_weight: Any
 
 
-def scored(
-    net: Any, strides: Strides, inputs: Any, y: Any, y_pred: Any, sample_weight: Any, metrics: bool
-) -> Scored:
+def scored(net: Any, strides: Strides, inputs: Any, y: Any, y_pred: Any, sample_weight: Any, metrics: bool) -> Scored:
     """Return what the loss or the metrics of a batch are computed from.
 
     Args:

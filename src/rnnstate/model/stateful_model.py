@@ -118,7 +118,9 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
             choose_kernels(layer.port, kernels)
             layer.rate = found.input_rates.get(id(layer), 1)
         backend_kernels().register_state(State)
-        scope = trace(self._carrier, 2 * strides.total)  # names a layer that fails, which the probe could not try either
+        scope = trace(
+            self._carrier, 2 * strides.total
+        )  # names a layer that fails, which the probe could not try either
         refuse_mixing(found.mixing)
         refuse_unsized(found.unsized)
         spec = scope.spec
@@ -350,7 +352,9 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
                 name: config.get(name) for name in ("carry_backward", "carry", "attention_window")
             }
             carrier = carrying_clone(parts["net"], **choices, strided=False)[0]
-            mode = mode_of_old_file(mixing_of(carrier, lambda layer: isinstance(layer, PortLayer) or runs_backward(layer)))
+            mode = mode_of_old_file(
+                mixing_of(carrier, lambda layer: isinstance(layer, PortLayer) or runs_backward(layer))
+            )
         return cls(**{**config, **parts, "time_mixing": mode})
 
     def save_own_variables(self, store: Any) -> None:

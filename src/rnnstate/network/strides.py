@@ -135,7 +135,9 @@ class Strides:
 
     def check_batch(self, mask: Any, reset: Any) -> None:
         """Raise unless the flags of a batch of windows keep to whole groups, as `check_flags` does."""
-        self.check_flags(None if mask is None else np.asarray(mask) > 0, None if reset is None else np.asarray(reset) > 0)
+        self.check_flags(
+            None if mask is None else np.asarray(mask) > 0, None if reset is None else np.asarray(reset) > 0
+        )
 
     def at_outputs(self, given: Any, y_pred: list[Any], names: list[str]) -> Any:
         """Return targets or weights with one entry for each output step: of each group of steps, that of the last one.

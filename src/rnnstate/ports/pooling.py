@@ -51,7 +51,9 @@ class GroupPoolingPort(PoolingPort):
         if type(layer) not in _POOLS:
             return f"its class {type(layer).__name__} is no pooling layer of Keras. Register a port: `rnnstate.register_port`"
         if layer.data_format != "channels_last":
-            return f'its time axis is the last one (data_format="{layer.data_format}"). Use `data_format="channels_last"`'
+            return (
+                f'its time axis is the last one (data_format="{layer.data_format}"). Use `data_format="channels_last"`'
+            )
         steps, strides = int(layer.pool_size[0]), strides_of(layer)
         # With whole groups, `padding="same"` adds nothing to a pool that fits into its group.
         return None if steps <= strides else _beyond_its_group(layer, steps, strides)

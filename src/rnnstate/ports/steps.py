@@ -76,7 +76,7 @@ def take_steps(x: Array, index: Array) -> Array:
 
 
 def every(steps: Steps, count: int, first: int = 0) -> Steps:
-    """Return where every `count`-th step stands, from step `first` of a window on. A window has a multiple of `count` steps."""
+    """Return where every `count`-th step stands, from step `first` of a window on."""
     if count == 1:
         return steps
     rank, start, again = (part[:, first::count] for part in (steps.rank, steps.start, steps.again))

@@ -70,6 +70,8 @@ class OnnxEngine:
         shape = tensor["shape"]
         time, free = self._time, self._time == "time"
         # A fixed number of steps looks like a number of features. A tensor with one axis more has a time axis.
-        per_step = len(shape) > 1 and (str(shape[1]).startswith("time") if free else shape[1] == time and len(shape) > 2)
+        per_step = len(shape) > 1 and (
+            str(shape[1]).startswith("time") if free else shape[1] == time and len(shape) > 2
+        )
         rest = fixed_shape(tensor["name"], shape[2 if per_step else 1 :])
         return ArraySpec(tensor["name"], rest, tensor["dtype"], per_step)

@@ -159,9 +159,9 @@ def _check_strided_targets(model: Carrying, source: Source) -> None:
     for number, (target, rate) in enumerate(zip(targets, model.strides.outputs, strict=False)):
         if rate > 1 and target is not None and target.shape[1:2] not in ((steps,), (steps // rate,)):
             raise DataError(
-                f"Targets of a window of {steps} steps must have {steps} entries, of which the last one of each {rate} steps "
-                f"counts, or {steps // rate} entries{_named(model.net, model.net.outputs[number])}. Received: batch shape "
-                f"{target.shape}."
+                f"Targets of a window of {steps} steps must have {steps} entries, of which the last one of each {rate} "
+                f"steps counts, or {steps // rate} entries{_named(model.net, model.net.outputs[number])}. Received: batch "
+                f"shape {target.shape}."
             )
 
 

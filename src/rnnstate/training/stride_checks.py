@@ -45,7 +45,9 @@ def _check_plan(strides: Strides, windows: WindowDataset, plan: Any) -> None:
     sequence, start, steps = (int(array[batch, row]) for array in (plan.sequence, plan.start, plan.steps))
     length, left = int(windows.lengths[sequence]), steps % strides.total
     ends = start + steps == length
-    where = f"sequence {windows.keys[sequence]!r} with {length} steps" + ("" if ends else f", cut after {start + steps}")
+    where = f"sequence {windows.keys[sequence]!r} with {length} steps" + (
+        "" if ends else f", cut after {start + steps}"
+    )
     way_out = (
         f"Leave out its last {left} step{'' if left == 1 else 's'}, or add {strides.total - left}"
         if ends
