@@ -47,8 +47,8 @@ MIXING = {
     ),
     "operation": (lambda h: ops.flip(h, axis=1), r"Operation `flip.*depends on all steps of the window"),
     "strides": (
-        lambda h: layers.MaxPooling1D(3, 2, name="c")(h),
-        r"`c` \(MaxPooling1D\) turns 8 steps.*\(batch, 3, 4\)",
+        lambda h: layers.MaxPooling1D(3, 2, padding="same", name="c")(h),
+        r"`c` \(MaxPooling1D\) turns 8 steps.*\(batch, 4, 4\)",
     ),
     "summary": (squeezed, r"`scale` \(Multiply\) joins each step with a summary"),
     "activation": (

@@ -53,7 +53,8 @@ def scored(net: Any, strides: Strides, inputs: Any, y: Any, y_pred: Any, sample_
     last = [end > 0 if end is not None and metrics else None for end in ends]
     parts = zip(flat, strides.outputs, last, strict=True)
     masked = [mask_output(tensor, mask, per_step, counts) for tensor, per_step, counts in parts]
-    y, sample_weight = (strides.at_outputs(given, flat, output_names(net)) for given in (y, sample_weight))
+    names = output_names(net) if len(flat) > 1 else []
+    y, sample_weight = (strides.at_outputs(given, flat, names) for given in (y, sample_weight))
     if not metrics:
         sample_weight = _ended(net, ends, sample_weight)
     return Scored(

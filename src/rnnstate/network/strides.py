@@ -145,7 +145,7 @@ class Strides:
         Args:
             given: Targets or weights; a mapping by output name, a list, one array, or `None`.
             y_pred: The predictions, one for each output.
-            names: The names of the outputs.
+            names: The names of the outputs, if there are several.
         """
         if given is None or max(self.outputs) < 2:
             return given

@@ -49,7 +49,7 @@ class GroupPoolingPort(PoolingPort):
     @classmethod
     def refuses(cls, layer: Any) -> str | None:
         if type(layer) not in _POOLS:
-            return f"its class {type(layer).__name__} is no pooling layer of Keras. Register a port: `rnnstate.register_port`"
+            return f"its class {type(layer).__name__} is none of Keras. Register a port: `rnnstate.register_port`"
         if layer.data_format != "channels_last":
             return (
                 f'its time axis is the last one (data_format="{layer.data_format}"). Use `data_format="channels_last"`'
