@@ -254,6 +254,10 @@ def test_windows_by_themselves_take_any_length():
     assert tuple(model.step(nets.values(BATCH, 5, FEATURES), model.initial_state(BATCH))[0].shape) == (BATCH, 3, 1)
     assert [finding.layer for finding in rs.audit(model) if finding.code == "time-mixing"] == ["conv"]
     assert rs.audit(shared(network)) == []
+    windows = rs.Windows(nets.values(BATCH, 12, FEATURES), length=4, batch_size=BATCH)
+    with pytest.raises(rs.DataError, match=r"2 entries for windows of 4 steps\. Layer `conv` .*which `time_mixing"):
+        model.predict(windows, verbose=0)
+    assert model.predict_on_batch(*windows[0]).shape == (BATCH, 2, 1)
 
 
 @pytest.mark.once

@@ -18,9 +18,8 @@ from rnnstate.inplace.discover import (
 )
 from rnnstate.inplace.repair import CarryingLayer
 from rnnstate.network.clone import is_container, walk
-from rnnstate.network.time_mixing import Mixing, mixing_of, without_steps
+from rnnstate.network.time_mixing import Mixing, is_carried_without_strides, mixing_of, without_steps
 from rnnstate.network.time_mixing.walk import is_carried
-from rnnstate.ports.convolution import strides_of
 from rnnstate.ports.fast_path import slow_because
 from rnnstate.ports.recurrent import runs_backward
 from rnnstate.state.spec import is_at
@@ -209,10 +208,8 @@ def _mixing(model: Any) -> list[Mixing]:
     if not (is_container(net) and net.built) or mode == "refuse":
         return []  # the model has refused what mixes time
     # A model that may mix time takes each window by itself in layers with strides over time.
-    return mixing_of(
-        net,
-        lambda layer: isinstance(layer, CarryingLayer) or (is_carried(layer) and (not mode or strides_of(layer) == 1)),
-    )
+    carried = is_carried if mode is None else is_carried_without_strides
+    return mixing_of(net, lambda layer: isinstance(layer, CarryingLayer) or carried(layer))
 
 
 def _time_mixing(found: Mixing) -> Finding:

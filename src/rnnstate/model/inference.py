@@ -10,6 +10,7 @@ from rnnstate.kernels.ranks.group import group
 from rnnstate.model.bank import GIVEN
 from rnnstate.model.compiled import drop_outdated, forget_compiled
 from rnnstate.model.guarded import Guarded, alone
+from rnnstate.model.output_sizes import check_sizes
 from rnnstate.model.parts import Parts
 from rnnstate.model.ranked import exchange_outputs, exchange_rows
 from rnnstate.network.outputs import by_output
@@ -76,8 +77,8 @@ class Inference(Guarded):
             key in `x.keys`.
 
         Raises:
-            DataError: If the data are not `Windows`, or do not fit the network; or if a sequence of a dataset of your own
-                begins twice.
+            DataError: If the data are not `Windows`, or do not fit the network; if a sequence of a dataset of your own
+                begins twice; or if layers that `time_mixing="allow"` lets in change the number of steps.
         """
         kwargs = read_call("predict", x, args, kwargs)
         source = check_windows(self, x, argument="x", targets=False)
@@ -89,6 +90,7 @@ class Inference(Guarded):
         kinds = by_output(self.net, x.targets, "y")
         rates = self._parts.strides.outputs
         per_step = [rate if kind in (None, "steps") else 0 for rate, kind in zip(rates, kinds, strict=True)]
+        check_sizes(self.net, outputs, per_step, x.max_length)
         result: dict[Any, Any] = x.assemble(unstacked(outputs, x.rows), per_step=per_step)
         result = last_windows(result, [kind == "sequence" for kind in kinds])
         slots = np.arange(1, len(x.keys) + 1)

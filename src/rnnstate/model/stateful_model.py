@@ -29,19 +29,18 @@ from rnnstate.network.attention_window import checked_window
 from rnnstate.network.clone import carrying_clone
 from rnnstate.network.probe import trace
 from rnnstate.network.served import Served
-from rnnstate.network.stand_in import PortLayer
 from rnnstate.network.step import Stepper, run
 from rnnstate.network.strides import Strides
 from rnnstate.network.time_mixing import (
     Followed,
     follow,
+    is_carried_without_strides,
     mixing_of,
     mode_of_old_file,
     read_mode,
     refuse_mixing,
     refuse_unsized,
 )
-from rnnstate.ports.recurrent import runs_backward
 from rnnstate.ports.registry import choose_kernels
 from rnnstate.state.checks import checked, checked_flags
 from rnnstate.state.spec import StateSpec
@@ -352,9 +351,7 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
                 name: config.get(name) for name in ("carry_backward", "carry", "attention_window")
             }
             carrier = carrying_clone(parts["net"], **choices, strided=False)[0]
-            mode = mode_of_old_file(
-                mixing_of(carrier, lambda layer: isinstance(layer, PortLayer) or runs_backward(layer))
-            )
+            mode = mode_of_old_file(mixing_of(carrier, is_carried_without_strides))
         return cls(**{**config, **parts, "time_mixing": mode})
 
     def save_own_variables(self, store: Any) -> None:

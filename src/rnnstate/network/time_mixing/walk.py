@@ -83,6 +83,11 @@ def is_carried(layer: Any) -> bool:
     return isinstance(layer, PortLayer) or has_port(layer) or runs_backward(layer)
 
 
+def is_carried_without_strides(layer: Any) -> bool:
+    """Whether a port runs the layer in a model whose layers with strides over time take each window by itself."""
+    return isinstance(layer, PortLayer) or (is_carried(layer) and strides_of(layer) == 1)
+
+
 class _Recorded(keras.Operation):
     """Stands for one node in the copy of the graph. It computes nothing."""
 
