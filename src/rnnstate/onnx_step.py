@@ -75,7 +75,8 @@ class OnnxStep:
             The output, or a mapping of outputs by name if there are several, and the state after the chunk.
 
         Raises:
-            ValueError: If an input or a leaf is missing, unknown, or has the wrong shape.
+            ValueError: If an input or a leaf is missing, unknown, or has the wrong shape; or if the number of steps is no
+                multiple of the strides of the network.
         """
         feeds = {**self._inputs(x), **self._leaves(state)}
         _check_batch(feeds)
@@ -89,7 +90,9 @@ class OnnxStep:
         expected = self.manifest["inputs"]
         given = x if isinstance(x, Mapping) else {expected[0]["name"]: x}
         _check_names("inputs", [tensor["name"] for tensor in expected], list(given))
-        return {t["name"]: _fitted(f"Input `{t['name']}`", given[t["name"]], t) for t in expected}
+        feeds = {t["name"]: _fitted(f"Input `{t['name']}`", given[t["name"]], t) for t in expected}
+        _check_strides(feeds, expected, self.manifest.get("strides", 1))
+        return feeds
 
     def _leaves(self, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         expected = self.manifest["state"]
@@ -183,6 +186,16 @@ def _fitted(what: str, value: Any, tensor: Mapping[str, Any]) -> np.ndarray:
     if len(pairs) != len(tensor["shape"]) or any(isinstance(size, int) and size != got for size, got in pairs):
         raise ValueError(f"{what} must have shape {tuple(tensor['shape'])}. Received: shape={array.shape}.")
     return array.astype(tensor["dtype"], copy=False)
+
+
+def _check_strides(feeds: Mapping[str, np.ndarray], expected: list[Any], strides: int) -> None:
+    for tensor in expected:
+        steps = feeds[tensor["name"]].shape[1] if "time" in tensor["shape"] else 0
+        if steps % strides:
+            raise ValueError(
+                f"Each call must have a multiple of {strides} steps, the total stride of the network. Received: input "
+                f"`{tensor['name']}` with {steps} steps."
+            )
 
 
 def _check_batch(feeds: Mapping[str, np.ndarray]) -> None:

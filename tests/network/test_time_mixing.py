@@ -46,7 +46,10 @@ MIXING = {
         r"`c` \(Lambda\).*all steps up to t",
     ),
     "operation": (lambda h: ops.flip(h, axis=1), r"Operation `flip.*depends on all steps of the window"),
-    "strides": (lambda h: layers.MaxPooling1D(2, name="c")(h), r"`c` \(MaxPooling1D\) turns 8 steps.*\(batch, 4, 4\)"),
+    "strides": (
+        lambda h: layers.MaxPooling1D(3, 2, padding="same", name="c")(h),
+        r"`c` \(MaxPooling1D\) turns 8 steps.*\(batch, 4, 4\)",
+    ),
     "summary": (squeezed, r"`scale` \(Multiply\) joins each step with a summary"),
     "activation": (
         lambda h: layers.Dense(4, activation=lambda z: ops.roll(z, 1, axis=1), name="c")(h),

@@ -11,7 +11,7 @@ import keras
 from keras import layers
 
 from rnnstate.network.clone import carrying_clone
-from rnnstate.network.time_mixing import mixing_of
+from rnnstate.network.time_mixing import follow
 
 PAGE = Path(__file__).parents[2] / "docs" / "layers.md"
 START, END = "<!-- generated: layers -->", "<!-- end of layers -->"
@@ -51,6 +51,9 @@ CALLS = {
     "Conv1D(4, 3, padding='causal')(x)": STEPS,
     "Conv1D(4, 3, padding='causal', strides=2)(x)": STEPS,
     "Conv1D(4, 3)(ZeroPadding1D((2, 0))(x))": STEPS,
+    "Conv1D(4, 2, strides=2)(x)": STEPS,
+    "Conv1D(4, 3, strides=2)(x)": STEPS,
+    "Conv1D(4, 3, strides=2)(ZeroPadding1D((1, 0))(x))": STEPS,
     "DepthwiseConv1D(3)(x)": STEPS,
     "DepthwiseConv1D(3)(ZeroPadding1D((2, 0))(x))": STEPS,
     "SeparableConv1D(4, 3)(x)": STEPS,
@@ -64,6 +67,8 @@ CALLS = {
     "AdditiveAttention()([x, x])": STEPS,
     "AveragePooling1D(2)(x)": STEPS,
     "MaxPooling1D(2)(x)": STEPS,
+    "MaxPooling1D(3, 2)(x)": STEPS,
+    "MaxPooling1D(3, 2)(ZeroPadding1D((1, 0))(x))": STEPS,
     "AveragePooling1D(3, 1, padding='same')(x)": STEPS,
     "AveragePooling1D(3, 1)(ZeroPadding1D((2, 0))(x))": STEPS,
     "MaxPooling1D(3, 1)(ZeroPadding1D((2, 0))(x))": STEPS,
@@ -127,13 +132,15 @@ def row(call, shape):
     net = keras.Model(x, eval(call, dict(vars(layers)), {"x": x}))
     window = 4 if "use_causal_mask" in call else None
     carrier, stand_ins = carrying_clone(net, attention_window=window)
-    found = mixing_of(carrier)
-    if found:
-        return CLASSES[3], found[0].what.removeprefix("has an output at step t that ")
+    walk = follow(carrier)
+    if walk.mixing:
+        return CLASSES[3], walk.mixing[0].what.removeprefix("has an output at step t that ")
     leaves = [f"`{leaf}`" for layer in stand_ins for leaf in layer.port.spec(layer.layer)]
     if len(net.output.shape) < 3 or net.output.shape[1] is not None:
         return CLASSES[2], f"carries {', '.join(leaves)}" if leaves else "from the steps of its window"
-    return (CLASSES[1], f"carries {', '.join(leaves)}") if leaves else (CLASSES[0], "")
+    each = [f"one output for every {rate} steps" for rate in walk.rates.values()]
+    kept = [f"carries {', '.join(leaves)}"] if leaves else ["carries nothing"] if each else []
+    return (CLASSES[1], "; ".join(kept + each)) if kept else (CLASSES[0], "")
 
 
 def rows():

@@ -11,6 +11,8 @@ import nets
 import rnnstate as rs
 
 FEATURES, STEPS, CUTS = 4, 13, ((0, 1), (1, 7), (7, 13))
+# The same for a network with strides over time, in groups of as many steps as its total stride.
+GROUPS, GROUP_CUTS = 5, ((0, 1), (1, 3), (3, 5))
 # Attention that reaches back over all steps then equals plain causal attention.
 SETTINGS = {"attention_window": STEPS}
 
@@ -40,6 +42,24 @@ BLOCKS = {
     "grouped convolution": lambda h: layers.Conv1D(4, 3, padding="causal", groups=2)(h),
     "valid convolution": lambda h: layers.Conv1D(4, 2)(h),
     "strided convolution": lambda h: layers.Conv1D(4, 2, strides=2, padding="causal")(h),
+    "strided by three": lambda h: layers.Conv1D(4, 5, strides=3, padding="causal")(h),
+    "strided, valid": lambda h: layers.Conv1D(4, 2, strides=2, activation="tanh")(h),
+    "strided, with gaps": lambda h: layers.DepthwiseConv1D(2, strides=3)(h),
+    "strided, valid and longer": lambda h: layers.Conv1D(4, 3, strides=2)(h),
+    "strided, both sides": lambda h: layers.Conv1D(4, 3, strides=2, padding="same")(h),
+    "zeros, then strided": lambda h: layers.Conv1D(4, 3, strides=2)(layers.ZeroPadding1D((1, 0))(h)),
+    "more zeros, then strided": lambda h: layers.SeparableConv1D(4, 3, strides=2)(layers.ZeroPadding1D((2, 0))(h)),
+    "too many zeros, then strided": lambda h: layers.Conv1D(4, 3, strides=2)(layers.ZeroPadding1D((3, 0))(h)),
+    "maximum of pairs": lambda h: layers.MaxPooling1D(2)(h),
+    "mean of triples": lambda h: layers.AveragePooling1D(3, padding="same")(h),
+    "maximum with gaps": lambda h: layers.MaxPooling1D(1, 2)(h),
+    "overlapping maximum": lambda h: layers.MaxPooling1D(3, 2)(h),
+    "zeros, then overlapping": lambda h: layers.AveragePooling1D(3, 2)(layers.ZeroPadding1D((1, 0))(h)),
+    "two halves": lambda h: layers.Add()([layers.MaxPooling1D(2)(h), layers.Conv1D(4, 2, 2, padding="causal")(h)]),
+    "half and whole": lambda h: layers.Multiply()([h, layers.MaxPooling1D(2)(h)]),
+    "half plus whole": lambda h: h + layers.AveragePooling1D(2)(h),
+    "nested strides": lambda h: _nested(layers.Conv1D(4, 3, strides=2, padding="causal"))(h),
+    "same strides, twice": lambda h: _twice(layers.Conv1D(4, 2, strides=2, padding="causal"), h),
     "zeros, then depthwise": lambda h: layers.DepthwiseConv1D(3)(layers.ZeroPadding1D((2, 0))(h)),
     "zeros, then separable": lambda h: layers.SeparableConv1D(4, 2)(layers.ZeroPadding1D((1, 0))(h)),
     "more zeros than read": lambda h: layers.Conv1D(4, 2)(layers.ZeroPadding1D((2, 0))(h)),
@@ -118,8 +138,9 @@ BLOCKS = {
 MIXING = frozenset(
     [
         "group norm", "unit norm over time", "softmax over time", "same convolution", "separable convolution",
-        "depthwise convolution", "valid convolution", "strided convolution", "more zeros than read", "zeros on both sides",
-        "more zeros than pooled",
+        "depthwise convolution", "valid convolution", "more zeros than read", "zeros on both sides",
+        "more zeros than pooled", "strided, valid and longer", "strided, both sides", "too many zeros, then strided",
+        "overlapping maximum", "half and whole", "half plus whole", "same strides, twice",
         "transposed convolution", "average pooling", "max pooling", "halved and doubled", "attention",
         "sliding window ahead", "across", "additive attention", "dot attention, causal", "dot attention",
         "differences", "permuted twice", "flattened", "halves as steps", "products of steps",
@@ -147,6 +168,13 @@ CARRIERS = (
     "nested gru",
     "causal convolution",
     "dilated convolution",
+    "strided convolution",
+    "strided by three",
+    "zeros, then strided",
+    "more zeros, then strided",
+    "zeros, then overlapping",
+    "two halves",
+    "nested strides",
     "zeros, then depthwise",
     "zeros, read twice",
     "zeros, then pooling",
@@ -162,6 +190,11 @@ CARRIERS = (
 def _branches(h):
     """Return the sum of two convolutions that read the same steps."""
     return layers.Add()([layers.Conv1D(4, 3)(h), layers.Conv1D(4, 2, dilation_rate=2)(h)])
+
+
+def _twice(layer, h):
+    """Return a series to which one layer with strides was applied two times: its two inputs have different rates."""
+    return layer(layer(h))
 
 
 def _with_attention(h, attended):
@@ -214,16 +247,23 @@ def outcome(names, seed=0, **settings):
         return "unfit"
     try:
         model = rs.StatefulModel(net, **SETTINGS | settings)
+        stride = model.strides.total
+        if stride > 1:
+            model = rs.StatefulModel(net, **SETTINGS | {"attention_window": GROUPS * stride} | settings)
     except rs.UnsupportedModelError:
         return "refused"
     if len(net.output.shape) < 3 or net.output.shape[1] is not None:
         return "per window"
-    x = nets.values(2, STEPS, FEATURES, seed=seed)
+    steps = GROUPS * stride if stride > 1 else STEPS
+    cuts = [(begin * stride, end * stride) for begin, end in GROUP_CUTS] if stride > 1 else CUTS
+    x = nets.values(2, steps, FEATURES, seed=seed)
     whole, valid = (nets.host(part) for part in keras.Model(net.input, [net.output, ValidSteps()(net.output)])(x))
-    if whole.shape[1] != STEPS:  # a symbolic shape may have lost the fixed number of steps
+    if whole.shape[1] != steps // max(
+        1, model.strides.outputs[0]
+    ):  # a symbolic shape may have lost the fixed number of steps
         return "per window"
     state, parts = model.initial_state(2), []
-    for start, end in CUTS:
+    for start, end in cuts:
         y, state = model.step(x[:, start:end], state)
         parts.append(nets.host(y))
     parts = np.concatenate(parts, axis=1)

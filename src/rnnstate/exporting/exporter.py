@@ -71,7 +71,7 @@ def export(
         format: `"onnx"`, `"saved_model"`, `"litert"`, `"stablehlo"` or `"keras"`. The default depends on the suffix of
             `path`.
         time: The number of steps of each call. The default is any number, if the format allows it. LiteRT does not,
-            and its default is one step.
+            and its default is one step, or the total stride of a network with strides over time.
         force: Whether to replace an existing file at `path`.
         metadata: Further entries for the manifest, of types that JSON can hold.
 
@@ -96,7 +96,7 @@ def export(
     with tempfile.TemporaryDirectory() as folder, _random_numbers_kept():
         custom = custom_of(model)
         model = in_float32(model, custom.objects)
-        signature = signature_of(model, time if time or form.dynamic_time else 1)
+        signature = signature_of(model, time if time or form.dynamic_time else model.strides.total)
         job = Job(model, form, signature, Path(folder), custom)
         difference = job.run()
         for name, target in _places(place, signature).items():

@@ -47,6 +47,7 @@ def manifest_of(path: Path, form: str, signature: Signature, initial: Arrays | N
         "sha256": _hash(path),
         "batch": signature.batch or "any",
         "time": signature.time or "any",
+        **({"strides": signature.strides} if signature.strides > 1 else {}),
         "inputs": [tensor_json(tensor) for tensor in signature.inputs],
         "outputs": [tensor_json(tensor) for tensor in signature.outputs],
         "state": [_leaf_json(name, signature, initial) for name in signature.leaves],

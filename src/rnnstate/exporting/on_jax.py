@@ -14,7 +14,7 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 
 def write(form: str, path: Path, model: StatefulModel, program: Program) -> Step:
     """Write a file, and return a function that runs it in its runtime."""
-    batch, time = export.symbolic_shape("batch, time")
+    batch, time = export.symbolic_shape("batch, time" if program.strides == 1 else f"batch, {program.strides}*groups")
     inputs = {t.name: jax.ShapeDtypeStruct(t.sizes(batch, time), t.dtype) for t in program.inputs}
     exported = export.export(jax.jit(program.call), platforms=PLATFORMS)(inputs)
     path.write_bytes(exported.serialize())

@@ -26,6 +26,7 @@ class Program:
         inputs: Its inputs.
         outputs: Its outputs.
         links: The output name of each leaf, mapped to its input name.
+        strides: Of how many steps each call must be a multiple.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Program:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     links: Mapping[str, str]
+    strides: int = 1
 
 
 class Writer(Protocol):
@@ -50,6 +52,7 @@ def programs_of(model: StatefulModel, signature: Signature) -> tuple[Program, ..
         signature.all_inputs,
         signature.all_outputs,
         links_of(signature),
+        signature.strides,
     )
     if signature.observed is None:
         return (step,)

@@ -5,7 +5,7 @@ outputs sort alike. A network with one input and one output has `x` and `y`. A n
 and so on.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,7 +18,8 @@ from rnnstate.model.stateful_model import StatefulModel
 from rnnstate.network.clone import inputs_of
 from rnnstate.state.spec import LeafSpec, StateSpec
 
-Size = int | str  # "batch" and "time" stand for sizes that the caller chooses at each call
+# "batch" and "time" stand for sizes that the caller chooses at each call. "time/2" is half of "time".
+Size = int | str
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Tensor:
 
     Args:
         name: Its name.
-        shape: Its shape. A free axis is `"batch"` or `"time"`.
+        shape: Its shape. A free axis is `"batch"` or `"time"`, or such as `"time/2"` in an output with strides over time.
         dtype: Its dtype.
     """
 
@@ -51,6 +52,7 @@ class Signature:
         batch: The number of rows; `None` if it is free.
         time: The number of steps of each call; `None` if it is free.
         observed: The known values from which the initial state is computed; `None` if it is not.
+        strides: Of how many steps each call must be a multiple.
     """
 
     inputs: tuple[Tensor, ...]
@@ -59,6 +61,7 @@ class Signature:
     batch: int | None
     time: int | None
     observed: Tensor | None = None
+    strides: int = 1
 
     @property
     def state_inputs(self) -> dict[str, Tensor]:
@@ -97,7 +100,14 @@ class Signature:
         leaves = {name: LeafSpec(tuple(leaf["shape"]), leaf["dtype"]) for name, leaf in fields["leaves"].items()}
         known = fields["observed"]
         observed = known and Tensor(known["name"], tuple(known["shape"]), known["dtype"])
-        return cls(**tensors, leaves=leaves, batch=fields["batch"], time=fields["time"], observed=observed)
+        return cls(
+            **tensors,
+            leaves=leaves,
+            batch=fields["batch"],
+            time=fields["time"],
+            observed=observed,
+            strides=fields["strides"],
+        )
 
 
 def signature_of(model: StatefulModel, time: int | None) -> Signature:
@@ -108,8 +118,8 @@ def signature_of(model: StatefulModel, time: int | None) -> Signature:
         time: The number of steps of each call, or `None` for any number.
 
     Raises:
-        ExportError: If the network fixes another time, if an axis other than batch and time is free, or if the number
-            of observed values is not known yet.
+        ExportError: If the network fixes another time, or has strides of which `time` is no multiple, if an axis other than
+            batch and time is free, or if the number of observed values is not known yet.
     """
     net, spec = model.net, model.state_spec
     given = tree.flatten(inputs_of(net))
@@ -118,10 +128,17 @@ def signature_of(model: StatefulModel, time: int | None) -> Signature:
     own = None if None in steps else given[0].shape[1]
     if own is not None and time not in (None, own):
         raise ExportError(f"`time` must be {own}, the number of steps that the network fixes. Received: time={time}.")
-    time = own if time is None else time
+    time, strides = own if time is None else time, model.strides
+    if time is not None and time % strides.total:
+        raise ExportError(
+            f"`time` must be a multiple of {strides.total}, because the network has {strides.described}. Received: "
+            f"time={time}."
+        )
+    rates = [max(1, rate) for rate in strides.outputs]
     return Signature(
-        inputs=_tensors("x", inputs_of(net), batch, time),
-        outputs=_tensors("y", _outputs_of(net), batch, time),
+        inputs=_tensors("x", inputs_of(net), batch, time, [1] * len(given)),
+        outputs=_tensors("y", _outputs_of(net), batch, time, rates),
+        strides=strides.total,
         leaves=dict(spec),
         batch=batch,
         time=time,
@@ -150,16 +167,22 @@ def _outputs_of(net: Any) -> Any:
     return net.outputs[0] if isinstance(net, keras.Sequential) else net.output
 
 
-def _tensors(root: str, structure: Any, batch: int | None, time: int | None) -> tuple[Tensor, ...]:
+def _tensors(
+    root: str, structure: Any, batch: int | None, time: int | None, rates: Sequence[int]
+) -> tuple[Tensor, ...]:
     named = ((".".join([root, *map(str, path)]), tensor) for path, tensor in tree.flatten_with_path(structure))
-    return tuple(Tensor(name, _shape(name, tensor.shape, batch, time), str(tensor.dtype)) for name, tensor in named)
+    return tuple(
+        Tensor(name, _shape(name, tensor.shape, batch, time, rate), str(tensor.dtype))
+        for (name, tensor), rate in zip(named, rates, strict=True)
+    )
 
 
-def _shape(name: str, shape: Any, batch: int | None, time: int | None) -> tuple[Size, ...]:
+def _shape(name: str, shape: Any, batch: int | None, time: int | None, rate: int) -> tuple[Size, ...]:
     first: Size = "batch" if batch is None else batch
-    rest = ["time" if size is None and axis == 0 and time is None else size for axis, size in enumerate(shape[1:])]
-    if rest and rest[0] is None:
-        rest[0] = time
+    free = "time" if rate == 1 else f"time/{rate}"
+    rest = [free if size is None and axis == 0 and time is None else size for axis, size in enumerate(shape[1:])]
+    if rest and rest[0] is None and time is not None:
+        rest[0] = time // rate
     if None in rest:
         raise ExportError(
             f"Only batch and time may be open in an exported network. Received: `{name}` with shape {tuple(shape)}. "

@@ -24,7 +24,7 @@ def batch_sizes(signature: Signature) -> tuple[int, ...]:
 
 def chunk_lengths(signature: Signature) -> tuple[int, ...]:
     """Return the lengths of the chunks of each run, one after another."""
-    return CHUNKS if signature.time is None else (signature.time,) * 3
+    return tuple(signature.strides * n for n in CHUNKS) if signature.time is None else (signature.time,) * 3
 
 
 def runs_of(program: Program, signature: Signature, initial: Arrays | None) -> Runs:

@@ -37,7 +37,10 @@ def check_whole(model: StatefulModel, program: Program, runs: Runs, live: Runs) 
     if not series or model.time_mixing == "allow" or any(_looks_ahead(layer) for _, layer in walk(model.net)):
         return
     lengths = [chunk[series[0]].shape[1] for chunk in runs[0]]
-    per_step = [name for name in live[0][0] if name not in program.links and _has_steps(live[0], name, lengths)]
+    rates = dict(zip((tensor.name for tensor in program.outputs), model.strides.outputs, strict=False))
+    per_step = [
+        name for name in rates if _has_steps(live[0], name, [steps // max(1, rates[name]) for steps in lengths])
+    ]
     if not per_step:
         return
     whole = live_outputs(program, [[_joined(runs[0], series)]])[0][0]

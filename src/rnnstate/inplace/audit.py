@@ -18,7 +18,7 @@ from rnnstate.inplace.discover import (
 )
 from rnnstate.inplace.repair import CarryingLayer
 from rnnstate.network.clone import is_container, walk
-from rnnstate.network.time_mixing import Mixing, mixing_of, without_steps
+from rnnstate.network.time_mixing import Mixing, is_carried_without_strides, mixing_of, without_steps
 from rnnstate.network.time_mixing.walk import is_carried
 from rnnstate.ports.fast_path import slow_because
 from rnnstate.ports.recurrent import runs_backward
@@ -204,10 +204,12 @@ def _fresh(path: str, mixing: list[Mixing]) -> Finding:
 
 def _mixing(model: Any) -> list[Mixing]:
     """Return what mixes time in a model whose graph can be followed. That of a subclassed model cannot."""
-    net = getattr(model, "net", model)
-    if not (is_container(net) and net.built):
-        return []
-    return mixing_of(net, lambda layer: isinstance(layer, CarryingLayer) or is_carried(layer))
+    net, mode = getattr(model, "net", model), getattr(model, "time_mixing", None)
+    if not (is_container(net) and net.built) or mode == "refuse":
+        return []  # the model has refused what mixes time
+    # A model that may mix time takes each window by itself in layers with strides over time.
+    carried = is_carried if mode is None else is_carried_without_strides
+    return mixing_of(net, lambda layer: isinstance(layer, CarryingLayer) or carried(layer))
 
 
 def _time_mixing(found: Mixing) -> Finding:

@@ -112,7 +112,7 @@ def repair(model: Any) -> Any:
     >>> bool((model.predict(np.ones((2, 4, 1)), verbose=0) != first).any())
     True
     """
-    clone, stand_ins = carrying_clone(model, stand_in=_carrying, join=False)
+    clone, stand_ins = carrying_clone(model, stand_in=_carrying, join=False, strided=False)
     if not stand_ins:
         raise StateStructureError(
             f"The model must have a recurrent layer with `stateful=True`. Received: `{model.name}` without any. "

@@ -70,10 +70,16 @@ def watch(model: Any, windows: Any, keys: Iterable[Hashable] | None = None, rows
 
     Raises:
         UnknownKeyError: If a key is no sequence of `windows`.
-        UnsupportedModelError: If a layer runs backward, and its direction is carried, or there are resets or gaps.
+        UnsupportedModelError: If a layer runs backward, and its direction is carried, or there are resets or gaps; or if the
+            network has strides over time.
     """
     if isinstance(windows, Watched):
         return windows
+    if model.strides.total > 1:
+        raise UnsupportedModelError(
+            "A network must have a state after each step to be looked at step by step. Received: "
+            f"{model.strides.described}. `model.trace(x, state)` returns the state after each group of steps."
+        )
     sample = take_sample(windows, keys, rows, steps)
     whole = not (sample.resets.any() or (sample.keep < 1).any() or model.start.at == "window")
     runs = None

@@ -8,6 +8,7 @@
 | `by_batch` | `train_on_batch`, `test_on_batch` and `predict_on_batch` |
 | `progress` | where a loop over batches stands |
 | `scored` | what counts in the loss and the metrics |
+| `output_sizes` | whether outputs have the steps of their windows |
 | `parts` | the parts of a model that Keras must not see |
 | `bank` | one row of state per sequence, as non-trainable weights |
 | `carry` | the inside of the compiled step: gather, reset, detach, run, scatter |

@@ -79,14 +79,14 @@ class Fitting(Inference):
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
         """Compute the loss without the padded steps."""
-        parts = scored(self.net, x, y, y_pred, sample_weight, metrics=False)
+        parts = scored(self.net, self._parts.strides, x, y, y_pred, sample_weight, metrics=False)
         if group().ranks > 1 and self._parts.in_step:
             parts = in_part(parts)
         return super().compute_loss(x, parts.y, parts.y_pred, parts.sample_weight, training)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Update the metrics without the padded steps."""
-        parts = scored(self.net, x, y, y_pred, sample_weight, metrics=True)
+        parts = scored(self.net, self._parts.strides, x, y, y_pred, sample_weight, metrics=True)
         return super().compute_metrics(x, parts.y, parts.y_pred, parts.sample_weight)
 
     def exchange_states(self, windows: Any) -> None:

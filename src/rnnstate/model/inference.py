@@ -10,9 +10,10 @@ from rnnstate.kernels.ranks.group import group
 from rnnstate.model.bank import GIVEN
 from rnnstate.model.compiled import drop_outdated, forget_compiled
 from rnnstate.model.guarded import Guarded, alone
+from rnnstate.model.output_sizes import check_sizes
 from rnnstate.model.parts import Parts
 from rnnstate.model.ranked import exchange_outputs, exchange_rows
-from rnnstate.network.outputs import by_output, outputs_per_step
+from rnnstate.network.outputs import by_output
 from rnnstate.state.checks import checked
 from rnnstate.state.state import State
 from rnnstate.training.fit_checks import check_windows, last_windows, prepare_start, unstacked
@@ -69,14 +70,15 @@ class Inference(Guarded):
             kwargs: As in `keras.Model.predict`.
 
         Returns:
-            `{key: (time, outputs)}` in time order, or `{key: (windows, outputs)}` for an output per window. With
+            `{key: (time, outputs)}` in time order, or `{key: (windows, outputs)}` for an output per window. A network with
+            strides over time gives `{key: (time / strides, outputs)}`. With
             `Windows(..., targets="sequence")` it is that of the last window, `{key: (outputs,)}`. For several outputs, the
             value of each key has the structure of the outputs. With `return_state=True` also a `State` with one row for each
             key in `x.keys`.
 
         Raises:
-            DataError: If the data are not `Windows`, or do not fit the network; or if a sequence of a dataset of your own
-                begins twice.
+            DataError: If the data are not `Windows`, or do not fit the network; if a sequence of a dataset of your own
+                begins twice; or if layers that `time_mixing="allow"` lets in change the number of steps.
         """
         kwargs = read_call("predict", x, args, kwargs)
         source = check_windows(self, x, argument="x", targets=False)
@@ -86,9 +88,9 @@ class Inference(Guarded):
         with variables_kept(self):
             outputs = self._fed(super().predict, bound, **kwargs)
         kinds = by_output(self.net, x.targets, "y")
-        per_step = [
-            flag and kind in (None, "steps") for flag, kind in zip(outputs_per_step(self.net), kinds, strict=True)
-        ]
+        rates = self._parts.strides.outputs
+        per_step = [rate if kind in (None, "steps") else 0 for rate, kind in zip(rates, kinds, strict=True)]
+        check_sizes(self.net, outputs, per_step, x.max_length)
         result: dict[Any, Any] = x.assemble(unstacked(outputs, x.rows), per_step=per_step)
         result = last_windows(result, [kind == "sequence" for kind in kinds])
         slots = np.arange(1, len(x.keys) + 1)

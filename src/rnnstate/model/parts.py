@@ -11,6 +11,7 @@ from rnnstate.model.loops import Loops
 from rnnstate.model.progress import Progress
 from rnnstate.network.inputs import Inputs
 from rnnstate.network.step import Stepper
+from rnnstate.network.strides import Strides
 from rnnstate.state.spec import StateSpec
 from rnnstate.training.loader import Feeder
 
@@ -25,6 +26,7 @@ class Parts:
         owners: The ports by the prefix of their leaves.
         states: The rows of the sequences in training, by key.
         inference: The bank of `evaluate` and `predict`.
+        strides: The strides of the network over time.
         made_for: For each compiled function, the steps of the windows and the version of the network it was made for.
         stepper: The compiled `step`, which the model sets.
         inputs: The inputs of the network, which `step` checks.
@@ -40,6 +42,7 @@ class Parts:
     owners: dict[str, Any]
     states: States
     inference: Bank
+    strides: Strides
     made_for: dict[str, tuple[int, int]] = field(default_factory=dict)
     stepper: Stepper = field(init=False)
     inputs: Inputs = field(init=False)

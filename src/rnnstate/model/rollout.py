@@ -43,7 +43,8 @@ class Unrolling:
 
         Returns:
             The outputs `(batch, time, ...)`, the final `State`, and a `State` with leaves `(batch, time, *shape)`. They
-            equal the results of calling `step` once for each step.
+            equal the results of calling `step` once for each step. With strides over time the state is known after each
+            group of steps, and its leaves are `(batch, time / strides, *shape)`.
 
         Raises:
             UnsupportedModelError: If a layer runs backward, because it has no state after a step.
@@ -60,25 +61,31 @@ class Unrolling:
         inputs = Inputs(self.net)
         x = inputs.arrays(x)
         inputs.check(x)
+        strides = self._parts.strides
+        strides.check_input(x)
         x = tree.map_structure(ops.convert_to_tensor, x)
         parts = tree.flatten(x)
         batch_size, time = parts[0].shape[:2]
         start = self._leaves(state, batch_size)
         series = tuple(is_series(part, time) for part in parts)
         flags = [] if mask is None else [ops.cast(checked_flags("mask", mask, (batch_size, time)), "bool")]
+        strides.check_flags(mask if mask is None else flags[0], None)
+        size = strides.total
 
         def one_step(
             advance: Any, leaves: list[Array], x_t: list[Array], fixed: list[Array]
         ) -> tuple[Any, list[Array]]:
             left, whole = iter(x_t), iter(fixed)
-            taken = [next(left)[:, None] if by_step else next(whole) for by_step in series]
-            y, final = advance(tree.pack_sequence_as(x, taken), leaves, next(left)[:, None] if flags else None)
-            return tree.map_structure(_without_time, y), final
+            taken = [next(left) if by_step else next(whole) for by_step in series]
+            y, final = advance(tree.pack_sequence_as(x, taken), leaves, next(left) if flags else None)
+            return y if size > 1 else tree.map_structure(_without_time, y), final
 
-        xs = [ops.swapaxes(part, 0, 1) for part in [*(p for p, s in zip(parts, series, strict=True) if s), *flags]]
+        by_step = [*(part for part, flag in zip(parts, series, strict=True) if flag), *flags]
+        xs = [_in_groups(part, size) for part in by_step]
         fixed = [part for part, by_step in zip(parts, series, strict=True) if not by_step]
         key = "trace", repr(tree.map_structure(lambda part: None, x)), series, len(flags)
         y, states, last = self._parts.loops.run(self._parts.stepper, key, one_step, start, xs, fixed)
+        y = y if size == 1 else tree.pack_sequence_as(y, list(map(_in_a_row, tree.flatten(y), strides.outputs)))
         return y, State.unchecked(self.state_spec, last), State.unchecked(self.state_spec, states)
 
     def _leaves(self, state: Mapping[str, Array], batch_size: int) -> list[Array]:
@@ -119,6 +126,7 @@ class Unrolling:
 
         Raises:
             DataError: If `x0`, `inputs` or the results of `feedback` do not fit the network, or `targets` are missing.
+            UnsupportedModelError: If the network has strides over time: no step of it gives an output alone.
 
         Example:
 
@@ -133,6 +141,11 @@ class Unrolling:
         References:
             - Feeding back true and own outputs at random: Bengio et al., "Scheduled sampling", NeurIPS 2015.
         """
+        if self._parts.strides.total > 1:
+            raise UnsupportedModelError(
+                "A free run needs a network that gives an output for each step, which becomes the next input. Received: "
+                f"{self._parts.strides.described}. Call `step` with windows of {self._parts.strides.total} steps."
+            )
         run = FreeRun(self.net, x0, inputs, steps, feedback)
         feeds, known, draws = list(run.feed.values()), list(run.series.values()), takes_seed(feedback)
         truth = self._truth(run, targets) if teacher else []
@@ -178,6 +191,20 @@ class Unrolling:
                     f"`targets` must have shape {expected} for input `{name}`. Received: shape={tuple(part.shape)}."
                 )
         return truth
+
+
+def _in_groups(part: Array, size: int) -> Array:
+    """Return a series `(batch, time, ...)` as `(time / size, batch, size, ...)`."""
+    batch, time, *rest = ops.shape(part)
+    return ops.swapaxes(ops.reshape(part, (batch, time // size, size, *rest)), 0, 1)
+
+
+def _in_a_row(y: Array, rate: int) -> Array:
+    """Return the outputs of all groups, `(batch, groups, steps, ...)`, in a row. An output per window stays as it is."""
+    if not rate:
+        return y
+    batch, groups, steps, *rest = ops.shape(y)
+    return ops.reshape(y, (batch, groups * steps, *rest))
 
 
 def _chosen(picked: Array, true: Array, own: Array) -> Array:

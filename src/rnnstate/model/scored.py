@@ -2,6 +2,7 @@
 
 output         target      mask of the predictions    weight in the loss
 per step       per step    the valid steps            that of the user
+per s steps    per step    the valid groups of steps  that of the last step of each group, as the target
 per window     per window  rows with a valid step     that of the user
 per window     per sequence    in metrics: rows that end their sequence    1 where the sequence ends, else 0
 """
@@ -12,7 +13,8 @@ from typing import Any
 from keras import ops, tree
 
 from rnnstate.network.masks import mask_output
-from rnnstate.network.outputs import by_output, outputs_per_step
+from rnnstate.network.outputs import by_output, output_names
+from rnnstate.network.strides import Strides
 from rnnstate.windows.batch import Batch, is_batch
 
 
@@ -31,11 +33,12 @@ class Scored:
     sample_weight: Any
 
 
-def scored(net: Any, inputs: Any, y: Any, y_pred: Any, sample_weight: Any, metrics: bool) -> Scored:
+def scored(net: Any, strides: Strides, inputs: Any, y: Any, y_pred: Any, sample_weight: Any, metrics: bool) -> Scored:
     """Return what the loss or the metrics of a batch are computed from.
 
     Args:
-        net: The network, which says which outputs are per step.
+        net: The network.
+        strides: Its strides, which say for how many steps each output has one entry.
         inputs: The inputs of the batch. Plain inputs have no masks, and all of their targets count.
         y: Targets; a mapping by output name where the network has several outputs.
         y_pred: Predictions, as the network returns them.
@@ -48,8 +51,10 @@ def scored(net: Any, inputs: Any, y: Any, y_pred: Any, sample_weight: Any, metri
     ends = by_output(net, None if batch is None else batch.ends, "ends")
     flat = tree.flatten(y_pred)
     last = [end > 0 if end is not None and metrics else None for end in ends]
-    parts = zip(flat, outputs_per_step(net), last, strict=True)
+    parts = zip(flat, strides.outputs, last, strict=True)
     masked = [mask_output(tensor, mask, per_step, counts) for tensor, per_step, counts in parts]
+    names = output_names(net) if len(flat) > 1 else []
+    y, sample_weight = (strides.at_outputs(given, flat, names) for given in (y, sample_weight))
     if not metrics:
         sample_weight = _ended(net, ends, sample_weight)
     return Scored(

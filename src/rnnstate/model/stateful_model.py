@@ -30,9 +30,11 @@ from rnnstate.network.clone import carrying_clone
 from rnnstate.network.probe import trace
 from rnnstate.network.served import Served
 from rnnstate.network.step import Stepper, run
+from rnnstate.network.strides import Strides
 from rnnstate.network.time_mixing import (
     Followed,
     follow,
+    is_carried_without_strides,
     mixing_of,
     mode_of_old_file,
     read_mode,
@@ -100,9 +102,12 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
         self.attention_window = checked_window(attention_window, net)
         self.start = read_initial(initial_state)
         self.carry = carry
-        self._carrier, ports = carrying_clone(net, carry_backward, carry, self.attention_window)
-        found = follow(self._carrier) if self.time_mixing == "refuse" else Followed()
+        # A network that may mix time takes each window by itself, so layers with strides get no memory.
+        strict = self.time_mixing == "refuse"
+        self._carrier, ports = carrying_clone(net, carry_backward, carry, self.attention_window, strided=strict)
+        found = follow(self._carrier) if strict else Followed()
         refuse_mixing([node for node in found.mixing if node.tried])
+        strides = Strides.of(net, found)
         if not any(layer.port.spec(layer.layer) for layer in ports):
             raise UnsupportedModelError(
                 f"The network must have at least one layer with a memory. Received: `{net.name}` without any. "
@@ -110,13 +115,16 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
             )
         for layer in ports:
             choose_kernels(layer.port, kernels)
+            layer.rate = found.input_rates.get(id(layer), 1)
         backend_kernels().register_state(State)
-        scope = trace(self._carrier)  # names a layer that fails, which the probe could not try either
+        scope = trace(
+            self._carrier, 2 * strides.total
+        )  # names a layer that fails, which the probe could not try either
         refuse_mixing(found.mixing)
         refuse_unsized(found.unsized)
         spec = scope.spec
         states = States(spec, self._placeholder_state, self._sync, partial(forget_compiled, self, "train"))
-        self._parts = Parts(net, spec, scope.owners, states, Bank(spec, "inference"))
+        self._parts = Parts(net, spec, scope.owners, states, Bank(spec, "inference"), strides)
         self.start.attach(spec, self._own_initial_state)
         served = Served(partial(getattr, super(), "variables"), self._sync_values)
         self._parts.stepper = Stepper(self._carrier, self.start, spec, served)
@@ -131,6 +139,11 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
     def state_spec(self) -> StateSpec:
         """The leaves of this model's state, in the order in which the network computes them."""
         return self._parts.spec
+
+    @property
+    def strides(self) -> Strides:
+        """The strides of the network over time: each window must have a multiple of `strides.total` steps."""
+        return self._parts.strides
 
     @property
     def states(self) -> States:
@@ -186,7 +199,8 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
         Threads may call it at the same time, also while one thread is in `fit`, `evaluate` or `predict`.
 
         Args:
-            x: Input `(batch, time, features)`; a mapping or list for networks with several inputs.
+            x: Input `(batch, time, features)`; a mapping or list for networks with several inputs. For a network with
+                strides over time, `time` is a multiple of its total stride.
             state: State that each row starts from, leaves `(batch, *shape)`.
             mask: Boolean `(batch, time)` of the valid steps. The state after a window is that of the last valid step.
             reset: Boolean `(batch,)` of rows that return to the initial state before the first step, or `(batch, time)`
@@ -195,13 +209,15 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
             observed: Known values `(batch, values)`, if `reset` needs an initial state that is computed from them.
 
         Returns:
-            The outputs `(batch, time, ...)` or `(batch, ...)`, and the `State` after the window.
+            The outputs `(batch, time, ...)` or `(batch, ...)`, and the `State` after the window. With strides over time, the
+            outputs are `(batch, time / strides, ...)`.
 
         Raises:
             StateStructureError: If leaves are missing or unknown.
             StateShapeError: If a leaf, `mask` or `reset` has the wrong shape.
             StateValueError: If a leaf is not floating, or a NumPy array of the state holds a value that is not finite.
-            DataError: If `x` does not fit the network, or is a NumPy array with a value that is not finite. Arrays of the
+            DataError: If `x` does not fit the network, if steps, mask or reset do not keep to whole groups of a network with
+                strides over time, or if `x` is a NumPy array with a value that is not finite. Arrays of the
                 backend are not searched for such values, because each search would wait for the device.
 
         Example:
@@ -253,12 +269,14 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
         """Return the arguments of a step after all checks, with the leaves in the order of the spec."""
         x = self._parts.inputs.arrays(x)
         self._parts.inputs.check(x)
+        self._parts.strides.check_input(x)
         shape = x.shape if hasattr(x, "shape") else tree.flatten(x)[0].shape
         given = list(checked(self._parts.spec, state, batch_size=shape[0]).values())
         if mask is not None:
             mask = checked_flags("mask", mask, shape[:2])
         if reset is not None:
             reset = checked_flags("reset", reset, shape[: max(1, min(2, len(np.shape(reset))))])
+        self._parts.strides.check_flags(mask, reset)
         return x, given, mask, reset
 
     def call(self, inputs: Any, training: bool = False) -> Any:
@@ -269,6 +287,7 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
         if is_batch(inputs):
             bank = self._parts.states.bank if training else self._parts.inference
             return Carried(self._carrier, bank, self.start, training)(Batch.from_keras(inputs))
+        self._parts.strides.check_input(inputs)
         batch_size = ops.shape(tree.flatten(inputs)[0])[0]
         return run(self._carrier, inputs, self.start.state(batch_size, None, training), None, training)[0]
 
@@ -311,7 +330,8 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
         parts = {"net": self.net, "initial_state": self.start}
         own: dict[str, Any] = {"name": self.name, "kernels": self.kernels, "carry_backward": self.carry_backward}
         # Files of release 0.1.0 have no such entries, and neither do models as they were then.
-        if self.time_mixing != "refuse":
+        # A file without the entry that holds layers with strides is one of that release: these layers then carry nothing.
+        if self.time_mixing != "refuse" or self.strides.total > 1:
             own["time_mixing"] = self.time_mixing
         if self.carry is not None:
             own["carry"] = list(self.carry)
@@ -330,7 +350,8 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
             choices: dict[str, Any] = {
                 name: config.get(name) for name in ("carry_backward", "carry", "attention_window")
             }
-            mode = mode_of_old_file(mixing_of(carrying_clone(parts["net"], **choices)[0]))
+            carrier = carrying_clone(parts["net"], **choices, strided=False)[0]
+            mode = mode_of_old_file(mixing_of(carrier, is_carried_without_strides))
         return cls(**{**config, **parts, "time_mixing": mode})
 
     def save_own_variables(self, store: Any) -> None:

@@ -11,7 +11,8 @@
 | `probe` | runs the network once to learn the specification of its state |
 | `inputs` | the arrays that a network gets, and the check before anything runs |
 | `masks` | the rules for masks |
+| `strides` | networks that give one output for several steps: windows of whole groups |
 
-Other packages may import `carrying_clone`, `walk`, `trace`, `run`, `Stepper`, `Served`, `PortLayer` and the functions of
-`masks`.
+Other packages may import `carrying_clone`, `walk`, `trace`, `run`, `Stepper`, `Served`, `Strides`, `PortLayer` and the
+functions of `masks`.
 """

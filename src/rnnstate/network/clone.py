@@ -13,9 +13,10 @@ from keras import tree
 
 from rnnstate.errors import UnsupportedModelError
 from rnnstate.messages import quoted
-from rnnstate.network.left_padding import PADDING, left_padded, port_after_padding
+from rnnstate.network.left_padding import left_padded, port_after_padding
 from rnnstate.network.stand_in import PortLayer, stand_in_for
 from rnnstate.ports.attention import Window
+from rnnstate.ports.convolution import strides_of
 from rnnstate.ports.fresh import FreshPort
 from rnnstate.ports.recurrent import BackwardPort, is_recurrent, runs_backward
 from rnnstate.ports.registry import find_port
@@ -45,6 +46,7 @@ def carrying_clone(
     attention_window: Window = None,
     stand_in: Callable[[Any, Any], PortLayer] = stand_in_for,
     join: bool = True,
+    strided: bool = True,
 ) -> tuple[Network, list[PortLayer]]:
     """Clone a network with a stand-in for every layer with a memory.
 
@@ -56,6 +58,7 @@ def carrying_clone(
             fresh in each window. `None` means all.
         attention_window: How many earlier steps attention layers remember: one number, or one by layer name.
         join: Whether stand-ins may also take the place of operations, and of zeros together with the layer after them.
+        strided: Whether layers with strides over time carry. Windows must then be multiples of the total stride.
 
     Returns:
         The clone, which shares all layers and weights, and the list of its stand-ins.
@@ -65,13 +68,15 @@ def carrying_clone(
             `carry` names a layer that has no memory to carry.
     """
     check_supported(net)
-    padded = {id(layer): role for part in containers(net) if join for layer, role in left_padded(part)}
+    padded = {id(layer): zeros for part in containers(net) if join for layer, zeros in left_padded(part, strided)}
 
     def replace(layer: Any) -> Any:
         if isinstance(layer, PortLayer):  # the network is itself such a clone
             layer = layer.layer
         if id(layer) in padded:
             return _without_padding(layer, padded[id(layer)], stand_in)
+        if not strided and strides_of(layer) > 1:
+            return layer
         port = find_port(layer, carry_backward, attention_window)
         if port is not None:
             return stand_in(layer, port)
@@ -108,11 +113,11 @@ def _carry_only(carry: Sequence[str], stand_ins: list[PortLayer]) -> None:
             layer.port = FreshPort(layer.layer, layer.port)
 
 
-def _without_padding(layer: Any, role: str, stand_in: Callable[[Any, Any], PortLayer]) -> Any:
+def _without_padding(layer: Any, zeros: int | None, stand_in: Callable[[Any, Any], PortLayer]) -> Any:
     """Replace a left padding and the convolution after it: the memory of the convolution takes the place of the zeros."""
-    if role == PADDING:
+    if zeros is None:
         return keras.layers.Identity(name=layer.name, dtype=layer.dtype_policy)
-    return stand_in(layer, port_after_padding(layer))
+    return stand_in(layer, port_after_padding(layer, zeros))
 
 
 class RunningSums:

@@ -12,33 +12,37 @@ from typing import Any
 import keras
 from keras import layers, tree
 
-from rnnstate.ports.convolution import PaddedConvolutionPort, reach
+from rnnstate.ports.convolution import PaddedConvolutionPort, reach, strides_of
 from rnnstate.ports.delay import DelayPort, is_delay
 from rnnstate.ports.pooling import PoolingPort, is_pooling
 
-PADDING, CONVOLUTION = "padding", "convolution"
 _KINDS = (layers.Conv1D, layers.DepthwiseConv1D, layers.SeparableConv1D)
 
 
-def left_padded(net: Any) -> list[tuple[Any, str]]:
+def left_padded(net: Any, strided: bool = True) -> list[tuple[Any, int | None]]:
     """Return the paddings and the convolutions of a network that together are causal convolutions.
 
     Each padding must feed such convolutions alone, and each of these convolutions must read such paddings alone.
 
     Args:
         net: A Functional or Sequential network. Networks nested in it are not searched.
+        strided: Whether convolutions with strides count.
 
     Returns:
-        Pairs of a layer and its role, `PADDING` or `CONVOLUTION`.
+        Pairs of a layer and the number of zeros before it, or `None` for a padding.
     """
     if not any(map(_is_left_padding, net.layers)):
         return []
     links = list(_links(net))
-    chosen = [layer for layer in net.layers if _is_left_padding(layer) or _is_valid(layer)]
+    chosen = [
+        layer
+        for layer in net.layers
+        if _is_left_padding(layer) or (_is_valid(layer) and (strided or strides_of(layer) == 1))
+    ]
     while True:
         kept = [layer for layer in chosen if _fits(layer, links, chosen)]
         if len(kept) == len(chosen):
-            return [(layer, PADDING if _is_left_padding(layer) else CONVOLUTION) for layer in kept]
+            return [(layer, None if _is_left_padding(layer) else _zeros_before(layer, links)) for layer in kept]
         chosen = kept
 
 
@@ -47,11 +51,15 @@ def _is_left_padding(layer: Any) -> bool:
     return left_alone and layer.data_format == "channels_last"
 
 
-def port_after_padding(layer: Any) -> PaddedConvolutionPort:
-    """Return the port of a layer with the role `CONVOLUTION`."""
+def port_after_padding(layer: Any, zeros: int) -> PaddedConvolutionPort:
+    """Return the port of a layer after so many zeros."""
     if is_delay(layer):
-        return DelayPort(layer)
-    return (PoolingPort if is_pooling(layer) else PaddedConvolutionPort)(layer)
+        return DelayPort(layer, zeros)
+    return (PoolingPort if is_pooling(layer) else PaddedConvolutionPort)(layer, zeros)
+
+
+def _zeros_before(layer: Any, links: list[tuple[Any, Any]]) -> int:
+    return next(int(start.padding[0]) for start, end in links if end is layer)
 
 
 def _is_valid(layer: Any) -> bool:
@@ -72,12 +80,16 @@ def _fits(layer: Any, links: list[tuple[Any, Any]], chosen: list[Any]) -> bool:
     before = [start for start, end in links if end is layer]
     if _has_no_weights(layer) and len(before) > 1:  # it may read inputs of different sizes, and no weights tell
         return False
-    return bool(before) and all(_is_one_of(start, chosen) and _pads(start, layer) for start in before)
+    fits = all(_is_one_of(start, chosen) and _pads(start, layer) for start in before)
+    return bool(before) and fits and len({start.padding[0] for start in before}) == 1
 
 
 def _pads(padding: Any, convolution: Any) -> bool:
-    both = _is_left_padding(padding) and _is_valid(convolution)
-    return both and bool(padding.padding[0] == reach(convolution))
+    """Return whether a convolution gives one output for each group of steps, and reads no step after the group."""
+    if not (_is_left_padding(padding) and _is_valid(convolution)):
+        return False
+    back = reach(convolution)
+    return bool(back - strides_of(convolution) < padding.padding[0] <= back)
 
 
 def _is_one_of(layer: Any, chosen: list[Any]) -> bool:

@@ -62,16 +62,16 @@ def mask_input(tensor: Array, mask: Array) -> Array:
     return _masked((tensor, mask)) if is_series(tensor, mask.shape[1]) else tensor
 
 
-def mask_output(tensor: Array, mask: Array | None, per_step: bool, counts: Array | None = None) -> Array:
+def mask_output(tensor: Array, mask: Array | None, per_step: int, counts: Array | None = None) -> Array:
     """Return predictions with their mask attached.
 
     Args:
-        tensor: Predictions `(batch, time, ...)` if they are `per_step`, else `(batch, ...)`.
+        tensor: Predictions `(batch, time / per_step, ...)`, or `(batch, ...)` if `per_step` is 0.
         mask: The valid steps, `(batch, time)`, or `None` if all are.
-        per_step: Whether there is one prediction per step.
+        per_step: For how many steps there is one prediction, or 0 for one prediction per window.
         counts: Which of the predictions per window count, bool `(batch,)`, or `None` if all do.
     """
-    own = mask if per_step or mask is None else ops.any(mask, axis=1)
+    own = None if mask is None else every(mask, per_step) if per_step else ops.any(mask, axis=1)
     own = both(own, counts)
     return tensor if own is None else _masked((tensor, combine(tensor, own)))
 
@@ -84,10 +84,24 @@ def combine(tensor: Array, mask: Array | None) -> Array | None:
     return both(own, mask)
 
 
-def window_flags(flags: Array | None, x: Any) -> Array | None:
-    """Return flags of the window, `(batch, time)`, if `x` still has the time axis of the window; else `None`."""
+def every(flags: Array, rate: int) -> Array:
+    """Return flags, `(batch, time / rate)`, for groups of `rate` steps. All steps of a group have the same mask."""
+    return flags if rate == 1 else flags[:, ::rate]
+
+
+def window_flags(flags: Array | None, x: Any, rate: int = 1) -> Array | None:
+    """Return flags of the window, `(batch, time)`, if `x` still has the time axis of the window; else `None`.
+
+    Args:
+        flags: Flags of the steps of the window.
+        x: A tensor of the network.
+        rate: For how many steps of the window `x` has one entry. The flags are those of these groups of steps.
+    """
     shape = tree.flatten(x)[0].shape
-    return flags if flags is not None and len(shape) > 2 and shape[1] == flags.shape[1] else None
+    if flags is None or len(shape) < 3:
+        return None
+    flags = every(flags, rate)
+    return flags if shape[1] == flags.shape[1] else None
 
 
 class MaskedMetric(keras.metrics.Metric):

@@ -16,8 +16,12 @@ from rnnstate.network.scope import StateScope
 from rnnstate.network.stand_in import PortLayer
 
 
-def trace(clone: Network) -> StateScope:
+def trace(clone: Network, steps: int = 2) -> StateScope:
     """Call the network on symbols, to learn its leaves and the port that owns each leaf.
+
+    Args:
+        clone: The network with ports.
+        steps: A number of steps that the network can take, above 1.
 
     Raises:
         UnsupportedModelError: If a layer cannot be run on symbols.
@@ -31,7 +35,7 @@ def trace(clone: Network) -> StateScope:
             scopes.append(scope)
             return outputs
 
-    symbols = tree.map_structure(_symbol, inputs_of(clone))
+    symbols = tree.map_structure(lambda tensor: _symbol(tensor, steps), inputs_of(clone))
     try:
         Probe().compute_output_spec(symbols)
     except Exception as error:
@@ -72,9 +76,9 @@ def _owners(error: BaseException) -> list[Any]:
     return [frame.f_locals.get("self") for frame, _ in walk_tb(error.__traceback__)]
 
 
-def _symbol(tensor: Any) -> Any:
-    """Return a symbol like an input. An unknown number of steps becomes 2, because TensorFlow cannot scan over it."""
+def _symbol(tensor: Any, steps: int) -> Any:
+    """Return a symbol like an input. An unknown number of steps becomes `steps`: TensorFlow cannot scan over a symbol."""
     batch, *sizes = tensor.shape
     if sizes and sizes[0] is None:
-        sizes[0] = 2
+        sizes[0] = steps
     return keras.KerasTensor((batch, *sizes), dtype=tensor.dtype)

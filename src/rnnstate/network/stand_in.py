@@ -9,7 +9,7 @@ from rnnstate.errors import UnsupportedModelError
 from rnnstate.network.masks import window_flags
 from rnnstate.network.scope import StateScope, active_scope
 from rnnstate.ports.attention import AttentionPort
-from rnnstate.ports.convolution import PaddedConvolutionPort, reach
+from rnnstate.ports.convolution import PaddedConvolutionPort
 from rnnstate.ports.protocol import PortLike, both, resets_itself, separates_masks
 from rnnstate.ports.recurrent import RecurrentPort
 from rnnstate.ports.scan import step_by_step
@@ -33,7 +33,9 @@ class PortLayer(keras.Layer):
         self.place = layer.name
         self.supports_masking = True
         # The layer reads so many zeros in the original network, and the clone has none of them.
-        self.zeros = reach(layer) if isinstance(port, PaddedConvolutionPort) else 0
+        self.zeros = port.zeros if isinstance(port, PaddedConvolutionPort) else 0
+        # For how many steps of the window the input has one entry. Layers with strides before this one decide it.
+        self.rate = 1
 
     def build(self, input_shape: Any) -> None:
         if not self.layer.built:
@@ -56,8 +58,9 @@ class PortLayer(keras.Layer):
         scope = active_scope() or StateScope()
         prefix = scope.enter(self.place)
         state = scope.take(prefix, self.port, self.layer, ops.shape(tree.flatten(x)[0])[0])
-        masks = self._masks(mask, window_flags(scope.mask, x))
-        y, final = self._run(x, state, masks, training, window_flags(scope.reset, x), scope.initial_of(prefix))
+        masks = self._masks(mask, window_flags(scope.mask, x, self.rate))
+        reset = window_flags(scope.reset, x, self.rate)
+        y, final = self._run(x, state, masks, training, reset, scope.initial_of(prefix))
         scope.put(prefix, final)
         return y
 

@@ -12,6 +12,7 @@ from rnnstate.ports.bidirectional import BidirectionalPort
 from rnnstate.ports.convolution import ConvolutionPort
 from rnnstate.ports.fresh import FreshPort
 from rnnstate.ports.linear_recurrence import LinearRecurrencePort
+from rnnstate.ports.pooling import GroupPoolingPort
 from rnnstate.ports.position import PositionPort
 from rnnstate.ports.protocol import PortLike, refusal
 from rnnstate.ports.recurrent import BackwardPort, RecurrentPort, runs_backward
@@ -23,6 +24,8 @@ _REGISTRY: dict[type, type] = {
     layers.Conv1D: ConvolutionPort,
     layers.DepthwiseConv1D: ConvolutionPort,
     layers.SeparableConv1D: ConvolutionPort,
+    layers.AveragePooling1D: GroupPoolingPort,
+    layers.MaxPooling1D: GroupPoolingPort,
     layers.MultiHeadAttention: AttentionPort,
     layers.GroupQueryAttention: AttentionPort,
     Positioned: PositionPort,

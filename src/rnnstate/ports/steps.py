@@ -75,6 +75,14 @@ def take_steps(x: Array, index: Array) -> Array:
     return ops.reshape(taken, (*ops.shape(index), *ops.shape(x)[2:]))
 
 
+def every(steps: Steps, count: int, first: int = 0) -> Steps:
+    """Return where every `count`-th step stands, from step `first` of a window on."""
+    if count == 1:
+        return steps
+    rank, start, again = (part[:, first::count] for part in (steps.rank, steps.start, steps.again))
+    return steps._replace(rank=rank, start=start, again=again)
+
+
 def existing(x: Array, steps: Steps) -> Array:
     """Return the steps of `x`, `(batch, time, ...)`, that exist, in order of time, then the others."""
     return x if steps.order is None else take_steps(x, steps.order)

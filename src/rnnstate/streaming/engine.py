@@ -39,7 +39,7 @@ class Engine(Protocol):
         inputs: Its inputs, in the order in which `run` takes them.
         outputs: Its outputs, in the order in which `run` returns them.
         whole: Whether a push must run as one window, because a layer looks at later steps of a window.
-        steps: The number of steps of each window, if the model fixes it.
+        steps: The number of steps of each window, if the model fixes it, as by strides over time.
         rows: The number of rows of each batch, if the model fixes it.
         needs_observed: Whether new sessions need observed values.
     """

@@ -109,7 +109,8 @@ def read_item(engine: Engine, key: Any, x: Any, number: Any, observed: Any, crea
         parts = [part[None] if spec.per_step else part for spec, part in zip(specs, parts, strict=True)]
     if engine.steps is not None and steps % engine.steps:
         raise DataError(
-            f"Key {key!r}: the network takes windows of {engine.steps} steps. Received: {steps} steps. Push a multiple."
+            f"Key {key!r}: the network takes windows of {engine.steps} steps. Received: {steps} step"
+            f"{'' if steps == 1 else 's'}. Push a multiple."
         )
     return Item(key, text, parts, steps, single, _number(key, number), observed, create)
 

@@ -13,7 +13,6 @@ from rnnstate.inplace.discover import recurrent_layers
 from rnnstate.kernels import kernels
 from rnnstate.model.stateful_model import StatefulModel
 from rnnstate.network.clone import inputs_of
-from rnnstate.network.outputs import outputs_per_step
 from rnnstate.ports.recurrent import runs_backward
 from rnnstate.state.state import State, to_numpy
 from rnnstate.streaming.engine import Arrays, ArraySpec, card_of, fixed_shape, kept_dtype
@@ -35,7 +34,7 @@ class KerasEngine:
         tensors = tree.flatten(self._structure)
         names = sorted(self._structure) if isinstance(self._structure, dict) else [tensor.name for tensor in tensors]
         self.inputs = tuple(map(_input_spec, names, tensors))
-        per_step = outputs_per_step(model.net)
+        per_step = [rate > 0 for rate in model.strides.outputs]
         self.outputs = tuple(map(_output_spec, model.net.outputs, per_step))
         self._one_input = hasattr(self._structure, "shape")
         self._outputs_as = model.net.outputs[0] if isinstance(model.net, keras.Sequential) else model.net.output
@@ -45,6 +44,8 @@ class KerasEngine:
         self.steps = next(
             (tensor.shape[1] for tensor, spec in zip(tensors, self.inputs, strict=True) if spec.per_step), None
         )
+        if model.strides.total > 1:
+            self.steps = model.strides.total
         self.rows = tensors[0].shape[0]
         self.needs_observed = model.start.needs_observed
         self._context = kernels().without_gradients

@@ -30,7 +30,10 @@ class OnnxEngine:
         self.spec = StateSpec(
             {leaf["leaf"]: LeafSpec(tuple(leaf["shape"][1:]), leaf["dtype"]) for leaf in manifest["state"]}
         )
-        self.steps = None if manifest["time"] == "any" else int(manifest["time"])
+        # With strides over time, a free number of steps is a multiple of them.
+        strides = manifest.get("strides")
+        self._time = "time" if manifest["time"] == "any" else int(manifest["time"])
+        self.steps = strides if manifest["time"] == "any" else int(manifest["time"])
         self.rows = None if manifest["batch"] == "any" else int(manifest["batch"])
         self.inputs = tuple(self._spec_of(tensor) for tensor in manifest["inputs"])
         self.outputs = tuple(self._spec_of(tensor) for tensor in manifest["outputs"])
@@ -65,8 +68,10 @@ class OnnxEngine:
 
     def _spec_of(self, tensor: dict[str, Any]) -> ArraySpec:
         shape = tensor["shape"]
-        time = "time" if self.steps is None else self.steps
+        time, free = self._time, self._time == "time"
         # A fixed number of steps looks like a number of features. A tensor with one axis more has a time axis.
-        per_step = len(shape) > 1 and shape[1] == time and (time == "time" or len(shape) > 2)
+        per_step = len(shape) > 1 and (
+            str(shape[1]).startswith("time") if free else shape[1] == time and len(shape) > 2
+        )
         rest = fixed_shape(tensor["name"], shape[2 if per_step else 1 :])
         return ArraySpec(tensor["name"], rest, tensor["dtype"], per_step)

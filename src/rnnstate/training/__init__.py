@@ -3,6 +3,7 @@
 | file | idea |
 |---|---|
 | `fit_checks` | refuses arguments that would break the time order, before anything runs |
+| `stride_checks` | refuses windows that do not hold whole groups of steps, for a network with strides over time |
 | `keras_calls` | reads calls in Keras' own form, or answers with the call to write |
 | `class_weights` | `class_weight` as sample weights |
 | `loader` | feeds batches to the backend ahead of the step, with slots of the bank; makes the first batch once |

@@ -1,6 +1,7 @@
 """The checks of the arguments of `fit`, `evaluate` and `predict`, before anything runs."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import keras
@@ -17,6 +18,7 @@ from rnnstate.network.outputs import by_output, output_names, outputs_per_step
 from rnnstate.training.loader import Source
 from rnnstate.training.ranks import check_supported
 from rnnstate.training.roles import Carrying
+from rnnstate.training.stride_checks import check_flags, check_groups
 from rnnstate.windows.batch import Batch, WindowDataset
 from rnnstate.windows.lead_in import run_lengths
 from rnnstate.windows.own_dataset import as_windows
@@ -41,7 +43,7 @@ def check_windows(
 
     Raises:
         DataError: If they are not windows, are out of order, have no targets or do not fit the inputs of the network, or
-            if steps come before the windows of a model with `carry_backward`.
+            if steps come before the windows of a model with `carry_backward`, or windows do not fit its strides over time.
         UnsupportedModelError: Inside a distribution strategy with several replicas, which would keep separate states, or
             under a `keras.distribution` that gives processes different data, or if several processes cannot share the
             model or the windows.
@@ -51,7 +53,8 @@ def check_windows(
         check_supported(model, training)
         _check_ends(windows, targets and not training)
         windows = share(windows, group().rank, group().ranks)
-    source = Source(windows)
+    check_groups(model.strides, windows)
+    source = Source(windows, partial(check_flags, model.strides))
     if kernels().has_replicas():
         raise UnsupportedModelError(
             "Carried state needs one copy of its bank. Received: a distribution strategy with several replicas, each of "
@@ -68,6 +71,7 @@ def check_windows(
     Inputs(model.net).check(Batch.from_keras(source.first()[0]).x)
     if targets:
         _check_targets(model.net, source, argument)
+        _check_strided_targets(model, source)
     return source
 
 
@@ -146,6 +150,18 @@ def _check_targets(net: Any, source: Source, argument: str) -> None:
                 f"The network gives one output per step{_named(net, output)}, so targets must be per step, (time, outputs). "
                 f"Received: one per {kind if kind == 'sequence' else 'window'}, batch shape {target.shape}. Set "
                 "`return_sequences=False` in the last recurrent layer, or give targets per step."
+            )
+
+
+def _check_strided_targets(model: Carrying, source: Source) -> None:
+    """Raise unless each target has an entry for each step, or one for each step of its output."""
+    steps, targets = source.windows.length, by_output(model.net, source.first()[1], "y")
+    for number, (target, rate) in enumerate(zip(targets, model.strides.outputs, strict=False)):
+        if rate > 1 and target is not None and target.shape[1:2] not in ((steps,), (steps // rate,)):
+            raise DataError(
+                f"Targets of a window of {steps} steps must have {steps} entries, of which the last one of each {rate} "
+                f"steps counts, or {steps // rate} entries{_named(model.net, model.net.outputs[number])}. Received: batch "
+                f"shape {target.shape}."
             )
 
 

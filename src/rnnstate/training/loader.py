@@ -29,10 +29,11 @@ class Source:
 
     Args:
         windows: The windows.
+        check: Raises for the inputs of a batch that the model cannot be run on.
     """
 
-    def __init__(self, windows: WindowDataset) -> None:
-        self.windows = windows
+    def __init__(self, windows: WindowDataset, check: Callable[[Any], None] | None = None) -> None:
+        self.windows, self._check = windows, check
         self.class_weights: Callable[..., Any] | None = None  # returns the weights of a batch from targets and weights
         self._first: tuple[int, tuple[Any, ...]] | None = None
 
@@ -45,6 +46,8 @@ class Source:
     def batch(self, index: int) -> tuple[Any, ...]:
         """Make a batch of the present epoch, with the weights of classes if there are any."""
         inputs, *rest = self.windows[index]
+        if self._check is not None:
+            self._check(inputs)
         if self.class_weights is not None:
             rest = [rest[0], self.class_weights(*rest)]
         return inputs, *rest

@@ -5,6 +5,7 @@
 
 from typing import Any, Protocol
 
+from rnnstate.network.strides import Strides
 from rnnstate.state.spec import StateSpec
 
 
@@ -17,6 +18,7 @@ class Carrying(Protocol):
         carry_backward: Whether layers that run backward are carried.
         states: The states of all sequences by key, `model.states`.
         state_spec: The leaves of the state.
+        strides: The strides of the network over time.
         optimizer: The optimizer of the compiled model.
         history: Keras' `History` of the last `fit`.
         stop_training: Whether a callback has ended the run.
@@ -36,6 +38,8 @@ class Carrying(Protocol):
     def states(self) -> Any: ...
     @property
     def state_spec(self) -> StateSpec: ...
+    @property
+    def strides(self) -> Strides: ...
     @property
     def metrics_variables(self) -> list[Any]: ...
     @property

@@ -38,15 +38,17 @@ def assemble(
 class _Part:
     """One output of the model, with room for all its sequences."""
 
-    def __init__(self, plan: WindowPlan, lengths: NDArray[np.int64], leaf: Array, per_step: bool) -> None:
+    def __init__(self, plan: WindowPlan, lengths: NDArray[np.int64], leaf: Array, per_step: int) -> None:
         self.plan = plan
         self.per_step = per_step
-        counts = lengths if per_step else plan.counts(len(lengths))
-        self.arrays = [np.empty((count, *leaf.shape[1 + per_step :]), leaf.dtype) for count in counts.tolist()]
+        counts = lengths // per_step if per_step else plan.counts(len(lengths))
+        entry = leaf.shape[1 + (per_step > 0) :]
+        self.arrays = [np.empty((count, *entry), leaf.dtype) for count in counts.tolist()]
 
     def put(self, leaf: Array, batch: int) -> None:
         """Copy the output of each row of a batch to its sequence and steps."""
-        expected = (self.plan.rows, self.plan.length)[: 1 + self.per_step]
+        rate = self.per_step
+        expected = (self.plan.rows, self.plan.length // rate) if rate else (self.plan.rows,)
         if leaf.shape[: len(expected)] != expected:
             axes = ", ".join([*map(str, expected), "..."])
             raise DataError(
@@ -57,8 +59,8 @@ class _Part:
         arrays = plan.sequence, plan.start, plan.steps, plan.number
         windows = zip(*(array[batch].tolist() for array in arrays), strict=True)
         for row, (sequence, start, steps, number) in enumerate(windows):
-            if sequence >= 0 and self.per_step:
-                self.arrays[sequence][start : start + steps] = leaf[row, :steps]
+            if sequence >= 0 and rate:
+                self.arrays[sequence][start // rate : (start + steps) // rate] = leaf[row, : steps // rate]
             elif sequence >= 0:
                 self.arrays[sequence][number] = leaf[row]
 
@@ -68,9 +70,9 @@ def _host(leaf: Any) -> Array:
     return leaf if isinstance(leaf, np.ndarray) else np.asarray(keras.ops.convert_to_numpy(leaf))
 
 
-def _flags(per_step: Any, count: int) -> list[bool]:
-    """Return one flag for each output."""
-    flags = [bool(flag) for flag in keras.tree.flatten(per_step)]
+def _flags(per_step: Any, count: int) -> list[int]:
+    """Return for each output for how many steps it has one entry; 0 for one entry per window."""
+    flags = [int(flag) for flag in keras.tree.flatten(per_step)]
     if len(flags) not in (1, count):
         raise DataError(f"`per_step` must have one answer, or one for each of {count} outputs. Received: {len(flags)}.")
     return flags * count if len(flags) == 1 else flags

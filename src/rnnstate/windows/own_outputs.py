@@ -56,14 +56,14 @@ class Places:
                     f"Received: {length} in batch {batch}. Pad the windows, and say with `mask` which steps are data."
                 )
 
-    def assemble(self, outputs: Iterable[Any], keys: Sequence[Hashable], per_step: Sequence[bool]) -> dict[Any, Any]:
+    def assemble(self, outputs: Iterable[Any], keys: Sequence[Hashable], per_step: Sequence[int]) -> dict[Any, Any]:
         """Return the outputs of each sequence in time order, without padding.
 
         Args:
             outputs: For each batch in turn, arrays `(batch, length, ...)` or `(batch, ...)` in the structure of the model's
                 outputs.
             keys: Identity of each sequence.
-            per_step: For each output, whether it has a time axis.
+            per_step: For each output, for how many steps it has one entry; 0 for one entry per window.
 
         Returns:
             For each key an array `(time, ...)`, or `(windows, ...)` where `per_step` is false.
@@ -76,6 +76,6 @@ class Places:
             empty = [leaf[:0, 0] if flag else leaf[:0] for leaf, flag in zip(leaves, per_step, strict=True)]
             for row in np.flatnonzero(slots >= 0).tolist():
                 for part, leaf, flag in zip(parts[slots[row]], leaves, per_step, strict=True):
-                    part.append(leaf[row][valid[row]] if flag else leaf[row : row + 1])
+                    part.append(leaf[row][valid[row][::flag]] if flag else leaf[row : row + 1])
         arrays = ([np.concatenate([none, *part]) for none, part in zip(empty, found, strict=True)] for found in parts)
         return {key: tree.pack_sequence_as(structure, list(row)) for key, row in zip(keys, arrays, strict=True)}

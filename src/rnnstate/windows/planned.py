@@ -145,7 +145,8 @@ class PlannedWindows(OrderedDataset):
         Args:
             outputs: For each batch in turn, an array `(batch, time, ...)` or `(batch, ...)`, or a dict, list or tuple
                 of them. A generator is read one batch at a time.
-            per_step: Whether an output has a time axis; one answer for all, or one for each in the same structure.
+            per_step: Whether an output has a time axis; one answer for all, or one for each in the same structure. A
+                number from 2 up says for how many steps an output has one entry.
             epoch: The epoch whose batches these were; by default the current one. Keras goes to the next epoch
                 after the last batch.
 

@@ -20,17 +20,24 @@ A node is one call of a layer or of an operation of `keras.ops`. Axis 1 of a ser
 | `advice` | what to use in place of a layer without a port |
 | `verdict` | what is found, and the error of `StatefulModel` |
 
-Other packages may import `Followed`, `Mixing`, `follow`, `mixing_of`, `mode_of_old_file`, `read_mode`, `refuse_mixing`,
-`refuse_unsized` and `without_steps`.
+Other packages may import `Followed`, `Mixing`, `follow`, `is_carried_without_strides`, `mixing_of`, `mode_of_old_file`,
+`read_mode`, `refuse_mixing`, `refuse_unsized` and `without_steps`.
 """
 
 from rnnstate.network.time_mixing.verdict import Mixing, mode_of_old_file, read_mode, refuse_mixing, refuse_unsized
-from rnnstate.network.time_mixing.walk import Followed, follow, mixing_of, without_steps
+from rnnstate.network.time_mixing.walk import (
+    Followed,
+    follow,
+    is_carried_without_strides,
+    mixing_of,
+    without_steps,
+)
 
 __all__ = [
     "Followed",
     "Mixing",
     "follow",
+    "is_carried_without_strides",
     "mixing_of",
     "mode_of_old_file",
     "read_mode",

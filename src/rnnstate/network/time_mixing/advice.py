@@ -20,25 +20,11 @@ def advice(layer: Any) -> str | None:
     return words(layer) if callable(words) else words
 
 
-def _pooling(layer: Any) -> str:
-    strides, steps = layer.strides[0], layer.pool_size[0]
-    if strides > 1:
-        return (
-            f"it gives one output for every {strides} steps (strides={strides}), {_PER_STEP}. Pool the data before "
-            f"`Windows`, or use `strides=1`, after `ZeroPadding1D(({steps - 1}, 0))`"
-        )
-    return (
-        f'it reads {steps} steps, some of them later ones or none at the start (padding="{layer.padding}"). Put '
-        f'`ZeroPadding1D(({steps - 1}, 0))` right before it, and use `padding="valid"`'
-    )
-
-
 def _several_steps(layer: Any) -> str:
     return f"it makes several steps of one, {_PER_STEP}. Repeat the steps of the data before `Windows`"
 
 
 _WORDS: dict[Any, str | Callable[[Any], str]] = {
-    **dict.fromkeys((layers.AveragePooling1D, layers.MaxPooling1D), _pooling),
     **dict.fromkeys((layers.UpSampling1D, layers.Conv1DTranspose), _several_steps),
     layers.Cropping1D: (
         f"it removes steps, {_PER_STEP}. Crop the data before `Windows`. A delay by n steps is `ZeroPadding1D((n, 0))`, "

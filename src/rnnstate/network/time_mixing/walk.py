@@ -20,6 +20,7 @@ from rnnstate.network.time_mixing.lost_masks import Lost, Masks
 from rnnstate.network.time_mixing.probe import Probed, dependence, probe
 from rnnstate.network.time_mixing.table import known, known_operation
 from rnnstate.network.time_mixing.verdict import Mixing
+from rnnstate.ports.convolution import strides_of
 from rnnstate.ports.recurrent import runs_backward
 from rnnstate.ports.registry import has_port, why_not_carried
 from rnnstate.ports.running_sum import RunningSum
@@ -32,10 +33,16 @@ class Followed:
     Args:
         mixing: The nodes that mix time and that nothing carries, in the order of the network.
         unsized: The layers that give outputs with an axis of any size that holds no steps of the window.
+        rates: For each layer with strides, by path, for how many steps of the window its output has one entry.
+        input_rates: The same for the input of each layer whose memory is carried, by the `id` of the layer.
+        output_rates: The same for each output of the network; 1 for an output without a time axis.
     """
 
     mixing: list[Mixing] = field(default_factory=list)
     unsized: list[str] = field(default_factory=list)
+    rates: dict[str, int] = field(default_factory=dict)
+    input_rates: dict[int, int] = field(default_factory=dict)
+    output_rates: list[int] = field(default_factory=list)
 
 
 def follow(net: Any, carried: Callable[[Any], bool] | None = None) -> Followed:
@@ -46,8 +53,9 @@ def follow(net: Any, carried: Callable[[Any], bool] | None = None) -> Followed:
         carried: Tells for a layer whether its memory is carried. By default ports decide.
     """
     walk = _Walk(carried or is_carried)
-    unsized = walk.outputs(walk.network(net, [], ""))
-    return Followed(walk.found, unsized)
+    outputs = walk.network(net, [], "")
+    unsized = walk.outputs(outputs)
+    return Followed(walk.found, unsized, walk.strided, walk.input_rates, [walk.rate_of(symbol) for symbol in outputs])
 
 
 def mixing_of(net: Any, carried: Callable[[Any], bool] | None = None) -> list[Mixing]:
@@ -75,6 +83,11 @@ def is_carried(layer: Any) -> bool:
     return isinstance(layer, PortLayer) or has_port(layer) or runs_backward(layer)
 
 
+def is_carried_without_strides(layer: Any) -> bool:
+    """Whether a port runs the layer in a model whose layers with strides over time take each window by itself."""
+    return isinstance(layer, PortLayer) or (is_carried(layer) and strides_of(layer) == 1)
+
+
 class _Recorded(keras.Operation):
     """Stands for one node in the copy of the graph. It computes nothing."""
 
@@ -99,7 +112,10 @@ class _Walk:
     def __init__(self, carried: Callable[[Any], bool]) -> None:
         self.found: list[Mixing] = []
         self.without_steps: list[str] = []
+        self.strided: dict[str, int] = {}
+        self.input_rates: dict[int, int] = {}
         self._carried = carried
+        self._rates: dict[int, int] = {}
         self._axes: dict[int, Axis] = {}
         self._masks = Masks()
         self._makers: dict[int, Node] = {}
@@ -124,7 +140,7 @@ class _Walk:
             for number, symbol in enumerate(shapes)
         ]
         axes = [self._axes[id(symbol)] for symbol in given] or axes_of_inputs(inputs)
-        self._mark(inputs, axes)
+        self._mark(inputs, axes, [self.rate_of(symbol) for symbol in given] or [1] * len(inputs))
         if given:
             self._masks.enter(inputs, given, mask)
 
@@ -134,9 +150,14 @@ class _Walk:
         copy = keras.models.clone_model(graph, inputs, clone_function=lambda layer: layer, call_function=follow)
         return list(copy.outputs)
 
-    def _mark(self, symbols: Sequence[Any], axes: Sequence[Axis]) -> None:
+    def rate_of(self, symbol: Any) -> int:
+        """Return for how many steps of the window a tensor has one entry; 1 without a time axis."""
+        return self._rates[id(symbol)] if self._axes[id(symbol)] is Axis.STEPS else 1
+
+    def _mark(self, symbols: Sequence[Any], axes: Sequence[Axis], rates: Sequence[int]) -> None:
         self._symbols += symbols
         self._axes |= {id(symbol): axis for symbol, axis in zip(symbols, axes, strict=True)}
+        self._rates |= {id(symbol): rate for symbol, rate in zip(symbols, rates, strict=True)}
 
     def _node(self, call: Any, args: Any, kwargs: Any, prefix: str) -> list[Any]:
         """Give a node its class, and return the symbols of its outputs."""
@@ -147,11 +168,13 @@ class _Walk:
             # a mask is an argument, not an input
             inner = self.network(call, given, f"{node.path}/", kwargs.get("mask"))
             specs, axes = [_like(symbol) for symbol in inner], [self._axes[id(symbol)] for symbol in inner]
+            rates = [self.rate_of(symbol) for symbol in inner]
         else:
             specs = [_like(spec) for spec in tree.flatten(call.compute_output_spec(*args, **kwargs))]
-            axes = self._classified(node, specs)
+            rate, even = self._rate_after(node)
+            rates, axes = [rate] * len(specs), self._classified(node, specs) if even else [Axis.STEPS] * len(specs)
         symbols: list[Any] = tree.flatten(_Recorded(specs)(*node.symbols))
-        self._mark(symbols, axes)
+        self._mark(symbols, axes, rates)
         if is_container(call):
             self._masks.copy(symbols, inner)
             makers = [self._makers.get(id(symbol), node) for symbol in inner]
@@ -160,6 +183,23 @@ class _Walk:
             self._note_lost(self._masks.follow(node, symbols))
         self._makers |= {id(symbol): maker for symbol, maker in zip(symbols, makers, strict=True)}
         return symbols
+
+    def _rate_after(self, node: Node) -> tuple[int, bool]:
+        """Return the rate of the outputs of a node, and whether its series have one rate. If not, the node is noted."""
+        series = [s for s, axis in zip(node.symbols, node.axes, strict=True) if axis is Axis.STEPS]
+        rates = sorted({self._rates[id(symbol)] for symbol in series})
+        rate, layer = (rates or [1])[-1], node.call
+        if isinstance(layer, keras.Layer) and self._carried(layer) and rates:
+            rates = sorted({*rates, self.input_rates.setdefault(id(layer), rate)})
+            inner = layer.layer if isinstance(layer, PortLayer) else layer
+            if strides_of(inner) > 1:
+                rate *= strides_of(inner)
+                self.strided[node.path] = rate
+        if len(rates) > 1:
+            each = "each step" if rates[0] == 1 else f"every {rates[0]} steps"
+            what = f"takes a series with an entry for every {rates[-1]} steps, and one with an entry for {each}"
+            self._note(node, what, reason="its series have different strides. Give them the same strides")
+        return rate, len(rates) < 2
 
     def outputs(self, symbols: Sequence[Any]) -> list[str]:
         """Note the outputs of the outermost network that hold masked steps of attention without their mask.
