@@ -117,9 +117,8 @@ class StatefulModel(Unrolling, ShowsNetwork, ByBatch):
             choose_kernels(layer.port, kernels)
             layer.rate = found.input_rates.get(id(layer), 1)
         backend_kernels().register_state(State)
-        scope = trace(
-            self._carrier, 2 * strides.total
-        )  # names a layer that fails, which the probe could not try either
+        # The trace names a layer that fails, which the probe could not try either.
+        scope = trace(self._carrier, 2 * strides.total)
         refuse_mixing(found.mixing)
         refuse_unsized(found.unsized)
         spec = scope.spec
