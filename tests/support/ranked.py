@@ -39,7 +39,7 @@ def make_model(seed=11, **kwargs):
 class Dies(keras.callbacks.Callback):
     """Ends the process of one rank before a batch of epoch 1, as a crash does."""
 
-    def __init__(self, rank=-1, batch=0):
+    def __init__(self, rank, batch):
         super().__init__()
         self._rank, self._batch, self._epoch = rank, batch, 0
 
@@ -51,14 +51,13 @@ class Dies(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def fitted(checkpoint=None, dies=None, rows=5, validation_rows=3, **kwargs):
+def fitted(checkpoint=None, callbacks=(), rows=5, validation_rows=3, epochs=EPOCHS, **kwargs):
     """Return a trained model and the history. The weights that count are those of rank 0."""
     model = make_model(seed=11 + rs.scale.rank(), **kwargs)
     if checkpoint is not None:
         checkpoint = rs.Checkpoint(checkpoint, every_batches=1)
-    callbacks = [dies or Dies()]
-    data = {"validation_data": make_windows(validation_rows), "callbacks": callbacks, "checkpoint": checkpoint}
-    return model, model.fit(make_windows(rows), epochs=EPOCHS, verbose=0, **data).history
+    data = {"validation_data": make_windows(validation_rows), "callbacks": [*callbacks], "checkpoint": checkpoint}
+    return model, model.fit(make_windows(rows), epochs=epochs, verbose=0, **data).history
 
 
 def known(model, history, rows=5):
@@ -114,13 +113,20 @@ def on_devices(out):
 def main(out, checkpoint=None, rank=-1, batch=0):
     """Train as one of several processes, and write what this one knows."""
     rs.scale.initialize()
-    model, history = fitted(checkpoint, Dies(int(rank), int(batch)))
+    model, history = fitted(checkpoint, [Dies(int(rank), int(batch))])
     np.savez(Path(out) / f"{rs.scale.rank()}.npz", **known(model, history))
+
+
+def without_tensorflow():
+    """Keep Keras from importing TensorFlow to write the config of a model, which takes seconds."""
+    if keras.config.backend() != "tensorflow":
+        sys.modules["tensorflow"] = None
 
 
 MODES = {"ddp": wrapped, "devices": on_devices}
 
 if __name__ == "__main__":
+    without_tensorflow()
     if sys.argv[-1] in MODES:
         MODES[sys.argv[-1]](sys.argv[1])
     else:
