@@ -1,7 +1,7 @@
 """A program that several processes run: it trains a small model, and each rank writes what it knows at the end.
 
-`python ranked.py OUT [CHECKPOINT DYING_RANK DYING_BATCH]`: with a checkpoint, one rank ends in the middle of epoch 1.
-`python ranked.py OUT ddp` wraps the model in PyTorch's DDP. `python ranked.py OUT devices` is one process on four devices.
+`python ranked.py OUT CHECKPOINT [DYING_RANK DYING_BATCH]`: one rank may end in the middle of epoch 1. On PyTorch, ranks that
+have trained wrap another model in DDP. `python ranked.py OUT devices` is one process on four devices.
 """
 
 import os
@@ -77,7 +77,6 @@ def wrapped(out):
     """Write which rows a rank has after DistributedDataParallel wraps a model, and after steps with it."""
     import torch  # noqa: TID251 - the wrapper is PyTorch's own
 
-    rs.scale.initialize()
     rank, model = rs.scale.rank(), make_model()
 
     def write(value):
@@ -97,7 +96,7 @@ def wrapped(out):
     for _ in range(2):
         own(torch.full((2, 4, 3), rank + 1.0)).sum().backward()
     gradients = {f"gradient {v.name}": v.value.grad.numpy() for v in model.trainable_variables}
-    np.savez(Path(out) / f"{rank}.npz", wrapped_after=before, wrapped_before=read(), **gradients)
+    np.savez(Path(out) / f"ddp-{rank}.npz", wrapped_after=before, wrapped_before=read(), **gradients)
 
 
 def on_devices(out):
@@ -110,11 +109,13 @@ def on_devices(out):
     )
 
 
-def main(out, checkpoint=None, rank=-1, batch=0):
+def main(out, checkpoint, rank=-1, batch=0):
     """Train as one of several processes, and write what this one knows."""
     rs.scale.initialize()
     model, history = fitted(checkpoint, [Dies(int(rank), int(batch))])
     np.savez(Path(out) / f"{rs.scale.rank()}.npz", **known(model, history))
+    if keras.config.backend() == "torch":
+        wrapped(out)
 
 
 def without_tensorflow():
@@ -123,11 +124,6 @@ def without_tensorflow():
         sys.modules["tensorflow"] = None
 
 
-MODES = {"ddp": wrapped, "devices": on_devices}
-
 if __name__ == "__main__":
     without_tensorflow()
-    if sys.argv[-1] in MODES:
-        MODES[sys.argv[-1]](sys.argv[1])
-    else:
-        main(*sys.argv[1:])
+    on_devices(sys.argv[1]) if sys.argv[2] == "devices" else main(*sys.argv[1:])
