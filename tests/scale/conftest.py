@@ -16,7 +16,7 @@ from rnnstate.scale.launch import launch
 def out_of_ranks(backend, tmp_path_factory):
     """Return where the ranks of a run have written what they know; `checkpoints` beside it is theirs.
 
-    Two processes train. On PyTorch, where processes start in the shortest time, one of the two is killed, and three continue.
+    Two processes train. On PyTorch, whose processes start sooner, one of the two is killed, and three continue.
     """
     folder = tmp_path_factory.mktemp("ranks")
     out = folder / "out"
@@ -73,9 +73,9 @@ def spark():
 
 @pytest.fixture(scope="module")
 def ray_cluster():
-    """Start Ray with two processors, and stop it at the end."""
+    """Start Ray with one processor, and stop it at the end."""
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=2**27, log_to_driver=False)
+    ray.init(num_cpus=1, include_dashboard=False, object_store_memory=2**27, log_to_driver=False)
     yield ray
     ray.shutdown()

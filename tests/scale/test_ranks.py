@@ -30,7 +30,8 @@ def difference(one, other):
 def test_processes_give_the_result_of_one(backend, alone, request):
     """Losses, metrics, weights, states, scores and outputs are those of one process, which can continue the run.
 
-    On PyTorch, three processes have continued what two began, of which one was killed.
+    On JAX the fast loops stay on, and two steps are one compiled call. On PyTorch, three processes have continued what two
+    began, of which one was killed.
     """
     if backend == "tensorflow":
         with pytest.raises(rs.UnsupportedModelError, match=r"JAX and on PyTorch.*=tensorflow.*`MirroredStrategy`"):
@@ -40,6 +41,8 @@ def test_processes_give_the_result_of_one(backend, alone, request):
     ranks = [dict(np.load(path)) for path in sorted(out.glob("[0-9].npz"))]
     assert len(ranks) == (3 if backend == "torch" else 2)
     assert max(difference(alone, one) for one in ranks) < TOLERANCE
+    if backend == "jax":
+        assert [int(path.read_text()) > 0 for path in out.glob("native-loops-*")] == [True, True]
     checkpoint = out.with_name("checkpoints")
     max(checkpoint.iterdir()).unlink()  # the run then stands in the middle of its last epoch
     assert difference(alone, ranked.known(*ranked.fitted(checkpoint, [ranked.Dies(-1, 0)]))) < TOLERANCE
@@ -74,5 +77,6 @@ def test_devices_of_one_process(backend, tmp_path, monkeypatch):
     launch([sys.executable, ranked.__file__, str(tmp_path), "devices"], 1)
     known = dict(np.load(tmp_path / "0.npz"))
     assert known.pop("devices") == 4
+    assert known.pop("native_loops") == 0  # the control: `keras.distribution` switches them off
     alone = ranked.known(*ranked.fitted(rows=4, validation_rows=4), rows=4)
     assert difference(alone, known) < TOLERANCE
