@@ -145,7 +145,7 @@ def ray_table(model, folder):
     with ray_cluster():
 
         def score(path, keys):
-            score_dataset(ray.data.read_parquet(str(path)), model, groups=16).write_parquet(str(folder / f"ray-{keys}"))
+            score_dataset(ray.data.read_parquet(str(path)), model, groups=4).write_parquet(str(folder / f"ray-{keys}"))
 
         yield score
 
