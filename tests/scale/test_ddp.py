@@ -9,11 +9,12 @@ import pytest
 
 
 @pytest.fixture(scope="module")
-def ranks(backend, out_of_ranks):
+def ranks(backend, request):
     """Return what each rank knows after DDP has wrapped its model."""
     if backend != "torch":
         pytest.skip("DistributedDataParallel is a class of PyTorch")
-    return [dict(np.load(path)) for path in sorted(out_of_ranks.glob("ddp-*.npz"))]
+    out = request.getfixturevalue("out_of_ranks")
+    return [dict(np.load(path)) for path in sorted(out.glob("ddp-*.npz"))]
 
 
 def test_ddp_does_not_broadcast_the_bank(ranks):
