@@ -1,6 +1,6 @@
 """Measure the cost of scoring on engines, and check the formulas of docs/scoring-at-scale.md.
 
-    python benchmarks/scoring.py cost --engine predict|spark|spark-stream|ray|ray-pool
+    python benchmarks/scoring.py cost --engine predict|spark|spark-stream|ray|ray-pool [--keys 100 500]
     python benchmarks/scoring.py growth
 
 `cost` scores tables of two sizes with a RUN (one GRU of 8 units, one input). It prints processor seconds of all processes
@@ -71,6 +71,7 @@ def spark_session():
     builder = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
     builder = builder.config("spark.sql.shuffle.partitions", "2").config("spark.driver.memory", "1g")
     builder = builder.config("spark.driver.host", "127.0.0.1").config("spark.log.level", "ERROR")
+    builder = builder.config("spark.python.authenticate.socketTimeout", "120s")  # a busy machine starts workers slowly
     session = builder.getOrCreate()
     yield session
     session.stop()
@@ -144,7 +145,7 @@ def ray_table(model, folder):
     with ray_cluster():
 
         def score(path, keys):
-            score_dataset(ray.data.read_parquet(str(path)), model, groups=16).write_parquet(str(folder / f"ray-{keys}"))
+            score_dataset(ray.data.read_parquet(str(path)), model, groups=4).write_parquet(str(folder / f"ray-{keys}"))
 
         yield score
 
@@ -171,16 +172,17 @@ def ray_pool(model, folder):
 
 ENGINES = {
     "predict": (predict, (200, 2000)),
-    "spark": (spark, (200, 2000)),
-    "spark-stream": (spark_stream, (100, 500)),
-    "ray": (ray_table, (200, 2000)),
-    "ray-pool": (ray_pool, (256, 512)),
+    "spark": (spark, (100, 500)),
+    "spark-stream": (spark_stream, (50, 250)),
+    "ray": (ray_table, (100, 500)),
+    "ray-pool": (ray_pool, (128, 256)),
 }
 
 
-def cost(name):
+def cost(name, sizes):
     """Print the cost of an engine for each million steps."""
-    engine, sizes = ENGINES[name]
+    engine, usual = ENGINES[name]
+    sizes = sizes or usual
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         with engine(train(folder), folder) as score:
@@ -232,8 +234,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["cost", "growth"])
     parser.add_argument("--engine", choices=ENGINES, default="predict")
+    parser.add_argument("--keys", type=int, nargs=2, help="the two sizes of the table, 200 steps for each key")
     arguments = parser.parse_args()
-    growth() if arguments.what == "growth" else cost(arguments.engine)
+    growth() if arguments.what == "growth" else cost(arguments.engine, arguments.keys)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,30 @@ import sys
 import pytest
 
 import forecasting
+import ranked
+import rnnstate as rs
 from rnnstate.cli.app import main
+from rnnstate.scale.launch import launch
+
+
+@pytest.fixture(scope="session")
+def out_of_ranks(backend, tmp_path_factory):
+    """Return where the ranks of a run have written what they know; `checkpoints` beside it is theirs.
+
+    Two processes train. On PyTorch, whose processes start sooner, one of the two is killed, and three continue.
+    """
+    folder = tmp_path_factory.mktemp("ranks")
+    out = folder / "out"
+    out.mkdir()
+    command = [sys.executable, ranked.__file__, str(out), str(folder / "checkpoints")]
+    if backend != "torch":
+        launch(command, 2)
+        return out
+    with pytest.raises(rs.RankError, match=r"rank 1 was ended by signal 9, so all were ended.*continues"):
+        launch([*command, "1", "2"], 2)
+    assert not list(out.iterdir())
+    launch(command, 3)
+    return out
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +51,10 @@ def spark():
     settings = {
         "spark.ui.enabled": "false",
         "spark.driver.memory": "1g",
+        # Java optimizes less and Spark writes no code of its own, so short queries take less time.
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+        "spark.sql.codegen.wholeStage": "false",
+        "spark.sql.codegen.factoryMode": "NO_CODEGEN",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.sql.shuffle.partitions": "2",
@@ -46,9 +73,9 @@ def spark():
 
 @pytest.fixture(scope="module")
 def ray_cluster():
-    """Start Ray with two processors, and stop it at the end."""
+    """Start Ray with one processor, and stop it at the end."""
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, object_store_memory=2**27, log_to_driver=False)
+    ray.init(num_cpus=1, include_dashboard=False, object_store_memory=2**27, log_to_driver=False)
     yield ray
     ray.shutdown()

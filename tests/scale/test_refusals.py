@@ -1,5 +1,6 @@
 """What several processes cannot do the same as one is refused by name, before anything changes."""
 
+import re
 import sys
 
 import keras
@@ -8,7 +9,9 @@ import pytest
 
 import ranked
 import rnnstate as rs
+from rnnstate.cli.app import LOST, TROUBLE, main
 from rnnstate.kernels.ranks.group import Group, join
+from rnnstate.scale import launch as launching
 from rnnstate.scale.launch import launch
 
 pytestmark = pytest.mark.once
@@ -88,3 +91,27 @@ def test_a_process_that_fails_ends_the_others():
     with pytest.raises(rs.RankError, match=r"rank 1 ended with status 1, so all were ended\. Its last lines: no data"):
         launch([sys.executable, "-c", program], 3)
     launch([sys.executable, "-c", "import os; assert os.environ['WORLD_SIZE'] == '2'"], 2)
+
+
+@pytest.mark.parametrize(
+    ("programs", "status", "said"),
+    [
+        (("refuses", "sleeps"), TROUBLE, r"Error: no column 0\."),
+        (("sleeps", "refuses"), TROUBLE, r"Error: no column 1\."),
+        (("refuses", "aborts"), TROUBLE, r"Error: no column 0\."),
+        (("sleeps", "dies"), LOST, r"Error: .*rank 1 was ended by signal 9.*Start the same command again.*"),
+        (("sleeps", "loses"), LOST, r"Error: .*rank 1 ended with status 3.*Start the same command again.*"),
+    ],
+)
+def test_only_a_lost_process_asks_for_another_start(tmp_path, monkeypatch, capfd, programs, status, said):
+    """Wrong input is said once, by rank 0 or by the rank that has it. The same command helps only if a process was lost."""
+    ends = {"refuses": "echo Error: no column $RANK. >&2; exit 2", "sleeps": "exec sleep 600", "loses": "exit 3"}
+    ends |= {"aborts": "kill -ABRT $$", "dies": "kill -KILL $$"}
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\nif [ $RANK = 0 ]; then {ends[programs[0]]}; fi; {ends[programs[1]]}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(program))
+    monkeypatch.setattr(launching, "_SECONDS_TO_END", 1.0)
+    given = ["train", "data.csv", "--target", "x", "--out", str(tmp_path / "x.run"), "--processes", "2"]
+    assert main(given) == status
+    assert re.fullmatch(said, capfd.readouterr().err.strip())

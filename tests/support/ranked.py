@@ -1,7 +1,7 @@
 """A program that several processes run: it trains a small model, and each rank writes what it knows at the end.
 
-`python ranked.py OUT [CHECKPOINT DYING_RANK DYING_BATCH]`: with a checkpoint, one rank ends in the middle of epoch 1.
-`python ranked.py OUT ddp` wraps the model in PyTorch's DDP. `python ranked.py OUT devices` is one process on four devices.
+`python ranked.py OUT CHECKPOINT [DYING_RANK DYING_BATCH]`: one rank may end in the middle of epoch 1. On PyTorch, ranks that
+have trained wrap another model in DDP. `python ranked.py OUT devices` is one process on four devices.
 """
 
 import os
@@ -32,14 +32,17 @@ def make_model(seed=11, **kwargs):
     keras.utils.set_random_seed(seed)
     layers = [keras.layers.LSTM(5, return_sequences=True, name="lstm"), keras.layers.Dense(2, kernel_regularizer="l2")]
     model = rs.StatefulModel(keras.Sequential([keras.Input((None, 3)), *layers]))
-    model.compile(keras.optimizers.Adam(0.01, clipnorm=1.0), "mse", metrics=["mae"], **kwargs)
+    # On JAX two steps are one compiled call. The last call of an epoch is not full.
+    steps = 2 if keras.config.backend() == "jax" else 1
+    adam = keras.optimizers.Adam(0.01, clipnorm=1.0)
+    model.compile(adam, "mse", metrics=["mae"], steps_per_execution=steps, **kwargs)
     return model
 
 
 class Dies(keras.callbacks.Callback):
     """Ends the process of one rank before a batch of epoch 1, as a crash does."""
 
-    def __init__(self, rank=-1, batch=0):
+    def __init__(self, rank, batch):
         super().__init__()
         self._rank, self._batch, self._epoch = rank, batch, 0
 
@@ -51,14 +54,13 @@ class Dies(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def fitted(checkpoint=None, dies=None, rows=5, validation_rows=3, **kwargs):
+def fitted(checkpoint=None, callbacks=(), rows=5, validation_rows=3, epochs=EPOCHS, **kwargs):
     """Return a trained model and the history. The weights that count are those of rank 0."""
     model = make_model(seed=11 + rs.scale.rank(), **kwargs)
     if checkpoint is not None:
         checkpoint = rs.Checkpoint(checkpoint, every_batches=1)
-    callbacks = [dies or Dies()]
-    data = {"validation_data": make_windows(validation_rows), "callbacks": callbacks, "checkpoint": checkpoint}
-    return model, model.fit(make_windows(rows), epochs=EPOCHS, verbose=0, **data).history
+    data = {"validation_data": make_windows(validation_rows), "callbacks": [*callbacks], "checkpoint": checkpoint}
+    return model, model.fit(make_windows(rows), epochs=epochs, verbose=0, **data).history
 
 
 def known(model, history, rows=5):
@@ -78,7 +80,6 @@ def wrapped(out):
     """Write which rows a rank has after DistributedDataParallel wraps a model, and after steps with it."""
     import torch  # noqa: TID251 - the wrapper is PyTorch's own
 
-    rs.scale.initialize()
     rank, model = rs.scale.rank(), make_model()
 
     def write(value):
@@ -98,30 +99,52 @@ def wrapped(out):
     for _ in range(2):
         own(torch.full((2, 4, 3), rank + 1.0)).sum().backward()
     gradients = {f"gradient {v.name}": v.value.grad.numpy() for v in model.trainable_variables}
-    np.savez(Path(out) / f"{rank}.npz", wrapped_after=before, wrapped_before=read(), **gradients)
+    np.savez(Path(out) / f"ddp-{rank}.npz", wrapped_after=before, wrapped_before=read(), **gradients)
+
+
+def count_native_loops():
+    """Return a list that gets an entry whenever JAX traces a native loop."""
+    from rnnstate.kernels.loops import jax as loops
+
+    traced, native = [], loops.native_loop
+
+    def counting(loop):
+        traced.append(loop.kind)
+        return native(loop)
+
+    loops.native_loop = counting
+    return traced
 
 
 def on_devices(out):
     """Train in one process on four devices of JAX."""
+    traced = count_native_loops()
     keras.distribution.set_distribution(keras.distribution.DataParallel())
     np.savez(
         Path(out) / "0.npz",
         devices=len(keras.distribution.list_devices()),
         **known(*fitted(rows=4, validation_rows=4), rows=4),
+        native_loops=len(traced),
     )
 
 
-def main(out, checkpoint=None, rank=-1, batch=0):
+def main(out, checkpoint, rank=-1, batch=0):
     """Train as one of several processes, and write what this one knows."""
     rs.scale.initialize()
-    model, history = fitted(checkpoint, Dies(int(rank), int(batch)))
+    traced = count_native_loops() if keras.config.backend() == "jax" else []
+    model, history = fitted(checkpoint, [Dies(int(rank), int(batch))])
     np.savez(Path(out) / f"{rs.scale.rank()}.npz", **known(model, history))
+    (Path(out) / f"native-loops-{rs.scale.rank()}").write_text(str(len(traced)))
+    if keras.config.backend() == "torch":
+        wrapped(out)
 
 
-MODES = {"ddp": wrapped, "devices": on_devices}
+def without_tensorflow():
+    """Keep Keras from importing TensorFlow to write the config of a model, which takes seconds."""
+    if keras.config.backend() != "tensorflow":
+        sys.modules["tensorflow"] = None
+
 
 if __name__ == "__main__":
-    if sys.argv[-1] in MODES:
-        MODES[sys.argv[-1]](sys.argv[1])
-    else:
-        main(*sys.argv[1:])
+    without_tensorflow()
+    on_devices(sys.argv[1]) if sys.argv[2] == "devices" else main(*sys.argv[1:])

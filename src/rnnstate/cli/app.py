@@ -1,7 +1,7 @@
 """The entry point of the command line: it parses the arguments, runs a command, and returns an exit status.
 
-Exit status: 0 done; 1 `diff` or `audit` found something; 2 an error or wrong usage, in one line on standard error; 130
-interrupted; 141 the reader of standard output is gone.
+Exit status: 0 done; 1 `diff` or `audit` found something; 2 an error or wrong usage, in one line on standard error; 3 one of
+several processes was lost; 130 interrupted; 141 the reader of standard output is gone.
 """
 
 import os
@@ -15,9 +15,9 @@ from rnnstate.cli.arguments import parse
 from rnnstate.cli.backend_choice import use_backend
 from rnnstate.cli.dispatch import COMMANDS
 from rnnstate.cli.output import Output, complain
-from rnnstate.errors import KeyWarning, RnnStateError
+from rnnstate.errors import KeyWarning, RankError, RnnStateError
 
-TROUBLE, INTERRUPTED, CLOSED_PIPE = 2, 130, 141
+TROUBLE, LOST, INTERRUPTED, CLOSED_PIPE = 2, 3, 130, 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return CLOSED_PIPE
     except OSError as error:
         return _fail(f"Error: {error.strerror}: {error.filename}." if error.filename else f"Error: {error}")
+    except RankError as error:
+        return _fail(f"Error: {error}", LOST)
     except RnnStateError as error:
         return _fail(f"Error: {error}")
     except Exception as error:

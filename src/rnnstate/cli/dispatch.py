@@ -36,8 +36,8 @@ def _train(options: argparse.Namespace, output: Output) -> int:
         **{name: getattr(options, name) for name in names},
         **_reading(options),
     )
-    if run_in_processes(options.processes, options.data, options.given):
-        return 0
+    if (status := run_in_processes(options.processes, options.data, options.given)) is not None:
+        return status
     keep = {"checkpoint": options.checkpoint, "resume": options.resume, "force": options.force}
     shown = {"command": options.given, "output": output, "json": options.json}
     report = None if options.no_report else options.out / REPORT

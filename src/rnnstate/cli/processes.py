@@ -4,12 +4,14 @@ import os
 import sys
 from collections.abc import Sequence
 
+from rnnstate.cli.app import TROUBLE
+from rnnstate.cli.output import complain
 from rnnstate.errors import DataError
 from rnnstate.scale.launch import launch
 from rnnstate.scale.processes import initialize
 
 
-def run_in_processes(processes: int, data: str, given: Sequence[str]) -> bool:
+def run_in_processes(processes: int, data: str, given: Sequence[str]) -> int | None:
     """Run the command in several processes, if it asks for them. In one of these processes, join the others.
 
     Args:
@@ -18,7 +20,7 @@ def run_in_processes(processes: int, data: str, given: Sequence[str]) -> bool:
         given: The command line.
 
     Returns:
-        True if other processes have done everything.
+        The exit status if other processes have done everything. `None` if this process must run the command.
 
     Raises:
         DataError: If the number is below 1, or the data come on standard input.
@@ -27,11 +29,14 @@ def run_in_processes(processes: int, data: str, given: Sequence[str]) -> bool:
     if processes < 1:
         raise DataError(f"--processes must be at least 1. Received: {processes}.")
     if processes == 1:
-        return False
+        return None
     if data == "-":
         raise DataError("With --processes, DATA must be a file, which each process reads. Received: -. Name a file.")
     if "RANK" in os.environ:
         initialize()
-        return False
-    launch([sys.executable, "-m", "rnnstate", *given[1:]], processes)
-    return True
+        return None
+    refusal = launch([sys.executable, "-m", "rnnstate", *given[1:]], processes, refused=TROUBLE)
+    if refusal is not None and refusal.rank:
+        errors = [line for line in refusal.lines if line.startswith("Error: ")]
+        complain(" ".join(errors or refusal.lines))  # rank 0 has written to the terminal itself
+    return 0 if refusal is None else TROUBLE
