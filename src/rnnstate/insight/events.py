@@ -30,7 +30,8 @@ class Events:
                 "Events for TensorBoard need tensorboardX. Received: no such package. "
                 'Run `pip install "rnnstate[tensorboard]"`.'
             ) from error
-        self._folder, self._open, self._writer = str(folder), tensorboardX.FileWriter, None
+        self._folder, self._open = str(folder), tensorboardX.FileWriter
+        self._writer: Any = None
         self._summary, self._histogram = Summary, HistogramProto
 
     def open(self) -> None:
@@ -44,8 +45,7 @@ class Events:
             self._writer = None
 
     def __call__(self, numbers: Mapping[str, float], distributions: Mapping[str, Distribution], epoch: int) -> None:
-        """Add the numbers and the distributions of an epoch, by their names."""
-        assert self._writer is not None
+        """Add the numbers and the distributions of an epoch, by their names, to the file that is open."""
         one = self._summary.Value
         values = [one(tag=name, simple_value=number) for name, number in numbers.items()]
         values += [one(tag=name, histo=self._drawn(found)) for name, found in distributions.items()]

@@ -11,7 +11,7 @@ import numpy as np
 from rnnstate.errors import DataError
 from rnnstate.insight.events import Events
 from rnnstate.insight.numbers.distribution import BINS, distribution
-from rnnstate.insight.trackers import trackers_of
+from rnnstate.insight.trackers import Tracker, trackers_of
 from rnnstate.windows.counts import check_count
 
 _ROWS = 1024
@@ -68,7 +68,7 @@ class StateLog(keras.callbacks.Callback):
         self.windows, self.append, self.every = windows, append, check_count("every", every)
         self.csv = None if csv is None else Path(csv)
         self._events = None if tensorboard is None else Events(tensorboard)
-        self._receivers = [*trackers_of(track), *([self._events] if self._events else [])]
+        self._receivers: list[Tracker] = [*trackers_of(track), *([] if self._events is None else [self._events])]
         self._starts: dict[str, float] = {}
         self._counted: Any = None
 

@@ -1,7 +1,7 @@
 """Experiment trackers: `StateLog` sends the same numbers to MLflow and to Weights & Biases, if they are installed.
 
-A tracker is a function that takes numbers by name, distributions by name, and the epoch. The run belongs to the user: it is the
-active run of MLflow, or the one that `wandb.init` has begun.
+A tracker is a function that takes numbers by name, distributions by name, and the epoch. The run belongs to the user: it is
+the active run of MLflow, or the one that `wandb.init` has begun.
 """
 
 from collections.abc import Callable, Iterable, Mapping

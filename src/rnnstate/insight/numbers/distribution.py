@@ -52,7 +52,8 @@ def distribution(values: Array) -> Distribution:
     finite = given if np.isfinite(given).all() else given[np.isfinite(given)]
     others = given.size - finite.size
     if not finite.size:
-        return Distribution(*[np.nan] * 4, others, 0, np.zeros(BINS, np.int64), np.zeros(BINS + 1))
+        nothing = np.zeros(BINS, np.int64), np.zeros(BINS + 1)
+        return Distribution(np.nan, np.nan, np.nan, np.nan, others, 0, *nothing)
     mean, low, high = float(finite.mean()), float(finite.min()), float(finite.max())
     centred = finite - mean
     std = float(centred @ centred / finite.size) ** 0.5
