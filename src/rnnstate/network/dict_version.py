@@ -12,7 +12,7 @@ are never equal, so a reader compares the values.
 
 import ctypes
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Any
 
@@ -56,7 +56,7 @@ def _works() -> bool:
         return False
     thing = _Thing()
     number = ctypes.c_uint64.from_address(id(vars(thing)) + _PLACE)
-    changes = (
+    changes: tuple[Callable[[], object], ...] = (
         lambda: setattr(thing, "value", 1),
         lambda: object.__setattr__(thing, "value", 2),
         lambda: vars(thing).update(value=3),
