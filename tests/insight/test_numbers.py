@@ -348,4 +348,5 @@ def test_a_distribution_is_that_of_numpy(scale):
     np.testing.assert_allclose(found.edges, edges, rtol=1e-12)
     assert (found.not_finite, found.size) == (2, 75)
     nothing = distribution(np.full(3, np.nan))
-    assert np.isnan(nothing.mean) and (nothing.not_finite, nothing.counts.sum()) == (3, 0)
+    assert np.isnan(nothing.mean)
+    assert (nothing.not_finite, nothing.counts.sum()) == (3, 0)
