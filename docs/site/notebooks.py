@@ -20,6 +20,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "examples" / "notebooks").glob("*.ipynb"))
+COMPILED = {
+    "JAX_COMPILATION_CACHE_DIR": str(ROOT / "build" / "jax-cache"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 PAGES = Path(__file__).parent / "notebooks"
 
 
@@ -49,8 +54,11 @@ def write_pages():
 
 
 def _run_apart(backend, paths):
-    # The notebooks compile many functions and call each a few times, so code that is optimized less is ready sooner.
-    environment = {"KERAS_BACKEND": backend, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    # The notebooks compile many functions and call each a few times, so code that is optimized less is ready sooner. What
+    # JAX has compiled serves the next build too. More than one thread only waits in networks as small as these.
+    environment = {"KERAS_BACKEND": backend, "XLA_FLAGS": "--xla_backend_optimization_level=0", "OMP_NUM_THREADS": "1"}
+    for name, value in COMPILED.items():
+        environment[name] = os.environ.get(name, value)
     names = [path.name for path in paths]
     command = [sys.executable, __file__, "run" if find_spec(backend) else "show", *names]
     result = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)

@@ -51,3 +51,12 @@ def test_what_is_read_is_a_copy(model):
     model.states.write([7], {"lstm/h": before + 1})
     np.testing.assert_array_equal(state["lstm/h"], before)
     np.testing.assert_array_equal(model.states.read([7])["lstm/h"], before + 1)
+
+
+def test_a_small_bank_is_copied_whole(model, copied):
+    """Where most rows are asked for, each leaf is copied once, with at most twice these rows."""
+    state = model.states.read()
+    assert copied == [(512, 5)] * 2
+    rows = np.arange(KEYS * 5, dtype="float32").reshape(KEYS, 5)
+    np.testing.assert_array_equal(state["lstm/h"], rows)
+    np.testing.assert_array_equal(state["lstm/c"], -rows)

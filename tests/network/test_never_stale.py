@@ -8,6 +8,8 @@ from keras import layers, ops
 import nets
 import rnnstate as rs
 from nets import difference, host
+from rnnstate.network import dict_version
+from rnnstate.network.watch import Watch
 from serving import serving
 
 STEPS = 3
@@ -176,3 +178,28 @@ def test_what_cannot_be_seen_is_forgotten_on_request():
         assert difference(model.step(x, start)[0], before) == 0
         model.forget_compiled()
         assert difference(model.step(x, start)[0], 2 * before) < 1e-6
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("known", [True, False])
+def test_a_watch_sees_changes_with_and_without_versions(known, monkeypatch):
+    """Where Python does not count the changes of a dict, attributes are compared, and the answers are the same."""
+    if known and not dict_version.KNOWN:
+        pytest.skip("this release of Python does not count the changes of a dict")
+    monkeypatch.setattr(dict_version, "KNOWN", known)
+    layer = layers.Dense(3)
+    layer.build((None, 2))
+    watch = Watch(lambda: [layer])
+    assert not watch.changed()
+    layer.units, kept = 4, layer.units
+    assert watch.changed()
+    layer.units = kept
+    assert not watch.changed()
+    vars(layer)["activation"] = keras.activations.relu
+    assert watch.changed()
+    watch.look()
+    assert not watch.changed()
+    layer.note = "new"
+    assert watch.changed()
+    del layer.note
+    assert not watch.changed()

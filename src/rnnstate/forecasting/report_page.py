@@ -29,7 +29,9 @@ td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: 
 pre { overflow-x: auto; font-size: 0.85rem; white-space: pre-wrap; }
 @media print {
   :root { --ink: #000; --faint: #444; --line: #bbb; --ground: #fff; --warn: #8a2b10; }
-  body { max-width: none; font-size: 11pt; } figure, tr { break-inside: avoid; } h2 { break-after: avoid; }
+  body { max-width: none; font-size: 11pt; } h2 { break-after: avoid; } p.note { break-before: avoid; }
+  figure, table, tr, pre { break-inside: avoid; } thead { display: table-header-group; }
+  table { font-size: 9pt; line-height: 1.3; } th, td { padding: 0.15rem 0.8rem 0.15rem 0; }
   figure img { min-width: 0; border: 1px solid var(--line); } .scroll { overflow: visible; }
 }
 """

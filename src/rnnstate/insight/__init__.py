@@ -4,6 +4,7 @@
 |---|---|
 | `staleness` | the distance between carried states and the states that the current weights would give |
 | `state_log` | statistics and histograms of the carried states after each epoch |
+| `events` | what `StateLog` writes for TensorBoard |
 | `trackers` | where `StateLog` sends its numbers: MLflow, Weights & Biases |
 | `sample` | the data of a few sequences of `Windows` |
 | `windowed` | a run window by window, for networks with a backward layer |

@@ -1,7 +1,7 @@
 """`StateLog`: a callback that writes statistics and histograms of the carried states after each epoch."""
 
 import csv as tables
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +9,14 @@ import keras
 import numpy as np
 
 from rnnstate.errors import DataError
-from rnnstate.insight.trackers import trackers_of
-from rnnstate.state.state import State
+from rnnstate.insight.events import Events
+from rnnstate.insight.numbers.distribution import BINS, distribution
+from rnnstate.insight.trackers import Tracker, trackers_of
 from rnnstate.windows.counts import check_count
 
-_BINS = 20
 _ROWS = 1024
 _STATISTICS = ("mean", "std", "min", "max", "not_finite")
-_COLUMNS = ("epoch", "leaf", "rows", *_STATISTICS, *(f"bin_{number}" for number in range(1, _BINS + 1)))
+_COLUMNS = ("epoch", "leaf", "rows", *_STATISTICS, *(f"bin_{number}" for number in range(1, BINS + 1)))
 
 
 class StateLog(keras.callbacks.Callback):
@@ -67,18 +67,16 @@ class StateLog(keras.callbacks.Callback):
             raise DataError(f"`windows` must be `rnnstate.Windows`. Received: {type(windows).__name__}.")
         self.windows, self.append, self.every = windows, append, check_count("every", every)
         self.csv = None if csv is None else Path(csv)
-        self.tensorboard = tensorboard
-        self._trackers = trackers_of(track)
-        self._open = None if tensorboard is None else _event_writer()
-        self._writer: Any = None
+        self._events = None if tensorboard is None else Events(tensorboard)
+        self._receivers: list[Tracker] = [*trackers_of(track), *([] if self._events is None else [self._events])]
         self._starts: dict[str, float] = {}
         self._counted: Any = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if self.csv is not None and not (self.append and self.csv.is_file()):
             self._write([_COLUMNS], "w")
-        if self._open is not None:
-            self._writer = self._open(str(self.tensorboard))
+        if self._events is not None:
+            self._events.open()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         # Windows with one plan for all epochs are counted once.
@@ -88,64 +86,34 @@ class StateLog(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is not None:
             logs.update(self._starts)
-        wanted = self.csv is not None or self._writer is not None or self._trackers
-        if not wanted or (epoch + 1) % self.every:
-            return
-        keys = self.windows.keys
-        chosen = np.unique(np.linspace(0, len(keys) - 1, min(len(keys), _ROWS)).round().astype(int))
-        state = self.model.states.read([keys[index] for index in chosen])
-        self._log(epoch + 1, State(state).numpy(), len(chosen))
+        if (self.csv is not None or self._receivers) and not (epoch + 1) % self.every:
+            keys = _chosen(self.windows.keys)
+            self._log(epoch + 1, self.model.states.read(keys), len(keys))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        if self._events is not None:
+            self._events.close()
 
     def _log(self, epoch: int, state: Mapping[str, Any], rows: int) -> None:
-        lines, numbers, histograms = [], {f"windows/{name}": share for name, share in self._starts.items()}, {}
-        for leaf, values in state.items():
-            finite = values[np.isfinite(values)].astype(np.float64)
-            found = _statistics(values, finite)
-            counts, edges = np.histogram(finite, bins=_BINS) if len(finite) else (np.zeros(_BINS, int), np.zeros(1))
-            lines.append((epoch, leaf, rows, *(found[name] for name in _STATISTICS), *counts.tolist()))
-            numbers |= {f"state/{leaf}/{name}": value for name, value in found.items()}
-            if len(finite):
-                histograms[f"state/{leaf}"] = counts, edges
-            if self._writer is not None:
-                self._add_histogram(epoch, leaf, found, finite, counts, edges)
+        found = {leaf: distribution(values) for leaf, values in state.items()}
         if self.csv is not None:
-            self._write(lines, "a")
-        if self._writer is not None:
-            for name, value in numbers.items():
-                self._writer.add_scalar(name, value, epoch)
-        for track in self._trackers:
-            track(numbers, histograms, epoch)
-
-    def _add_histogram(
-        self, epoch: int, leaf: str, found: dict[str, float], finite: Any, counts: Any, edges: Any
-    ) -> None:
-        if len(finite):
-            limits = {"bucket_limits": edges[1:].tolist(), "bucket_counts": counts.tolist(), "global_step": epoch}
-            sums = {"num": len(finite), "sum": float(finite.sum()), "sum_squares": float(finite @ finite)}
-            ends = {"min": found["min"], "max": found["max"]}
-            self._writer.add_histogram_raw(f"state/{leaf}", **ends, **sums, **limits)
+            self._write([(epoch, leaf, rows, *one[:5], *one.counts.tolist()) for leaf, one in found.items()], "a")
+        if not self._receivers:
+            return
+        numbers = {f"windows/{name}": share for name, share in self._starts.items()}
+        for leaf, one in found.items():
+            numbers |= {f"state/{leaf}/{name}": float(getattr(one, name)) for name in _STATISTICS}
+        drawn = {f"state/{leaf}": one for leaf, one in found.items() if one.size}
+        for receive in self._receivers:
+            receive(numbers, drawn, epoch)
 
     def _write(self, lines: list[tuple[Any, ...]], mode: str) -> None:
-        with Path(self.csv or "").open(mode, newline="", encoding="utf-8") as file:
+        with open(self.csv or "", mode, newline="", encoding="utf-8") as file:
             tables.writer(file).writerows(lines)
 
 
-def _statistics(values: Any, finite: Any) -> dict[str, float]:
-    measured = [finite.mean(), finite.std(), finite.min(), finite.max()] if len(finite) else [np.nan] * 4
-    return dict(zip(_STATISTICS, [*map(float, measured), float(values.size - finite.size)], strict=True))
-
-
-def _event_writer() -> Any:
-    try:
-        from tensorboardX import SummaryWriter
-    except ImportError as error:
-        raise DataError(
-            "Events for TensorBoard need tensorboardX. Received: no such package. "
-            'Run `pip install "rnnstate[tensorboard]"`.'
-        ) from error
-    return SummaryWriter
+def _chosen(keys: Sequence[Hashable]) -> Sequence[Hashable]:
+    """Return at most 1024 keys, at equal distances."""
+    if len(keys) <= _ROWS:
+        return keys
+    return [keys[index] for index in np.linspace(0, len(keys) - 1, _ROWS).round().astype(int).tolist()]

@@ -1,16 +1,16 @@
 """Experiment trackers: `StateLog` sends the same numbers to MLflow and to Weights & Biases, if they are installed.
 
-A tracker is a function that takes numbers by name, histograms by name, and the epoch. The run belongs to the user: it is the
-active run of MLflow, or the one that `wandb.init` has begun.
+A tracker is a function that takes numbers by name, distributions by name, and the epoch. The run belongs to the user: it is
+the active run of MLflow, or the one that `wandb.init` has begun.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 from rnnstate.errors import DataError
+from rnnstate.insight.numbers.distribution import Distribution
 
-Histograms = Mapping[str, tuple[Any, Any]]
-Tracker = Callable[[Mapping[str, float], Histograms, int], None]
+Distributions = Mapping[str, Distribution]
+Tracker = Callable[[Mapping[str, float], Distributions, int], None]
 
 
 def trackers_of(names: str | Iterable[str]) -> list[Tracker]:
@@ -35,7 +35,7 @@ def _mlflow() -> Tracker:
     except ImportError as error:
         raise _missing("MLflow", "mlflow") from error
 
-    def track(values: Mapping[str, float], histograms: Histograms, epoch: int) -> None:
+    def track(values: Mapping[str, float], distributions: Distributions, epoch: int) -> None:
         mlflow.log_metrics(dict(values), step=epoch)  # it has no histograms
 
     return track
@@ -49,8 +49,10 @@ def _wandb() -> Tracker:
     if wandb.run is None:
         raise DataError("Weights & Biases must have a run. Received: none. Call `wandb.init(...)` first.")
 
-    def track(values: Mapping[str, float], histograms: Histograms, epoch: int) -> None:
-        drawn = {name: wandb.Histogram(np_histogram=counts_and_edges) for name, counts_and_edges in histograms.items()}
+    def track(values: Mapping[str, float], distributions: Distributions, epoch: int) -> None:
+        drawn = {
+            name: wandb.Histogram(np_histogram=(found.counts, found.edges)) for name, found in distributions.items()
+        }
         wandb.log({**values, **drawn, "epoch": epoch})
 
     return track

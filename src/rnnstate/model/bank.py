@@ -98,7 +98,7 @@ class Bank:
     def read(self, slots: np.ndarray) -> State:
         """Return the rows at `slots`, int `(rows,)`, as NumPy arrays `(rows, *shape)`.
 
-        The device picks the rows, so only these travel to the host, and not the whole bank.
+        At most twice these rows travel to the host, and never the whole of a large bank.
         """
         return State({leaf: self._picked(variable, slots) for leaf, variable in self.leaves.items()})
 
@@ -106,8 +106,11 @@ class Bank:
         """Return the flags at `slots` as a NumPy array `(rows,)`."""
         return self._picked(self.flags, slots)
 
-    @staticmethod
-    def _picked(variable: Any, slots: np.ndarray) -> np.ndarray:
+    def _picked(self, variable: Any, slots: np.ndarray) -> np.ndarray:
+        # Where most rows are wanted, a copy of all takes less time than to let the device pick rows.
+        if self.capacity <= 2 * len(slots):
+            rows: np.ndarray = to_numpy(variable)[slots]
+            return rows
         return to_numpy(kernels().take_rows(variable, ops.convert_to_tensor(slots, dtype="int32")))
 
     def write(self, slots: np.ndarray, state: State, flag: float) -> None:

@@ -85,7 +85,6 @@ class States:
         Raises:
             UnknownKeyError: If no state is known for a key.
         """
-        # Only the rows of these keys travel to the host.
         self._before()
         return self.bank.read(self._known(keys))
 

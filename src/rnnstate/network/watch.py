@@ -7,7 +7,8 @@ they may change. Everything else that a layer computes with is one of its attrib
     seen       [[units, activation, kernel, ...], [...], ...]    one list for each layer, and for each list in a layer
     now        [[units, activation, kernel, ...], [...], ...]    the same objects, unless something has changed
 
-Python compares lists by identity first, so a comparison of five layers takes less than a microsecond.
+Python compares the entries of lists by identity first. Most calls need not compare them: where Python counts the changes of
+a dict (`dict_version`), equal counts tell that no attribute of a layer has changed.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +18,7 @@ from typing import Any
 import keras
 
 from rnnstate.network.clone import Network, sublayers, walk
+from rnnstate.network.dict_version import Versions
 from rnnstate.network.stand_in import PortLayer
 
 
@@ -34,16 +36,24 @@ class Watch:
     def look(self) -> None:
         """Take the present attributes as those to compare with."""
         own = set(vars(keras.Layer()))
-        parts = [part for layer in self._layers() for part in _parts(layer, own)]
-        self._watched = [values for _, values in parts]
-        self._seen = [[_comparable(*pair) for pair in zip_longest(*part)] for part in parts]
+        layers = list(self._layers())
+        self._versions = Versions(map(vars, layers))
+        self._version = self._versions.now()
+        self._attributes, self._seen = _noted(_attributes(layer) for layer in layers)
+        self._lists, self._entries = _noted(part for layer in layers for part in _lists(layer, own))
 
     def changed(self) -> bool:
         """Tell whether an attribute is another object than before, or a list has other entries."""
+        version = self._versions.now()
         try:
-            return self._seen != [*map(list, self._watched)]
+            if self._entries != [*map(list, self._lists)]:
+                return True
+            if version != self._version and self._seen != [*map(list, self._attributes)]:
+                return True
         except Exception:  # arrays of several values have no truth: one has replaced another
             return True
+        self._version = version
+        return False
 
 
 def watched_layers(carrier: Network, start: Any) -> Iterator[Any]:
@@ -86,14 +96,23 @@ def _comparable(name: str | None, value: Any) -> Any:
     return value if not isinstance(shape, Iterable) or any(size != 1 for size in shape) else _Itself(value)
 
 
-def _parts(layer: Any, own: set[str]) -> Iterator[tuple[list[str], Any]]:
-    """Yield the names and values of the attributes of a layer, and the lists and mappings among them without names.
+def _noted(parts: Iterable[tuple[list[str], Any]]) -> tuple[list[Any], list[list[Any]]]:
+    """Return the views of some parts, which follow every change, and their present values."""
+    kept = list(parts)
+    return [values for _, values in kept], [[_comparable(*pair) for pair in zip_longest(*part)] for part in kept]
+
+
+def _attributes(layer: Any) -> tuple[list[str], Any]:
+    """Return the names and the values of the attributes of a layer."""
+    return list(vars(layer)), vars(layer).values()
+
+
+def _lists(layer: Any, own: set[str]) -> Iterator[tuple[list[str], Any]]:
+    """Yield the lists and mappings among the attributes of a layer, without names.
 
     Lists that every layer has are left out unless they hold layers: Keras notes calls and losses in them.
     """
-    attributes = vars(layer)
-    yield list(attributes), attributes.values()
-    for name, value in attributes.items():
+    for name, value in vars(layer).items():
         for part in _containers(value):
             if name not in own or any(isinstance(one, keras.Layer) for one in part):
                 yield [], part

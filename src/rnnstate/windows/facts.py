@@ -56,11 +56,14 @@ def share_starts(data: Sequences, plan: WindowPlan, policy: Policy) -> dict[str,
     """
     held, fresh = plan.sequence >= 0, plan.first
     reset = np.zeros_like(held)
-    for index in range(plan.num_batches):
-        if data.resets is not None:
-            reset[index] |= (data.resets.batch(plan, index) > 0).any(axis=1)
-        if data.missing is not None:
-            reset[index] |= _keep(data.missing, policy, plan, index) == 0
+    # The first step of each window among the steps of all sequences in a row.
+    start = (np.cumsum(data.lengths) - data.lengths)[plan.sequence] + plan.start
+    if data.resets is not None:
+        flagged = np.concatenate(list(data.resets.arrays)) > 0
+        before = np.concatenate([[0], np.cumsum(flagged)])  # how many steps are flagged before each step
+        reset |= before[start + plan.steps] > before[start]
+    if data.missing is not None:
+        reset |= kept(np.concatenate(list(data.missing))[start], policy) == 0
     flags = {"carried": ~fresh & ~reset, "reset": ~fresh & reset, "fresh": fresh}
     return {name: float((flag & held).sum() / held.sum()) for name, flag in flags.items()}
 

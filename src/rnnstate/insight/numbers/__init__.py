@@ -9,6 +9,7 @@
 | `gates` | the gates of LSTM and GRU layers, from weights and states |
 | `units` | still units, saturation, the norm of a state and its growth |
 | `components` | principal components, participation ratio, nearest states |
+| `distribution` | mean, spread, extremes and histogram of an array |
 | `context` | errors with the state zeroed, shuffled, held, or with a short past |
 
 Functions that take a model take `Watched`, a run of a few sequences, too.
