@@ -47,7 +47,7 @@ class KerasEngine:
         )
         self.rows = tensors[0].shape[0]
         self.needs_observed = model.start.needs_observed
-        self._context = kernels().without_gradients
+        self._context, self._arrays = kernels().without_gradients, kernels().arrays
         self._dtypes = [kept_dtype(leaf.dtype) for leaf in self.spec.values()]
         self.card = card_of(self.spec, _hash(model), self.inputs, self.outputs)
 
@@ -61,7 +61,8 @@ class KerasEngine:
         with self._context():
             y, state = self.model.step(x, State.unchecked(self.spec, leaves, fits=self.spec))
             parts = [y] if hasattr(y, "shape") else tree.flatten(y)
-            return [_own(part) for part in parts], self._kept(state.values())
+            # An output is copied, because the backend may keep the array.
+            return [np.array(part, _kept(part)) for part in self._arrays(parts)], self._kept(state.values())
 
     def packed(self, outputs: Sequence[NDArray[Any]]) -> Any:
         return outputs[0] if len(outputs) == 1 else tree.pack_sequence_as(self._outputs_as, list(outputs))
@@ -72,8 +73,8 @@ class KerasEngine:
             return tree.map_structure(_own, y)
 
     def _kept(self, leaves: Any) -> Arrays:
-        pairs = zip(leaves, self._dtypes, strict=True)
-        return [to_numpy(leaf).astype(dtype, copy=False) for leaf, dtype in pairs]
+        pairs = zip(self._arrays(leaves), self._dtypes, strict=True)
+        return [leaf.astype(dtype, copy=False) for leaf, dtype in pairs]
 
 
 def _input_spec(name: str, tensor: Any) -> ArraySpec:
@@ -91,7 +92,11 @@ def _output_spec(tensor: Any, per_step: bool) -> ArraySpec:
 def _own(tensor: Any) -> NDArray[Any]:
     """Return a tensor as an array that nobody else has. Outputs in bfloat16 become float32."""
     array = to_numpy(tensor)
-    return np.array(array, dtype="float32" if str(array.dtype) == "bfloat16" else array.dtype)
+    return np.array(array, _kept(array))
+
+
+def _kept(array: NDArray[Any]) -> Any:
+    return np.float32 if array.dtype.kind == "V" else array.dtype  # NumPy reports bfloat16 as kind "V"
 
 
 def _hash(model: StatefulModel) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnstate.streaming.stores.records import MODEL_DTYPE, Extra, Records
+from rnnstate.streaming.stores.store import Gathered
 
 ROW_BYTES = 200  # the key, its place in the dict, and the counters of a row
 _QUEUE = 4096  # how many of the oldest rows are sorted at once
@@ -36,6 +37,7 @@ class Table:
         arrays = [*self._leaves.values(), *([] if self._last is None else [self._last])]
         self.row_bytes = sum(array.dtype.itemsize * int(np.prod(array.shape[1:])) for array in arrays)
         self._extra_bytes = 0
+        self._known: tuple[Sequence[str], NDArray[np.int64]] = (), np.zeros(0, np.int64)  # keys of a push, their rows
         self._queue: list[tuple[int, int]] = []  # token and row of the oldest rows, the oldest at the end
 
     def __len__(self) -> int:
@@ -59,6 +61,41 @@ class Table:
         """Return the row of each key, or -1."""
         get = self._slots.get
         return [get(key, -1) for key in keys]
+
+    def gather(self, keys: Sequence[str], rows: int) -> Gathered | None:
+        """Return the states of sessions, or `None` if one is not here or has more than a state. See `Store.gather`."""
+        places = self._places(keys)
+        if places is None or self._number[places].max() >= 0:
+            return None
+        if self._extras and not self._extras.keys().isdisjoint(places.tolist()):
+            return None
+        taken = places if rows == len(keys) else np.concatenate([places, places[:1].repeat(rows - len(keys))])
+        return Gathered(places, self._tokens[places], [leaf[taken] for leaf in self._leaves.values()])
+
+    def scatter(self, rows: Gathered, leaves: Sequence[NDArray[Any]], steps: int, last: Any, now: float) -> None:
+        """Write the next states of rows, but not their tokens."""
+        self._count[rows.places] += steps
+        self._updated[rows.places] = now
+        for leaf, new in zip(self._leaves.values(), leaves, strict=True):
+            leaf[rows.places] = new
+        if self._last is not None and last is not None:
+            self._last[rows.places] = last
+
+    def renew(self, rows: Gathered, token: int) -> bool:
+        """Give rows new tokens after `token`, unless one of them has another token than when it was gathered."""
+        if (self._tokens[rows.places] != rows.tokens).any():
+            return False
+        self._tokens[rows.places] = np.arange(token + 1, token + 1 + len(rows.places))
+        return True
+
+    def _places(self, keys: Sequence[str]) -> NDArray[np.int64] | None:
+        """Return the rows of keys, or `None` if one has none. Those of the last keys are known: many pushes are alike."""
+        if keys != self._known[0]:
+            try:
+                self._known = keys, np.fromiter(map(self._slots.__getitem__, keys), np.int64, len(keys))
+            except KeyError:
+                return None
+        return self._known[1]
 
     def tokens(self, slots: list[int]) -> NDArray[np.int64]:
         """Return the token of each row, 0 for keys without a row."""
@@ -102,6 +139,7 @@ class Table:
 
     def drop(self, keys: Sequence[str]) -> None:
         """Free the rows of some keys."""
+        self._known = (), self._known[1][:0]
         for key in keys:
             slot = self._slots.pop(key)
             self._put_extra(slot, None)
