@@ -15,7 +15,7 @@ from rnnstate.model.stateful_model import StatefulModel
 from rnnstate.network.clone import inputs_of
 from rnnstate.network.outputs import outputs_per_step
 from rnnstate.ports.recurrent import runs_backward
-from rnnstate.state.state import State, to_numpy
+from rnnstate.state.state import to_numpy
 from rnnstate.streaming.engine import Arrays, ArraySpec, card_of, fixed_shape, kept_dtype
 
 
@@ -59,7 +59,8 @@ class KerasEngine:
     def run(self, inputs: Arrays, leaves: Arrays) -> tuple[Arrays, Arrays]:
         x = inputs[0] if self._one_input else tree.pack_sequence_as(self._structure, inputs)
         with self._context():
-            y, state = self.model.step(x, State.unchecked(self.spec, leaves, fits=self.spec))
+            # What is pushed and kept has been checked, so `model.step`, which checks it again, is left out.
+            y, state = self.model._parts.stepper(x, leaves, None, None, None)
             parts = [y] if hasattr(y, "shape") else tree.flatten(y)
             # An output is copied, because the backend may keep the array.
             return [np.array(part, _kept(part)) for part in self._arrays(parts)], self._kept(state.values())

@@ -53,8 +53,11 @@ class Together:
     def _last(self, outputs: Arrays) -> NDArray[Any] | None:
         if self._engine.card.last is None:
             return None
+        last: NDArray[Any] = outputs[0][:, -1]
+        if last.dtype == np.float32:
+            return last
         with np.errstate(over="ignore"):
-            return outputs[0][:, -1].astype(np.float32, copy=False)
+            return last.astype(np.float32)
 
     def _answers(self, stack: Stack, outputs: Arrays) -> dict[Any, Any]:
         """Return the outputs as users get them, by key. They are parts of one array."""

@@ -140,11 +140,9 @@ class MemoryStore(Store):
         self, rows: Gathered, leaves: Sequence[NDArray[Any]], steps: int, last: NDArray[np.float32] | None
     ) -> bool:
         with self._lock:
-            if not self._table.renew(rows, self._token):
-                return False
+            written = self._table.scatter(rows, leaves, steps, last, self.now(), self._token)
             self._token += len(rows.places)
-            self._table.scatter(rows, leaves, steps, last, self.now())
-            return True
+            return written
 
     @property
     def _only_states(self) -> bool:

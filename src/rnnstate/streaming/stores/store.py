@@ -54,13 +54,13 @@ class Gathered:
 
     Args:
         places: The index of each row, `(n,)`.
-        tokens: The token of each row, `(n,)`.
+        version: The number of changes that the table had seen.
         leaves: Copies of the states in the order of the card, each `(rows, *shape)`. The first n rows are the sessions, and
             the others repeat the first one.
     """
 
     places: NDArray[np.int64]
-    tokens: NDArray[np.int64]
+    version: int
     leaves: list[NDArray[Any]]
 
 
@@ -146,7 +146,7 @@ class Store(ABC):
             last: The outputs of the last step, `(n, *shape)`, if records keep them.
 
         Returns:
-            Whether they were written. If a row has changed since `gather`, none is.
+            Whether they were written. If the table has changed since `gather`, none is.
         """
         return False
 

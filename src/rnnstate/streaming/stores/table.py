@@ -37,7 +37,9 @@ class Table:
         arrays = [*self._leaves.values(), *([] if self._last is None else [self._last])]
         self.row_bytes = sum(array.dtype.itemsize * int(np.prod(array.shape[1:])) for array in arrays)
         self._extra_bytes = 0
-        self._known: tuple[Sequence[str], NDArray[np.int64]] = (), np.zeros(0, np.int64)  # keys of a push, their rows
+        # The keys of the last push of states alone, and their rows, while no record is written and no row is dropped.
+        self._known: tuple[Sequence[str], NDArray[np.int64]] = (), np.zeros(0, np.int64)
+        self._version = 0  # how often a row has changed
         self._queue: list[tuple[int, int]] = []  # token and row of the oldest rows, the oldest at the end
 
     def __len__(self) -> int:
@@ -65,37 +67,46 @@ class Table:
     def gather(self, keys: Sequence[str], rows: int) -> Gathered | None:
         """Return the states of sessions, or `None` if one is not here or has more than a state. See `Store.gather`."""
         places = self._places(keys)
-        if places is None or self._number[places].max() >= 0:
-            return None
-        if self._extras and not self._extras.keys().isdisjoint(places.tolist()):
+        if places is None:
             return None
         taken = places if rows == len(keys) else np.concatenate([places, places[:1].repeat(rows - len(keys))])
-        return Gathered(places, self._tokens[places], [leaf[taken] for leaf in self._leaves.values()])
+        return Gathered(places, self._version, [leaf[taken] for leaf in self._leaves.values()])
 
-    def scatter(self, rows: Gathered, leaves: Sequence[NDArray[Any]], steps: int, last: Any, now: float) -> None:
-        """Write the next states of rows, but not their tokens."""
-        self._count[rows.places] += steps
-        self._updated[rows.places] = now
-        for leaf, new in zip(self._leaves.values(), leaves, strict=True):
-            leaf[rows.places] = new
-        if self._last is not None and last is not None:
-            self._last[rows.places] = last
-
-    def renew(self, rows: Gathered, token: int) -> bool:
-        """Give rows new tokens after `token`, unless one of them has another token than when it was gathered."""
-        if (self._tokens[rows.places] != rows.tokens).any():
+    def scatter(
+        self, rows: Gathered, leaves: Sequence[NDArray[Any]], steps: int, last: Any, now: float, token: int
+    ) -> bool:
+        """Write the next states of rows, with new tokens after `token`, unless the table has changed meanwhile."""
+        if rows.version != self._version:
             return False
-        self._tokens[rows.places] = np.arange(token + 1, token + 1 + len(rows.places))
+        self._version += 1
+        places = rows.places
+        self._tokens[places] = np.arange(token + 1, token + 1 + len(places))
+        self._count[places] += steps
+        self._updated[places] = now
+        for leaf, new in zip(self._leaves.values(), leaves, strict=True):
+            leaf[places] = new
+        if self._last is not None and last is not None:
+            self._last[places] = last
         return True
 
     def _places(self, keys: Sequence[str]) -> NDArray[np.int64] | None:
-        """Return the rows of keys, or `None` if one has none. Those of the last keys are known: many pushes are alike."""
-        if keys != self._known[0]:
-            try:
-                self._known = keys, np.fromiter(map(self._slots.__getitem__, keys), np.int64, len(keys))
-            except KeyError:
-                return None
-        return self._known[1]
+        """Return the rows of keys that have a state alone, or `None` if one has none, a number or an extra."""
+        if keys == self._known[0]:  # many pushes are alike
+            return self._known[1]
+        try:
+            places = np.fromiter(map(self._slots.__getitem__, keys), np.int64, len(keys))
+        except KeyError:
+            return None
+        if self._number[places].max() >= 0:
+            return None
+        if self._extras and not self._extras.keys().isdisjoint(places.tolist()):
+            return None
+        self._known = keys, places
+        return places
+
+    def _changed(self) -> None:
+        """Note that records have changed."""
+        self._known, self._version = ((), self._known[1][:0]), self._version + 1
 
     def tokens(self, slots: list[int]) -> NDArray[np.int64]:
         """Return the token of each row, 0 for keys without a row."""
@@ -121,6 +132,7 @@ class Table:
 
     def write(self, records: Records, token: int, slots: list[int] | None = None) -> int:
         """Write records, with one new token for each of them, and return the last token. `slots` are their rows, or -1."""
+        self._changed()
         slots = self.find(records.keys) if slots is None else slots
         if -1 in slots:
             slots = [self._slot(key) for key in records.keys]
@@ -139,7 +151,7 @@ class Table:
 
     def drop(self, keys: Sequence[str]) -> None:
         """Free the rows of some keys."""
-        self._known = (), self._known[1][:0]
+        self._changed()
         for key in keys:
             slot = self._slots.pop(key)
             self._put_extra(slot, None)
