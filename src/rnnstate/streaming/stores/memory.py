@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from rnnstate.errors import StoreError, StoreFullError
 from rnnstate.messages import counted
+from rnnstate.streaming.stores.expiry import check_clock, reason_of
 from rnnstate.streaming.stores.records import MODEL_DTYPE, Card, Records
 from rnnstate.streaming.stores.store import Gathered, Reading, Store
 from rnnstate.streaming.stores.table import ROW_BYTES, Table, extra_bytes
@@ -57,8 +58,7 @@ class MemoryStore(Store):
         spill: Store | None = None,
         clock: str = "wall",
     ) -> None:
-        if clock not in ("wall", "event"):
-            raise ValueError(f'`clock` must be "wall" or "event". Received: clock={clock!r}.')
+        check_clock(clock)
         for name, limit in (("capacity", capacity), ("idle", idle)):
             if limit is not None and not limit > 0:
                 raise ValueError(f"`{name}` must be positive. Received: {name}={limit!r}.")
@@ -141,7 +141,7 @@ class MemoryStore(Store):
     ) -> bool:
         with self._lock:
             written = self._table.scatter(rows, leaves, steps, last, self.now(), self._token)
-            self._token += len(rows.places)
+            self._token += rows.count
             return written
 
     @property
@@ -222,7 +222,7 @@ class MemoryStore(Store):
         # A look goes through all rows, so there are few of them.
         self._next_look = self.now() + seconds / 20
         idle = self._table.older_than(self.now() - seconds, kept)
-        self._evict(idle, "idle" if self.clock == "wall" else "event time")
+        self._evict(idle, reason_of(self.clock))
         return len(idle)
 
     def _evict(self, slots: list[int], reason: str) -> None:

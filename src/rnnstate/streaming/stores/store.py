@@ -53,13 +53,15 @@ class Gathered:
     """The rows of sessions in the table of a store.
 
     Args:
-        places: The index of each row, `(n,)`.
+        places: The index of each row, `(n,)`, or a slice if the rows lie one after the other.
+        count: The number n of sessions.
         version: The number of changes that the table had seen.
         leaves: Copies of the states in the order of the card, each `(rows, *shape)`. The first n rows are the sessions, and
             the others repeat the first one.
     """
 
-    places: NDArray[np.int64]
+    places: NDArray[np.int64] | slice
+    count: int
     version: int
     leaves: list[NDArray[Any]]
 

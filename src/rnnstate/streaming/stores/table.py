@@ -38,7 +38,7 @@ class Table:
         self.row_bytes = sum(array.dtype.itemsize * int(np.prod(array.shape[1:])) for array in arrays)
         self._extra_bytes = 0
         # The keys of the last push of states alone, and their rows, while no record is written and no row is dropped.
-        self._known: tuple[Sequence[str], NDArray[np.int64]] = (), np.zeros(0, np.int64)
+        self._known: tuple[Sequence[str], NDArray[np.int64] | slice] = (), slice(0, 0)
         self._version = 0  # how often a row has changed
         self._queue: list[tuple[int, int]] = []  # token and row of the oldest rows, the oldest at the end
 
@@ -69,8 +69,8 @@ class Table:
         places = self._places(keys)
         if places is None:
             return None
-        taken = places if rows == len(keys) else np.concatenate([places, places[:1].repeat(rows - len(keys))])
-        return Gathered(places, self._version, [leaf[taken] for leaf in self._leaves.values()])
+        leaves = [_taken(leaf, places, len(keys), rows) for leaf in self._leaves.values()]
+        return Gathered(places, len(keys), self._version, leaves)
 
     def scatter(
         self, rows: Gathered, leaves: Sequence[NDArray[Any]], steps: int, last: Any, now: float, token: int
@@ -80,7 +80,7 @@ class Table:
             return False
         self._version += 1
         places = rows.places
-        self._tokens[places] = np.arange(token + 1, token + 1 + len(places))
+        self._tokens[places] = np.arange(token + 1, token + 1 + rows.count)
         self._count[places] += steps
         self._updated[places] = now
         for leaf, new in zip(self._leaves.values(), leaves, strict=True):
@@ -89,8 +89,11 @@ class Table:
             self._last[places] = last
         return True
 
-    def _places(self, keys: Sequence[str]) -> NDArray[np.int64] | None:
-        """Return the rows of keys that have a state alone, or `None` if one has none, a number or an extra."""
+    def _places(self, keys: Sequence[str]) -> NDArray[np.int64] | slice | None:
+        """Return the rows of keys that have a state alone, or `None` if one has none, a number or an extra.
+
+        Rows that lie one after the other, as those of sessions that began together, are a slice: one block of memory.
+        """
         if keys == self._known[0]:  # many pushes are alike
             return self._known[1]
         try:
@@ -101,12 +104,14 @@ class Table:
             return None
         if self._extras and not self._extras.keys().isdisjoint(places.tolist()):
             return None
-        self._known = keys, places
-        return places
+        first, n = int(places[0]), len(places)
+        block = int(places[-1]) - first == n - 1 and bool((places == np.arange(first, first + n)).all())
+        self._known = keys, slice(first, first + n) if block else places
+        return self._known[1]
 
     def _changed(self) -> None:
         """Note that records have changed."""
-        self._known, self._version = ((), self._known[1][:0]), self._version + 1
+        self._known, self._version = ((), slice(0, 0)), self._version + 1
 
     def tokens(self, slots: list[int]) -> NDArray[np.int64]:
         """Return the token of each row, 0 for keys without a row."""
@@ -236,6 +241,16 @@ class Table:
         if extra is not None:
             self._extras[slot] = extra
             self._extra_bytes += extra_bytes(extra)
+
+
+def _taken(leaf: NDArray[Any], places: NDArray[np.int64] | slice, count: int, rows: int) -> NDArray[Any]:
+    """Return copies of some rows of a leaf. The first one fills the rows after them."""
+    if rows == count and not isinstance(places, slice):
+        return leaf[places]
+    taken = np.empty((rows, *leaf.shape[1:]), leaf.dtype)
+    taken[:count] = leaf[places]
+    taken[count:] = taken[:1]
+    return taken
 
 
 def extra_bytes(extra: Extra) -> int:
