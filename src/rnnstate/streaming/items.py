@@ -1,6 +1,8 @@
 """What is pushed for one key, read and checked, so that an error concerns this key alone."""
 
+import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,11 +154,13 @@ def event_time(key: Any, time: Any) -> float | None:
     """
     if time is None:
         return None
-    if isinstance(time, (bool, str)) or not np.isscalar(time) or not np.isreal(time) or not np.isfinite(time):
-        raise DataError(
-            f"Key {key!r}: an event time must be a finite number, in seconds. Received: {time!r}. Nothing has changed."
-        )
-    return float(time)  # type: ignore[arg-type]
+    is_number = isinstance(time, (int, float, np.integer, np.floating)) and not isinstance(time, bool)
+    with suppress(OverflowError):  # a whole number above all floats
+        if is_number and math.isfinite(time):
+            return float(time)
+    raise DataError(
+        f"Key {key!r}: an event time must be a finite number, in seconds. Received: {repr(time)[:60]}. Nothing has changed."
+    )
 
 
 def check_mapping(name: str, given: Any, x: Any) -> None:
