@@ -129,8 +129,9 @@ class Batches:
         windows, given = list[Arrays](), list(leaves.values())
         size = next(size for size in self.rows if size >= len(x))
         for begin, end in self._cuts(x.shape[1]):
-            padded = [leaf if size == len(x) else _filled(leaf, size) for leaf in given]
-            outputs, given = self.at_once(x[:, begin:end], padded, size)
+            # Copies, because the strides of a view would be another shape to PyTorch.
+            part, padded = np.array(x[:, begin:end], order="C"), [_filled(leaf, size) for leaf in given]
+            outputs, given = self.at_once(part, padded, size)
             windows.append(outputs)
         leaves.update(zip(leaves, given, strict=True))
         return self._joined(windows, axis=1)

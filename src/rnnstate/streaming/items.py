@@ -89,9 +89,11 @@ def read_stack(engine: Engine, x: Mapping[Any, Any], numbers: Mapping[Any, Any])
     batch = _joined(values, spec)
     if batch is None:
         return None
+    if single:
+        batch = batch.reshape(len(keys), 1, *shape)
     try:
         given = [_number(key, numbers.get(key)) for key in keys] if numbers else None
-        return Stack(keys, encode_all(keys), batch[:, None] if single else batch, single, given)
+        return Stack(keys, encode_all(keys), batch, single, given)
     except DataError:
         return None
 
