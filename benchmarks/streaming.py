@@ -106,6 +106,7 @@ def main():
             "push, 1 row, LMDB, sync=False": streamed(model, 100, 1, rs.stores.LmdbStore(f"{folder}/b", sync=False)),
             "bare step, 256 rows": bare(model, 256),
             "push, 256 rows of 10,000 sessions": streamed(model, 10_000, 256),
+            "push, 256 rows of 256 sessions": streamed(model, 256, 256),
             "push, 100 rows of 100 sessions": streamed(model, 100, 100),
             "Keras and a dict, 100 sessions": keras_loop(plain, given.units, 100),
         }
