@@ -9,6 +9,7 @@ import argparse
 import resource
 import tempfile
 import time
+from itertools import cycle
 
 import keras
 import numpy as np
@@ -40,12 +41,11 @@ def streamed(model, sessions, rows, store=None):
     x = np.ones(2, "float32")
     for begin in range(0, sessions, 256):
         streamer.push(dict.fromkeys(keys[begin : begin + 256], x))
-    at = [0]
+    starts = range(0, max(sessions, rows), rows)
+    given = cycle([{keys[(start + row) % sessions]: x for row in range(rows)} for start in starts])
 
     def call():
-        chosen = [keys[(at[0] + row) % sessions] for row in range(rows)]
-        at[0] += rows
-        streamer.push(dict.fromkeys(chosen, x))
+        streamer.push(next(given))
 
     return call
 
@@ -106,6 +106,7 @@ def main():
             "push, 1 row, LMDB, sync=False": streamed(model, 100, 1, rs.stores.LmdbStore(f"{folder}/b", sync=False)),
             "bare step, 256 rows": bare(model, 256),
             "push, 256 rows of 10,000 sessions": streamed(model, 10_000, 256),
+            "push, 256 rows of 256 sessions": streamed(model, 256, 256),
             "push, 100 rows of 100 sessions": streamed(model, 100, 100),
             "Keras and a dict, 100 sessions": keras_loop(plain, given.units, 100),
         }

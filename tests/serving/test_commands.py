@@ -95,6 +95,26 @@ def test_wrong_usage(folder, tmp_path, capsys):
     assert not (tmp_path / "nowhere").exists()
 
 
+def test_expire_ends_idle_sessions_and_names_them(tmp_path, capsys):
+    """`expire` goes by the clock of the store; times that are no dates are shown as seconds."""
+    path = str(tmp_path / "events")
+    store = stores.LmdbStore(path, clock="event")
+    one = rs.Streamer(Adding(), store)
+    one.push({"old": [1.0], 7: [1.0], "new": [1.0]}, times={"old": 5.0, 7: 6.0, "new": 2e17})
+    store.close()
+    assert "2e+17 s" in run(capsys, "ls", path)
+    assert "1970-01-01T00:00:05+00:00" in run(capsys, "ls", path)
+    for wrong in (("expire", path), ("ls", path, "--idle", "3"), ("ls", path, "--clock", "wall")):
+        assert "Give the options of this action alone" in run(capsys, *wrong, status=2)
+    assert "must be positive" in run(capsys, "expire", path, "--idle", "0", status=2)
+    ended = run(capsys, "expire", path, "--idle", "100", "--json")
+    assert ended == {
+        "clock": "event",
+        "ended": [{"key": 7, "checkpoint": None}, {"key": "old", "checkpoint": None}],
+    }
+    assert "old" not in run(capsys, "ls", path)
+
+
 def serve_error(capsys, *arguments):
     """Return the one line with which `rnnstate serve` refuses."""
     assert main(["serve", *map(str, arguments)]) == 2
@@ -112,7 +132,10 @@ def test_serve_checks_before_it_listens(folder, tmp_path, capsys, monkeypatch):
         assert "must be free" in serve_error(capsys, path, "--port", used.getsockname()[1])
     assert "The store belongs to model" in serve_error(capsys, path, "--store", folder, "--check", "--max-batch", 1)
     assert "power of two" in serve_error(capsys, path, "--check", "--max-batch", 3)
-    assert "limits of `--store memory`" in serve_error(capsys, path, "--check", "--store", folder, "--idle", 3)
+    assert "a limit of `--store memory`" in serve_error(capsys, path, "--check", "--store", folder, "--capacity", 3)
+    assert 'are of `clock="wall"`' in serve_error(
+        capsys, path, "--check", "--store", folder, "--idle", 3, "--clock", "event"
+    )
     assert "which does not exist" in serve_error(capsys, tmp_path / "none.onnx", "--check")
     (tmp_path / "tokens").write_text("alice short\n")
     assert "Each token must be a line" in serve_error(capsys, path, "--tokens", tmp_path / "tokens", "--check")

@@ -6,6 +6,9 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
+from hosting import Hosted
+from rnnstate.cli.stores import open_store
+
 pytestmark = pytest.mark.once
 
 
@@ -79,6 +82,36 @@ def test_a_web_page_of_another_address_is_refused(server, http):
     assert http.get("/sessions", headers={"Origin": server.url}).status_code == 200
     with pytest.raises(InvalidStatus, match="403"):
         connect(f"ws://{server.address}/sessions/live/ws", origin="http://evil.example")
+
+
+def test_event_times_end_sessions(tmp_path):
+    """`time` and `event_time` are the event time of a push. The end of a session is a line of the log and a count."""
+    hosted = Hosted(store=lambda on_evict: open_store(str(tmp_path / "events"), None, 100.0, on_evict, "event"))
+    try:
+        with hosted.client() as http:
+            push(http, "old", [1.0], time=5)
+            push(http, "late", [1.0], time=50.5)
+            tensor = {"name": "x", "datatype": "FP64", "shape": [1], "data": [1.0]}
+            about = {"sequence_id": "new", "sequence_start": True, "event_time": 112.0}
+            asked = {"inputs": [tensor], "parameters": about}
+            assert http.post("/v2/models/sums/infer", json=asked).status_code == 200
+            assert http.get("/sessions").json()["sessions"] == ["late", "new"]
+            assert http.get("/sessions/late").json()["age"] == 61.5
+            assert 'rnnstate_evictions_total{reason="event time"} 1.0' in http.get("/metrics").text
+            for wrong in ("5", 10**400, True):
+                answer = http.post("/sessions/late/push", json={"x": [1.0], "time": wrong})
+                assert (answer.status_code, "time" in answer.text) == (400, True)
+            assert http.get("/sessions/late").json()["steps"] == 1
+    finally:
+        hosted.stop()
+
+
+def test_event_times_need_their_clock(http):
+    """A server whose store goes by the clock of the machine refuses an event time, and changes nothing."""
+    push(http, "timed", [1.0])
+    answer = http.post("/sessions/timed/push", json={"x": [1.0], "time": 5.0})
+    assert (answer.status_code, "Leave `times` out" in answer.text) == (400, True)
+    assert http.get("/sessions/timed").json()["steps"] == 1
 
 
 def test_metrics_and_routes(http):

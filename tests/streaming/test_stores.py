@@ -22,6 +22,9 @@ class TestMemory(stores.StoreContract):
     def open(self):
         return stores.MemoryStore()
 
+    def expiring(self, idle, on_evict, clock):
+        return stores.MemoryStore(idle=idle, on_evict=on_evict, clock=clock)
+
 
 class TestLmdb(stores.StoreContract):
     """The folder."""
@@ -36,6 +39,10 @@ class TestLmdb(stores.StoreContract):
         self.made += 1
         return stores.LmdbStore(self.folder / str(self.made), capacity=2**24, sync=False)
 
+    def expiring(self, idle, on_evict, clock):
+        self.made += 1
+        return stores.LmdbStore(self.folder / str(self.made), 2**24, False, idle, on_evict, clock)
+
 
 class TestRedis(stores.StoreContract):
     """The server."""
@@ -49,6 +56,11 @@ class TestRedis(stores.StoreContract):
     def open(self):
         self.made += 1
         return stores.RedisStore(self.url, prefix=f"contract{id(self)}-{self.made}:", wait=0.05)
+
+    def expiring(self, idle, on_evict, clock):
+        self.made += 1
+        prefix = f"expiring{id(self)}-{self.made}:"
+        return stores.RedisStore(self.url, prefix, idle=idle, on_evict=on_evict, clock=clock)
 
 
 def test_the_contract_finds_a_store_that_forgets():
@@ -171,6 +183,47 @@ def test_event_time_evicts_what_the_data_left_behind():
         rs.Streamer(Adding()).push({"a": [1.0]}, times={"a": 1.0})
     with pytest.raises(ValueError, match='`clock` must be "wall" or "event"'):
         stores.MemoryStore(clock="sun")
+
+
+def test_a_durable_store_remembers_its_clock(tmp_path, redis_server):  # noqa: F811
+    """A store opens with the clock that it was written with, and refuses another one. An empty one takes any."""
+    makes = (
+        lambda **options: stores.LmdbStore(tmp_path / "clock", capacity=2**24, **options),
+        lambda **options: stores.RedisStore(redis_server.url, "clock:", **options),
+    )
+    for make in makes:
+        make().close()
+        streamer = rs.Streamer(Adding(), make(clock="event"))
+        streamer.push({"a": [1.0]}, times={"a": 7.0})
+        streamer.push({"b": [1.0]})
+        assert streamer.store.read(["a", "b"]).records.updated.tolist() == [7.0, 7.0]
+        streamer.store.close()
+        again = make()
+        assert (again.clock, again.now(), again.expire()) == ("event", 7.0, 0)
+        again.close()
+        with pytest.raises(rs.StoreError, match=r'are of `clock="event"`\. Received: clock="wall"\. Leave'):
+            make(clock="wall")
+        with pytest.raises(ValueError, match="`idle` ends sessions, so it needs `on_evict`"):
+            make(idle=1.0)
+        with pytest.raises(ValueError, match='`clock` must be "wall" or "event"'):
+            make(clock="sun")
+
+
+def test_a_session_that_a_worker_holds_does_not_end(redis_server):  # noqa: F811
+    """Redis ends no session between the read and the commit of another worker, and ends it once the lease is given back."""
+    gone = []
+    note = lambda records, reason: gone.extend(records.keys)  # noqa: E731
+    store = stores.RedisStore(redis_server.url, "held:", idle=10.0, on_evict=note, clock="event")
+    store.write_card(CARD)
+    records = _records(["a", "b", "c"], 1.0)
+    records.updated[:] = 1.0, 2.0, 100.0
+    store.commit(records)
+    other = stores.RedisStore(redis_server.url, "held:")
+    held = other.read(["a"], lease=True).tokens
+    assert (store.expire(), gone) == (1, ["b"])
+    assert store.read(["b"], lease=True).tokens[0] != stores.store.BUSY
+    other.release(["a"], held)
+    assert (store.expire(), gone) == (1, ["b", "a"])
 
 
 @pytest.mark.parametrize("units", [8, 64])

@@ -79,6 +79,28 @@ def test_nothing_is_compiled_after_warmup():
     assert calls != []  # the control: a new shape runs it
 
 
+def test_stacked_pushes_are_compiled_by_warmup():
+    """Arrays of one shape, in one window or several, for known keys and new ones, run no Python of the network either."""
+    calls = []
+
+    class Seen(CountingCell):
+        def call(self, inputs, states, training=False):
+            calls.append(inputs.shape)
+            return super().call(inputs, states, training)
+
+    net = keras.Sequential([keras.Input((None, 1)), layers.RNN(Seen(), return_sequences=True)])
+    streamer = rs.Streamer(rs.StatefulModel(net), max_batch=2, max_steps=4)
+    streamer.warmup()
+    streamer.push({"first": np.ones(1)})
+    calls.clear()
+    for _ in range(2):
+        for keys in ("a", "ab", "abc"):
+            streamer.push({key: np.ones(1) for key in keys})
+            y = streamer.push({key: np.ones((6, 1)) for key in keys})
+    assert calls == []
+    assert [y[key][-1].tolist() for key in "abc"] == [[42.0, 42.0], [28.0, 28.0], [14.0, 14.0]]
+
+
 def test_start_states_and_observed_values():
     """A new session starts from the initial state of the model, also after `reset`; observed values are checked by key."""
     counting = rs.Streamer(policies.counting(start=100))

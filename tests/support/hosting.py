@@ -19,16 +19,15 @@ class Hosted:
 
     Args:
         engine: The model. The default adds up its input.
-        store: The store. The default is one in memory.
+        store: The store, or a function that gets `on_evict` and returns it. The default is one in memory.
         options: Further arguments of `Host`.
     """
 
     def __init__(self, engine=None, store=None, **options):
         self.engine = engine or Adding()
         name = options.pop("name", "sums")
-        self.host = Host(
-            self.engine, lambda on_evict: stores.MemoryStore() if store is None else store, name, "test", **options
-        )
+        opened = store if callable(store) else lambda on_evict: stores.MemoryStore() if store is None else store
+        self.host = Host(self.engine, opened, name, "test", **options)
         listening = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{listening.getsockname()[1]}"
         self.url = f"http://{self.address}"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rnnstate.cli.shared_arguments import DEFAULT, Added, Commands, add_backend, add_json, add_quiet, new_command
 
-ACTIONS = ("ls", "show", "export", "import", "fork", "drop")
+ACTIONS = ("ls", "show", "export", "import", "fork", "drop", "expire")
 
 
 def _add_serve(commands: Commands) -> Added:
@@ -45,7 +45,12 @@ def _add_limits(add: Commands) -> None:
         metavar="BYTES",
         help="memory of --store memory; evicts the oldest sessions, and says so",
     )
-    add("--idle", type=float, metavar="S", help="evict sessions of --store memory after so many seconds, and say so")
+    add("--idle", type=float, metavar="S", help="end sessions that nobody pushed for so many seconds, and say so")
+    add(
+        "--clock",
+        choices=("wall", "event"),
+        help="clock of --idle; event: the `time` of the pushes (default: the store's)",
+    )
     add("--max-sessions", type=int, metavar="N", help="sessions of a token (default: no limit)")
     add("--rate", type=float, metavar="N", help="calls of a token per second (default: no limit)")
     add("--max-body", type=int, default=16 * 2**20, metavar="BYTES", help=f"body or message ({DEFAULT})")
@@ -64,7 +69,8 @@ def _add_sessions(commands: Commands) -> Added:
         "export STORE FILE [KEY ...] write a savepoint, of all sessions or some\n"
         "import STORE FILE [KEY ...] read a savepoint; sessions with the same keys are replaced\n"
         "fork STORE KEY NEW          begin a session with the state of another one\n"
-        "drop STORE KEY [KEY ...]    end sessions with their checkpoints",
+        "drop STORE KEY [KEY ...]    end sessions with their checkpoints\n"
+        "expire STORE --idle S       end the sessions that have been idle for so many seconds, by the clock of the store",
         "rnnstate sessions ls sessions",
     )
     add = parser.add_argument
@@ -73,6 +79,10 @@ def _add_sessions(commands: Commands) -> Added:
     add("names", nargs="*", metavar="FILE|KEY", help="see above")
     add("--token", metavar="NAME", help="mean the sessions of this token of a server")
     add("--force", action="store_true", help="replace FILE")
+    add("--idle", type=float, metavar="S", help="for expire")
+    add(
+        "--clock", choices=("wall", "event"), help="for import into a new store: the clock of its times (default: wall)"
+    )
     add_json(parser)
     add_quiet(parser)
     return "sessions", "look at the sessions of a store, and change them"

@@ -45,7 +45,7 @@ def serve(options: argparse.Namespace, output: Output) -> None:
     name = re.sub(r"[^\w.-]", "_", options.name or options.path.absolute().stem)
     host = Host(
         engine,
-        lambda on_evict: open_store(options.store, options.capacity, options.idle, on_evict),
+        lambda on_evict: open_store(options.store, options.capacity, options.idle, on_evict, options.clock),
         name,
         platform,
         tokens,

@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from rnnstate.errors import DataError, StoreError, UnknownKeyError
 from rnnstate.messages import counted, text_table
 from rnnstate.state.files import load_metadata
 from rnnstate.streaming.keys import checkpoint_of, decode, encode, split
-from rnnstate.streaming.stores.records import Extra, Records
+from rnnstate.streaming.stores.expiry import Expiring
+from rnnstate.streaming.stores.records import Extra, Records, shown_time
 from rnnstate.streaming.stores.store import BUSY, Store
 
 _USAGE = {
@@ -24,6 +24,7 @@ _USAGE = {
     "import": ("STORE FILE [KEY ...]", 1, None),
     "fork": ("STORE KEY NEW", 2, 2),
     "drop": ("STORE KEY [KEY ...]", 1, None),
+    "expire": ("STORE --idle S", 0, 0),
 }
 _HEADER = ("key", "steps", "number", "updated", "checkpoints")
 _READ = 1000  # records of one read
@@ -41,11 +42,29 @@ def sessions(options: argparse.Namespace, output: Output) -> None:
         raise DataError(f"Usage: rnnstate sessions {options.action} {usage}. Received: {len(options.names) + 1} names.")
     if options.action == "import":
         load_metadata(options.names[0])  # a file that cannot be read makes no new store
-    store = (open_store if options.action == "import" else open_existing)(options.store)
+    store, ended = _opened(options)
     try:
+        if options.action == "expire":
+            _expire(store, ended, options, output)
+            return
         _ACTIONS[options.action](_Chosen(store, _prefix(options.token)), options, output)
     finally:
         store.close()
+
+
+def _opened(options: argparse.Namespace) -> tuple[Store, list[str]]:
+    """Return the store, and the list into which it writes the keys of the records that end."""
+    ended: list[str] = []
+    if options.action == "import":
+        return open_store(options.store, clock=options.clock), ended
+    if (options.action == "expire") != (options.idle is not None) or options.clock or (options.token and options.idle):
+        raise DataError(
+            "`--idle` belongs to `expire`, which needs it and takes no `--token`, and `--clock` to `import`. Received: "
+            f"sessions {options.action}. Give the options of this action alone."
+        )
+    if options.idle is None:
+        return open_existing(options.store), ended
+    return open_existing(options.store, idle=options.idle, on_evict=lambda gone, _: ended.extend(gone.keys)), ended
 
 
 class _Chosen:
@@ -164,6 +183,17 @@ def _drop(chosen: _Chosen, options: argparse.Namespace, output: Output) -> None:
         output.document({"records": number})
 
 
+def _expire(store: Store, ended: list[str], options: argparse.Namespace, output: Output) -> None:
+    assert isinstance(store, Expiring)  # noqa: S101
+    store.expire()
+    pairs = sorted(map(split, ended), key=str)
+    for text, name in pairs:
+        output.note(f"Ended {decode(text)}{f', checkpoint {name}' if name else ''}.")
+    output.note(f"Ended {counted(len(pairs), 'record')} by the {store.clock} clock.")
+    if options.json:
+        output.document({"clock": store.clock, "ended": [{"key": decode(t), "checkpoint": name} for t, name in pairs]})
+
+
 _ACTIONS: dict[str, Callable[[_Chosen, argparse.Namespace, Output], None]] = {
     "ls": _ls,
     "show": _show,
@@ -194,7 +224,7 @@ def _facts(records: Records, row: int) -> dict[str, Any]:
     return {
         "steps": int(records.count[row]),
         "number": None if number < 0 else number,
-        "updated": datetime.fromtimestamp(float(records.updated[row]), UTC).isoformat(timespec="seconds"),
+        "updated": shown_time(float(records.updated[row])),
         "checkpoints": list(records.extras.get(row, Extra()).checkpoints),
     }
 

@@ -12,31 +12,37 @@ _REDIS = ("redis://", "rediss://", "unix://")
 
 
 def open_store(
-    name: str, capacity: int | None = None, idle: float | None = None, on_evict: Callable[..., Any] | None = None
+    name: str,
+    capacity: int | None = None,
+    idle: float | None = None,
+    on_evict: Callable[..., Any] | None = None,
+    clock: str | None = None,
 ) -> Store:
     """Return a store.
 
     Args:
         name: `memory`, the path of a folder, or an address that begins with `redis://`.
         capacity: The bytes of a store in memory.
-        idle: The seconds after which a store in memory evicts a session.
-        on_evict: Gets the records that a store in memory evicts.
+        idle: The seconds after which a session that nobody wrote ends.
+        on_evict: Gets the records of sessions that end.
+        clock: The clock of `idle`. The default is that of the store.
 
     Raises:
         DataError: If the library of the store is missing, or a limit is given to a store that has none.
     """
-    if name != "memory" and (capacity, idle) != (None, None):
-        raise DataError(f"`--capacity` and `--idle` are limits of `--store memory`. Received: --store {name}.")
+    if name != "memory" and capacity is not None:
+        raise DataError(f"`--capacity` is a limit of `--store memory`. Received: --store {name}.")
     try:
         if name == "memory":
-            return MemoryStore(capacity, idle, on_evict)
-        return RedisStore(name) if name.startswith(_REDIS) else LmdbStore(name)
+            return MemoryStore(capacity, idle, on_evict, clock=clock or "wall")
+        kind = RedisStore if name.startswith(_REDIS) else LmdbStore
+        return kind(name, idle=idle, on_evict=on_evict if idle is not None else None, clock=clock)
     except (ImportError, ValueError) as error:
         raise DataError(str(error)) from error
 
 
-def open_existing(name: str) -> Store:
-    """Return a store that exists.
+def open_existing(name: str, **options: Any) -> Store:
+    """Return a store that exists. The options are those of `open_store`.
 
     Raises:
         DataError: If there is none.
@@ -46,4 +52,4 @@ def open_existing(name: str) -> Store:
             f"STORE must be a folder with sessions, or the address of a Redis server. Received: {name}. "
             "A store in memory lives in its server alone."
         )
-    return open_store(name)
+    return open_store(name, **options)

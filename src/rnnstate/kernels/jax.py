@@ -1,8 +1,10 @@
 """JAX: a scatter inside a compiled step with donated arguments is done in place by XLA."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
+import numpy as np
 
 from rnnstate.kernels.loops.jax import has_loop, no_loop_because, recurrent_loop
 from rnnstate.kernels.reference import (
@@ -24,6 +26,7 @@ __all__ = [
     "LOOPS_IN_PYTHON",
     "TRACES_AGAIN_FOR_VARIABLES",
     "CompiledStep",
+    "arrays",
     "feed",
     "has_loop",
     "has_replicas",
@@ -39,6 +42,11 @@ __all__ = [
 ]
 
 _REGISTERED: set[type] = set()
+
+
+def arrays(tensors: Iterable[Any]) -> list[Any]:
+    """Return tensors as NumPy arrays. On the CPU they are views."""
+    return [np.asarray(tensor) for tensor in tensors]
 
 
 def register_state(state_class: Any) -> None:

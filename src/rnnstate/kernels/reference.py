@@ -1,9 +1,10 @@
 """The functions of `kernels` in `keras.ops` alone. They define what the version of each backend must compute."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 from rnnstate.kernels.loops.definition import has_loop, no_loop_because, recurrent_loop
@@ -13,6 +14,7 @@ __all__ = [
     "LOOPS_IN_PYTHON",
     "TRACES_AGAIN_FOR_VARIABLES",
     "CompiledStep",
+    "arrays",
     "feed",
     "has_loop",
     "has_replicas",
@@ -94,6 +96,11 @@ def random_state() -> dict[str, Any]:
 
 def set_random_state(state: dict[str, Any]) -> None:
     """Set the backend's global random generator to a state that `random_state` returned."""
+
+
+def arrays(tensors: Iterable[Any]) -> list[Any]:
+    """Return tensors as NumPy arrays, which may be views of their memory. NumPy reports bfloat16 as kind "V"."""
+    return [np.asarray(ops.convert_to_numpy(tensor)) for tensor in tensors]
 
 
 def without_gradients() -> AbstractContextManager[Any]:

@@ -11,6 +11,7 @@ from keras import tree
 from rnnstate.kernels.loops.tensorflow import has_loop, no_loop_because, recurrent_loop
 from rnnstate.kernels.reference import (
     LOOPS_IN_PYTHON,
+    arrays,
     many_steps,
     random_state,
     register_state,
@@ -23,6 +24,7 @@ __all__ = [
     "LOOPS_IN_PYTHON",
     "TRACES_AGAIN_FOR_VARIABLES",
     "CompiledStep",
+    "arrays",
     "feed",
     "has_loop",
     "has_replicas",

@@ -1,10 +1,11 @@
 """PyTorch: rows are written in place; assigning a whole new bank would copy it at every step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
+from keras import ops
 
 from rnnstate.kernels.loops.torch import has_loop, no_loop_because, recurrent_loop
 from rnnstate.kernels.reference import FEED_ERRORS, TRACES_AGAIN_FOR_VARIABLES, feed, has_replicas, register_state
@@ -16,6 +17,7 @@ __all__ = [
     "LOOPS_IN_PYTHON",
     "TRACES_AGAIN_FOR_VARIABLES",
     "CompiledStep",
+    "arrays",
     "feed",
     "has_loop",
     "has_replicas",
@@ -70,6 +72,15 @@ def set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(torch.from_numpy(state["cpu"].copy()))
     for device, one in enumerate(state["cuda"][: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(torch.from_numpy(one.copy()), device)
+
+
+def arrays(tensors: Iterable[Any]) -> list[Any]:
+    """Return tensors as NumPy arrays. On the CPU they are views. Keras turns bfloat16, which NumPy lacks, into float32."""
+    return [_array(tensor) for tensor in tensors]
+
+
+def _array(tensor: Any) -> Any:
+    return ops.convert_to_numpy(tensor) if tensor.dtype is torch.bfloat16 else tensor.detach().cpu().numpy()
 
 
 def without_gradients() -> AbstractContextManager[Any]:

@@ -116,7 +116,7 @@ def _read(body: bytes, length: str | None, served: Served, steps: int) -> _Call:
 def _sequence(parameters: dict[str, Any]) -> tuple[str | int, dict[str, Any]]:
     """Return the key of the session, and the options of the push. Triton's other parameters change nothing here."""
     key = parameters.get("sequence_id", 0)
-    kinds = {"sequence_start": bool, "sequence_end": bool, "sequence_number": int}
+    kinds = {"sequence_start": bool, "sequence_end": bool, "sequence_number": int, "event_time": (int, float)}
     fields({name: parameters[name] for name in kinds if name in parameters}, kinds)
     if isinstance(key, bool) or not isinstance(key, (int, str)) or key in (0, ""):
         raise RefusedError(
@@ -124,7 +124,7 @@ def _sequence(parameters: dict[str, Any]) -> tuple[str | int, dict[str, Any]]:
         )
     start = bool(parameters.get("sequence_start"))
     options = {"create": start, "restart": start, "end": bool(parameters.get("sequence_end"))}
-    return key, options | {"number": parameters.get("sequence_number")}
+    return key, options | {"number": parameters.get("sequence_number"), "time": parameters.get("event_time")}
 
 
 def _outputs(given: list[Any] | None, parameters: dict[str, Any], served: Served) -> list[tuple[int, bool]]:

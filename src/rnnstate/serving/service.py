@@ -48,7 +48,7 @@ class Service:
             key: The session.
             x: The input, as `Streamer.push` takes it for one key.
             end: Whether the session ends with this push.
-            options: `number` and `observed` of this key; `create` and `restart` as for `Streamer.push`.
+            options: `number`, `observed` and `time` of this key; `create` and `restart` as for `Streamer.push`.
         """
         text = tenant.text(key)
         return await self._accept(tenant, self._push(tenant, text, x, end, **options), text)
@@ -97,13 +97,15 @@ class Service:
         observed: Any = None,
         create: bool = True,
         restart: bool = False,
+        time: float | None = None,
     ) -> Any:
         numbers = None if number is None else {text: number}
         values = None if observed is None else {text: observed}
+        times = None if time is None else {text: time}
         if create:
             await self._check_room(tenant, text)
         try:
-            pushed = await self.streamer.apush({text: x}, numbers, values, create=create, restart=restart)
+            pushed = await self.streamer.apush({text: x}, numbers, values, create=create, restart=restart, times=times)
         except PushError as error:
             failed = error.errors[text]
             if isinstance(failed, StepError):

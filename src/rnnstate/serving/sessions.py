@@ -1,7 +1,5 @@
 """The routes of sessions: look at them, push, set their states, fork them, keep checkpoints and rewind."""
 
-import time
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -18,10 +16,18 @@ from rnnstate.serving.service import Service
 from rnnstate.serving.tensors import as_json
 from rnnstate.serving.tokens import Tenant
 from rnnstate.streaming.keys import encode
-from rnnstate.streaming.stores.records import Extra
+from rnnstate.streaming.stores.records import Extra, shown_time
 from rnnstate.streaming.streamer import Streamer
 
-PUSH = {"x": object, "number": int, "observed": object, "create": bool, "restart": bool, "end": bool}
+PUSH: dict[str, Any] = {
+    "x": object,
+    "number": int,
+    "observed": object,
+    "time": (int, float),
+    "create": bool,
+    "restart": bool,
+    "end": bool,
+}
 _PAGE = 1000  # the sessions of one answer
 
 
@@ -160,8 +166,8 @@ def facts(streamer: Streamer, text: str) -> dict[str, Any]:
     return {
         "steps": int(records.count[0]),
         "number": None if number < 0 else number,
-        "updated": datetime.fromtimestamp(updated, UTC).isoformat(timespec="milliseconds"),
-        "age": max(0.0, time.time() - updated),
+        "updated": shown_time(updated, "milliseconds"),
+        "age": max(0.0, streamer.store.now() - updated),
         "model": bytes(records.model[0]).decode(),
         "checkpoints": list(records.extras.get(0, Extra()).checkpoints),
     }

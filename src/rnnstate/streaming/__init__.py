@@ -4,6 +4,7 @@
 |---|---|
 | `streamer` | `Streamer`: `push`, `peek`, `write` and the other methods that users call |
 | `pushes` | a push after its input was read: records, sequence numbers, the step, the commit |
+| `together` | a push of sessions that simply go on, for all keys at once |
 | `failures` | the errors of single keys |
 | `items` | reads and checks what is pushed for one key |
 | `batches` | many keys and lengths in a few compiled shapes |

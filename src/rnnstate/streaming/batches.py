@@ -77,10 +77,7 @@ class Batches:
             stack: The inputs of all items in one array, if the items have no parts.
         """
         if stack is not None:
-            if len(items) <= self.rows[-1] and (stack.x.shape[1] in self.windows or self._engine.whole):
-                return Outputs(self._at_once(stack.x, leaves), len(items))
-            for row, item in enumerate(items):
-                item.parts = (stack.x[row],)
+            return Outputs(self._together(stack.x, leaves), len(items))
         outputs: list[list[Arrays]] = [[] for _ in items]
         done = [0] * len(items)
         for steps, rows in self._plan(items, done):
@@ -92,17 +89,60 @@ class Batches:
                     done[row] += steps
         return Outputs([self._joined(parts) for parts in outputs], None)
 
-    def _at_once(self, x: NDArray[Any], leaves: State) -> Arrays:
-        """Run one window of all rows of `x`, `(n, time, features)`, and return the outputs `(n, ...)`."""
+    def size_of(self, count: int, steps: int) -> int | None:
+        """Return the number of rows of a compiled shape that holds a push, or `None` if it takes several windows."""
+        if count > self.rows[-1] or not (steps in self.windows or self._engine.whole):
+            return None
+        return next(size for size in self.rows if size >= count)
+
+    def at_once(self, x: NDArray[Any], given: Arrays, size: int) -> tuple[Arrays, Arrays]:
+        """Run one window of all rows of `x`, `(n, time, features)`.
+
+        Args:
+            x: The inputs of n rows.
+            given: The leaves of `size` rows.
+            size: The number of rows of a compiled shape.
+
+        Returns:
+            The outputs and the leaves of n rows.
+        """
         count = len(x)
-        size = next(size for size in self.rows if size >= count)
-        given = list(leaves.values())
-        if size > count:
-            x, *given = (_filled(array, size) for array in (x, *given))
-        outputs, final = self._engine.run([x], given)
-        for name, new in zip(leaves, final, strict=True):
-            leaves[name] = new[:count]
-        return [output[:count] for output in outputs]
+        outputs, final = self._engine.run([x if size == count else _filled(x, size)], given)
+        if size == count:
+            return outputs, final
+        return [output[:count] for output in outputs], [leaf[:count] for leaf in final]
+
+    def _together(self, x: NDArray[Any], leaves: State) -> Arrays:
+        """Run all rows of `x`, `(n, time, features)`, replace the leaves, and return the outputs `(n, ...)`."""
+        size, parts = self.rows[-1], list[Arrays]()
+        if len(x) <= size:
+            return self._in_time(x, leaves)
+        for rows in (slice(begin, begin + size) for begin in range(0, len(x), size)):
+            own = {name: leaf[rows] for name, leaf in leaves.items()}
+            parts.append(self._in_time(x[rows], own))
+            for name, leaf in own.items():
+                leaves[name][rows] = leaf
+        return [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+    def _in_time(self, x: NDArray[Any], leaves: State) -> Arrays:
+        """Run one window after the other of the rows of one batch, and replace the leaves."""
+        windows, given = list[Arrays](), list(leaves.values())
+        size = next(size for size in self.rows if size >= len(x))
+        for begin, end in self._cuts(x.shape[1]):
+            # Copies, because the strides of a view would be another shape to PyTorch.
+            part, padded = np.array(x[:, begin:end], order="C"), [_filled(leaf, size) for leaf in given]
+            outputs, given = self.at_once(part, padded, size)
+            windows.append(outputs)
+        leaves.update(zip(leaves, given, strict=True))
+        return self._joined(windows, axis=1)
+
+    def _cuts(self, steps: int) -> Iterator[tuple[int, int]]:
+        """Yield where the windows of a push begin and end."""
+        begin = 0
+        for length in (steps,) if self._engine.whole and not self._engine.steps else reversed(self.windows):
+            while steps - begin >= length:
+                yield begin, begin + length
+                begin += length
 
     def _plan(self, items: Sequence[Item], done: list[int]) -> Iterator[tuple[int, list[int]]]:
         """Yield a number of steps, and the rows whose next window has so many, until all are done."""
@@ -132,12 +172,12 @@ class Batches:
             leaf[places[:count]] = new[:count]
         return outputs
 
-    def _joined(self, parts: list[Arrays]) -> list[NDArray[Any]]:
-        """Return the outputs of all windows of a key: joined in time, or those of the last window."""
+    def _joined(self, parts: list[Arrays], axis: int = 0) -> list[NDArray[Any]]:
+        """Return the outputs of all windows: joined in time, whose axis is given, or those of the last window."""
         if len(parts) == 1:
             return parts[0]
         return [
-            np.concatenate([part[at] for part in parts]) if spec.per_step else parts[-1][at]
+            np.concatenate([part[at] for part in parts], axis) if spec.per_step else parts[-1][at]
             for at, spec in enumerate(self._engine.outputs)
         ]
 

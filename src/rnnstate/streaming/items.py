@@ -1,6 +1,8 @@
 """What is pushed for one key, read and checked, so that an error concerns this key alone."""
 
+import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 from rnnstate.errors import DataError
 from rnnstate.messages import listed, quoted
 from rnnstate.streaming.engine import ArraySpec, Engine
-from rnnstate.streaming.keys import encode
+from rnnstate.streaming.keys import encode, encode_all
 
 
 @dataclass(slots=True)
@@ -44,53 +46,85 @@ class Item:
 
 @dataclass(slots=True)
 class Stack:
-    """The inputs of all items of a push in one array, if they have the same shape. Then no item has parts.
+    """The pushes of n keys in one array, if the inputs have the same shape.
 
     Args:
+        keys: The keys of the sessions.
+        texts: The keys as stores know them.
         x: The inputs `(n, time, features)`.
         single: Whether the user gave one step without a time axis for each key.
-        numbered: Whether some items have a sequence number.
+        numbers: The sequence number of each key or `None`, or `None` if no key has one.
     """
 
+    keys: Sequence[Any]
+    texts: Sequence[str]
     x: NDArray[Any]
     single: bool
-    numbered: bool
+    numbers: Sequence[int | None] | None = None
 
     def take(self, rows: Sequence[int]) -> "Stack":
-        """Return the inputs of some items."""
-        return Stack(self.x[rows], self.single, self.numbered)
+        """Return the pushes of some keys."""
+        numbers = None if self.numbers is None else [self.numbers[row] for row in rows]
+        keys, texts = [self.keys[row] for row in rows], [self.texts[row] for row in rows]
+        return Stack(keys, texts, self.x[rows], self.single, numbers)
+
+    def items(self) -> list[Item]:
+        """Return the push of each key. The items have no parts."""
+        steps, numbers = self.x.shape[1], self.numbers or [None] * len(self.keys)
+        triples = zip(self.keys, self.texts, numbers, strict=True)
+        return [Item(key, text, (), steps, self.single, number) for key, text, number in triples]
 
 
-def read_stack(engine: Engine, x: Mapping[Any, Any], numbers: Mapping[Any, Any]) -> tuple[list[Item], Stack] | None:
+def read_stack(engine: Engine, x: Mapping[Any, Any], numbers: Mapping[Any, Any]) -> Stack | None:
     """Return what is pushed for all keys at once, or `None` if the inputs differ in shape or one of them cannot be used."""
-    spec, values = engine.inputs[0], list(x.values())
-    if len(engine.inputs) > 1 or not all(type(value) is np.ndarray for value in values):
+    spec, keys, values = engine.inputs[0], list(x), list(x.values())
+    if len(engine.inputs) > 1 or not spec.per_step or set(map(type, values)) != {np.ndarray}:
         return None
     shape = values[0].shape
-    if any(value.shape != shape for value in values):
-        return None
-    if not shape:
-        return None
-    # Joining is several times as fast as making an array of many small ones.
-    batch = np.concatenate(values).reshape(len(values), *shape)
     single = shape == spec.shape
-    fits = spec.per_step and (single or (shape[1:] == spec.shape and shape[0] > 0)) and batch.dtype.kind in "fiub"
-    if not fits or (engine.steps is not None and (single or shape[0] % engine.steps)):
+    if not shape or not (single or (shape[1:] == spec.shape and shape[0] > 0)):
         return None
-    if batch.dtype != spec.dtype:
-        with np.errstate(over="ignore"):
-            batch = batch.astype(spec.dtype)
-    if batch.dtype.kind == "f" and not np.isfinite(batch).all():
+    if engine.steps is not None and (single or shape[0] % engine.steps):
         return None
-    stack = Stack(batch[:, None] if single else batch, single, bool(numbers))
+    batch = _joined(values, spec)
+    if batch is None:
+        return None
+    if single:
+        batch = batch.reshape(len(keys), 1, *shape)
     try:
-        steps = stack.x.shape[1]
-        if not numbers:
-            return [Item(key, encode(key), (), steps, single) for key in x], stack
-        given = [_number(key, numbers.get(key)) for key in x]
-        return [Item(key, encode(key), (), steps, single, number) for key, number in zip(x, given, strict=True)], stack
+        given = [_number(key, numbers.get(key)) for key in keys] if numbers else None
+        return Stack(keys, encode_all(keys), batch, single, given)
     except DataError:
         return None
+
+
+def stacked(items: Sequence[Item]) -> Stack | None:
+    """Return items in one array, or `None` if they differ in shape or one of them is more than an input for a session."""
+    first = items[0]
+    if len(first.parts) != 1 or any(len(item.parts) != 1 or not _is_plain(item, first) for item in items):
+        return None
+    x = np.stack([item.parts[0] for item in items])
+    return Stack([item.key for item in items], [item.text for item in items], x, first.single)
+
+
+def _is_plain(item: Item, first: Item) -> bool:
+    extra = item.restart or any(part is not None for part in (item.number, item.observed, item.time))
+    return not extra and item.single == first.single and item.parts[0].shape == first.parts[0].shape
+
+
+def _joined(values: list[NDArray[Any]], spec: ArraySpec) -> NDArray[Any] | None:
+    """Return arrays as one, `(n, *shape)`, or `None` if their shapes differ or a value cannot be used."""
+    shape = values[0].shape
+    if len(set(map(len, values))) > 1:
+        return None
+    batch = np.empty((len(values), *shape), spec.dtype)
+    try:
+        # Joining is several times as fast as making an array of many small ones.
+        with np.errstate(over="ignore"):
+            np.concatenate(values, out=batch.reshape(-1, *shape[1:]))
+    except (ValueError, TypeError):  # other shapes, or values that are no numbers of this kind
+        return None
+    return batch if batch.dtype.kind != "f" or np.isfinite(batch).all() else None
 
 
 def read_item(engine: Engine, key: Any, x: Any, number: Any, observed: Any, create: bool) -> Item:
@@ -123,11 +157,13 @@ def event_time(key: Any, time: Any) -> float | None:
     """
     if time is None:
         return None
-    if isinstance(time, (bool, str)) or not np.isscalar(time) or not np.isreal(time) or not np.isfinite(time):
-        raise DataError(
-            f"Key {key!r}: an event time must be a finite number, in seconds. Received: {time!r}. Nothing has changed."
-        )
-    return float(time)  # type: ignore[arg-type]
+    is_number = isinstance(time, (int, float, np.integer, np.floating)) and not isinstance(time, bool)
+    with suppress(OverflowError):  # a whole number above all floats
+        if is_number and math.isfinite(time):
+            return float(time)
+    raise DataError(
+        f"Key {key!r}: an event time must be a finite number, in seconds. Received: {repr(time)[:60]}. Nothing has changed."
+    )
 
 
 def check_mapping(name: str, given: Any, x: Any) -> None:

@@ -14,7 +14,7 @@ from rnnstate.kernels import kernels
 from rnnstate.model.stateful_model import StatefulModel
 from rnnstate.network.clone import inputs_of
 from rnnstate.ports.recurrent import runs_backward
-from rnnstate.state.state import State, to_numpy
+from rnnstate.state.state import to_numpy
 from rnnstate.streaming.engine import Arrays, ArraySpec, card_of, fixed_shape, kept_dtype
 
 
@@ -48,7 +48,7 @@ class KerasEngine:
             self.steps = model.strides.total
         self.rows = tensors[0].shape[0]
         self.needs_observed = model.start.needs_observed
-        self._context = kernels().without_gradients
+        self._context, self._arrays = kernels().without_gradients, kernels().arrays
         self._dtypes = [kept_dtype(leaf.dtype) for leaf in self.spec.values()]
         self.card = card_of(self.spec, _hash(model), self.inputs, self.outputs)
 
@@ -60,9 +60,11 @@ class KerasEngine:
     def run(self, inputs: Arrays, leaves: Arrays) -> tuple[Arrays, Arrays]:
         x = inputs[0] if self._one_input else tree.pack_sequence_as(self._structure, inputs)
         with self._context():
-            y, state = self.model.step(x, State.unchecked(self.spec, leaves, fits=self.spec))
+            # What is pushed and kept has been checked, so `model.step`, which checks it again, is left out.
+            y, state = self.model._parts.stepper(x, leaves, None, None, None)
             parts = [y] if hasattr(y, "shape") else tree.flatten(y)
-            return [_own(part) for part in parts], self._kept(state.values())
+            # An output is copied, because the backend may keep the array.
+            return [np.array(part, _kept(part)) for part in self._arrays(parts)], self._kept(state.values())
 
     def packed(self, outputs: Sequence[NDArray[Any]]) -> Any:
         return outputs[0] if len(outputs) == 1 else tree.pack_sequence_as(self._outputs_as, list(outputs))
@@ -73,8 +75,8 @@ class KerasEngine:
             return tree.map_structure(_own, y)
 
     def _kept(self, leaves: Any) -> Arrays:
-        pairs = zip(leaves, self._dtypes, strict=True)
-        return [to_numpy(leaf).astype(dtype, copy=False) for leaf, dtype in pairs]
+        pairs = zip(self._arrays(leaves), self._dtypes, strict=True)
+        return [leaf.astype(dtype, copy=False) for leaf, dtype in pairs]
 
 
 def _input_spec(name: str, tensor: Any) -> ArraySpec:
@@ -92,7 +94,11 @@ def _output_spec(tensor: Any, per_step: bool) -> ArraySpec:
 def _own(tensor: Any) -> NDArray[Any]:
     """Return a tensor as an array that nobody else has. Outputs in bfloat16 become float32."""
     array = to_numpy(tensor)
-    return np.array(array, dtype="float32" if str(array.dtype) == "bfloat16" else array.dtype)
+    return np.array(array, _kept(array))
+
+
+def _kept(array: NDArray[Any]) -> Any:
+    return np.float32 if array.dtype.kind == "V" else array.dtype  # NumPy reports bfloat16 as kind "V"
 
 
 def _hash(model: StatefulModel) -> str:

@@ -45,9 +45,7 @@ class OnnxEngine:
         return self._step.initial_state(count, observed)
 
     def run(self, inputs: Arrays, leaves: Arrays) -> tuple[Arrays, Arrays]:
-        x = dict(zip((spec.name for spec in self.inputs), inputs, strict=True))
-        y, state = self._step.step(x, dict(zip(self.spec, leaves, strict=True)))
-        return list(y.values()) if isinstance(y, dict) else [y], list(state.values())
+        return self._step.run(inputs, leaves)
 
     def packed(self, outputs: Sequence[NDArray[Any]]) -> Any:
         if len(outputs) == 1:

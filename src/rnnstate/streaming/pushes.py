@@ -8,6 +8,8 @@ One attempt, for n keys at once:
     check     keys whose next state is not finite fail
     commit    the keys whose record is still the one that was read; the others are tried again
 
+`together` does the same in a few calls for sessions that simply go on, and leaves all others to this file.
+
 An error concerns its key alone. Nothing of a key changes before its commit.
 
 If the model raises, nobody knows for which keys. Each half of the keys is tried again, and each half of a half that raises,
@@ -40,9 +42,10 @@ from rnnstate.messages import counted
 from rnnstate.streaming.batches import Batches, Outputs, State
 from rnnstate.streaming.engine import Engine
 from rnnstate.streaming.failures import RaisedError, failed, mixed, of_key
-from rnnstate.streaming.items import Item, Stack
+from rnnstate.streaming.items import Item, Stack, stacked
 from rnnstate.streaming.stores.records import MODEL_DTYPE, Extra, Records
 from rnnstate.streaming.stores.store import BUSY, Reading, Store
+from rnnstate.streaming.together import Together
 
 Results = dict[Any, Any]
 Errors = dict[Any, Exception]
@@ -62,9 +65,21 @@ class Pushes:
         self._engine, self._store, self._batches, self._accepted = engine, store, batches, accepted
         self._model = np.array(engine.card.model.encode(), MODEL_DTYPE)
         self.lock = RLock()  # one step at a time: callers in other threads wait
+        self._together = Together(engine, store, batches)
 
-    def run(self, items: Sequence[Item], stack: Stack | None = None) -> tuple[Results, Errors]:
-        """Advance the sessions of some items, which have distinct keys. `stack` has their inputs if they have no parts."""
+    def run(self, items: Sequence[Item]) -> tuple[Results, Errors]:
+        """Advance the sessions of some items, which have distinct keys."""
+        stack = stacked(items)
+        return self._one_by_one(items, None) if stack is None else self.run_stack(stack, items)
+
+    def run_stack(self, stack: Stack, items: Sequence[Item] = ()) -> tuple[Results, Errors]:
+        """Advance the sessions of a stack. `items` may say more about them, such as whether new sessions may begin."""
+        with self.lock:
+            results = self._together.run(stack)
+            return self._one_by_one(items or stack.items(), stack) if results is None else (results, {})
+
+    def _one_by_one(self, items: Sequence[Item], stack: Stack | None) -> tuple[Results, Errors]:
+        """Look at each item. `stack` has the inputs if the items have no parts."""
         results: Results = {}
         errors: Errors = {}
         left = list(items)
@@ -157,7 +172,7 @@ class Pushes:
         # Bytes are compared several times as fast as an array of texts.
         if records.model.astype(MODEL_DTYPE, copy=False).tobytes() != self._model.tobytes() * len(records):
             return False
-        if stack is not None and not stack.numbered:  # a stack has no observed values
+        if stack is not None and stack.numbers is None:  # a stack has no observed values
             return bool(records.number.max() < 0)
         if any(item.restart or item.observed is not None for item in items):
             return False
@@ -352,7 +367,7 @@ def _set_event_times(updated: NDArray[np.float64], items: list[Item], old: NDArr
 
 def finished(keys: Iterable[Any], results: Results, errors: Errors) -> dict[Any, Any]:
     """Return the results in the order of the push, or raise if there are errors."""
-    ordered = {key: results[key] for key in keys if key in results}
+    ordered = results if not errors and list(results) == list(keys) else {k: results[k] for k in keys if k in results}
     if errors:
         first = next(iter(errors.values()))
         failed, total = len(errors), len(errors) + len(ordered)

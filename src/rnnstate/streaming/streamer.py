@@ -120,11 +120,12 @@ class Streamer:
         ...     print(sorted(error.results), error)
         ['north'] 1 of 2 keys failed; the others have advanced. Key 'south': input `...` must be finite in float32. ...
         """
-        errors = Errors()
-        items, stack = self._stacked(x, numbers, observed, mask, create and not restart and not times)
-        if stack is None:
-            items, errors = self._items(x, numbers, observed, mask, create, restart, times)
-        results, more = self._pushes.run(items, stack) if items else ({}, {})
+        stack = self._stack(x, numbers, observed, mask, create and not restart and not times)
+        if stack is not None:
+            results, errors = self._pushes.run_stack(stack)
+            return finished(stack.keys, results, errors)
+        items, errors = self._items(x, numbers, observed, mask, create, restart, times)
+        results, more = self._pushes.run(items) if items else ({}, {})
         return finished(x, results, errors | more)
 
     async def apush(
@@ -328,13 +329,13 @@ class Streamer:
         """
         return self._sessions.rollout(key, steps, x0, options)
 
-    def _stacked(self, x: Any, numbers: Any, observed: Any, mask: Any, create: bool) -> tuple[list[Item], Stack | None]:
-        """Return what is pushed as one array, which takes a fraction of the time, or no array if a key needs a look."""
+    def _stack(self, x: Any, numbers: Any, observed: Any, mask: Any, create: bool) -> Stack | None:
+        """Return what is pushed as one array, which takes a fraction of the time, or `None` if a key needs a look."""
         if not create or observed or mask or not isinstance(x, Mapping) or not x:
-            return [], None
+            return None
         if numbers is not None and not (isinstance(numbers, Mapping) and numbers.keys() <= x.keys()):
-            return [], None
-        return read_stack(self._engine, x, numbers or {}) or ([], None)
+            return None
+        return read_stack(self._engine, x, numbers or {})
 
     def _items(
         self, x: Any, numbers: Any, observed: Any, mask: Any, create: bool, restart: bool, times: Any

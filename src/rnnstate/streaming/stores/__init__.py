@@ -7,6 +7,7 @@
 | `memory` | `MemoryStore`: a table in this process, with limits; `table` is the table |
 | `lmdb_store` | `LmdbStore`: a folder of this machine |
 | `redis_store` | `RedisStore`: a server that several workers share |
+| `expiry` | when sessions of a durable store end, by which clock |
 | `packed` | records as bytes |
 | `savepoint` | sessions of any store in one state file |
 | `contract` | `StoreContract`: the tests for any store |

@@ -1,6 +1,7 @@
 """The tests for any store: a state machine that does the same to the store and to a dict, and a few single rules."""
 
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,10 @@ class StoreContract:
         """Return a new, empty store."""
         raise NotImplementedError("A subclass of `StoreContract` must define `open`, which returns an empty store.")
 
+    def expiring(self, idle: float, on_evict: Any, clock: str) -> Store | None:
+        """Return a new, empty store whose sessions end after `idle` seconds, or `None` if the store has no such limit."""
+        return None
+
     def opened(self) -> Store:
         """Return a new store that belongs to a model."""
         store = self.open()
@@ -64,6 +69,37 @@ class StoreContract:
         _commit_new(store, ["a"], 2.0)
         _same(store.commit(_records(["a"], 3.0), tokens).tolist(), [False], "the written rows")
         _same(float(store.read(["a"]).records.leaves["lstm/c"][0, 4, 1]), 2.0, "the leaf")
+
+    def test_idle_sessions_end_with_notice(self) -> None:
+        """Sessions end by the clock of the machine or by the times of the data. The notice has them and the reason."""
+        for clock, start, reason in (("wall", time.time() - 112.0, "idle"), ("event", 0.0, "event time")):
+            notices: list[Any] = []
+            store = self.expiring(100.0, _noting(notices), clock)
+            if store is None:
+                return
+            store.write_card(CARD)
+            _same(store.clock, clock, "the clock")
+            for key, seconds in (("late", 50.0), ("old", 5.0), ("late", 60.0), ("new", 112.0)):
+                store.commit(_timed(key, start + seconds))
+            store.expire()  # type: ignore[attr-defined]  # a store that takes `idle` has it
+            _same(notices, [("old", start + 5.0, reason)], "the notices")
+            _same(sorted(store.keys()), ["late", "new"], "the keys")
+            if clock == "event":
+                _same(store.now(), 112.0, "the latest event time")
+
+    def test_a_notice_that_fails_ends_nothing(self) -> None:
+        """If `on_evict` raises, the sessions stay, and so does what the commit was going to replace."""
+        store = self.expiring(100.0, _refusing, "event")
+        if store is None:
+            return
+        store.write_card(CARD)
+        store.commit(_timed("old", 5.0))
+        try:
+            store.commit(_timed("new", 200.0))
+        except OSError:
+            _same(sorted(store.keys()), ["old"], "the keys")
+        else:
+            raise AssertionError("A commit whose notice fails must raise the error of the notice. Received: none.")
 
     def test_what_is_read_is_a_copy(self) -> None:
         """Nobody changes a store through arrays that it returned or took."""
@@ -155,6 +191,23 @@ def _machine(opened: Any) -> Any:
             self.store.close()
 
     return Machine
+
+
+def _timed(key: str, seconds: float) -> Records:
+    records = _records([key], 1.0)
+    records.updated[:] = seconds
+    return records
+
+
+def _noting(notices: list[Any]) -> Any:
+    """Return an `on_evict` that lists key, time and reason."""
+    return lambda records, reason: notices.extend(
+        (key, seconds, reason) for key, seconds in zip(records.keys, records.updated.tolist(), strict=True)
+    )
+
+
+def _refusing(records: Records, reason: str) -> None:
+    raise OSError("no room for the notice")
 
 
 def _records(keys: list[str], value: float) -> Records:

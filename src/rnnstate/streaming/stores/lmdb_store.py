@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnstate.errors import StoreError, StoreFullError
+from rnnstate.streaming.stores.expiry import Expiring, as_bytes, from_bytes, times_of
 from rnnstate.streaming.stores.packed import Packing
 from rnnstate.streaming.stores.records import Card, Records
-from rnnstate.streaming.stores.store import Reading, Store
+from rnnstate.streaming.stores.store import Reading
 
-_CARD, _TOKEN = b"card", b"token"
+_CARD, _TOKEN, _CLOCK, _LATEST = b"card", b"token", b"clock", b"latest"
 
 
-class LmdbStore(Store):
+class LmdbStore(Expiring):
     """Keeps sessions in a folder. A push that has returned survives a SIGKILL and, with `sync`, a power cut.
 
     Each push is one transaction: the states, counters, numbers and answers of all its keys are there, or none of them.
@@ -29,10 +30,17 @@ class LmdbStore(Store):
         capacity: The largest size of the file in bytes. The file grows as needed. The default is 16 GiB.
         sync: Whether a commit waits for the disk. Without it, a commit survives the end of the process, but a power cut
             may lose the last pushes.
+        idle: The number of seconds after which a session that nobody wrote ends. Each commit looks for such sessions from
+            time to time; `expire()` does it at any time.
+        on_evict: Function that gets the records of the sessions that end, and the reason: `"idle"` or `"event time"`. The
+            store calls it before it deletes them. If it raises, they stay.
+        clock: The clock of `idle`, `"wall"` or `"event"`, as for `MemoryStore`. The folder remembers it. The default is the
+            clock of the folder, `"wall"` for a new one.
 
     Raises:
         ImportError: If lmdb is missing.
-        StoreError: If the folder cannot be opened.
+        StoreError: If the folder cannot be opened, or its sessions have times of another clock.
+        ValueError: If `idle` is not positive or has no `on_evict`, or `clock` is unknown.
 
     Example:
 
@@ -44,7 +52,15 @@ class LmdbStore(Store):
     1
     """
 
-    def __init__(self, path: str | os.PathLike[str], capacity: int = 16 * 2**30, sync: bool = True) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        capacity: int = 16 * 2**30,
+        sync: bool = True,
+        idle: float | None = None,
+        on_evict: Callable[[Records, str], Any] | None = None,
+        clock: str | None = None,
+    ) -> None:
         try:
             import lmdb
         except ImportError as error:
@@ -62,6 +78,7 @@ class LmdbStore(Store):
             ) from error
         self._packing: Packing | None = None
         self.read_card()
+        self._limit(idle, on_evict, clock)
 
     def read_card(self) -> Card | None:
         with self._begin() as transaction:
@@ -90,6 +107,7 @@ class LmdbStore(Store):
 
     def commit(self, records: Records, tokens: NDArray[np.int64] | None = None) -> NDArray[np.bool_]:
         names, written = [key.encode() for key in records.keys], np.ones(len(records), np.bool_)
+        self._before(records)
         try:
             with self._begin(write=True) as transaction:
                 if tokens is not None:
@@ -125,6 +143,33 @@ class LmdbStore(Store):
 
     def close(self) -> None:
         self._env.close()
+
+    def _kept_clock(self, new: str | None) -> str:
+        with self._begin(write=new is not None) as transaction:
+            if new is not None and not transaction.stat(self._records)["entries"]:
+                transaction.put(_CLOCK, new.encode(), db=self._about)
+            return bytes(transaction.get(_CLOCK, b"wall", db=self._about)).decode()
+
+    def _seen(self, latest: float) -> float:
+        with self._begin() as transaction:
+            before = from_bytes(transaction.get(_LATEST, db=self._about))
+        if latest <= before:
+            return before
+        with self._begin(write=True) as transaction:
+            latest = max(latest, from_bytes(transaction.get(_LATEST, db=self._about)))
+            transaction.put(_LATEST, as_bytes(latest), db=self._about)
+        return latest
+
+    def _end(self, moment: float, kept: Set[str], note: Callable[[Records], None]) -> int:
+        with self._begin(write=True) as transaction:
+            pairs = [(bytes(key).decode(), bytes(value)) for key, value in transaction.cursor(db=self._records)]
+            old = np.flatnonzero(times_of([value for _, value in pairs]) < moment).tolist()
+            idle = [pairs[at] for at in old if pairs[at][0] not in kept]
+            if idle:
+                note(self._model().unpack(*zip(*idle, strict=True))[0])
+            for key, _ in idle:
+                transaction.delete(key.encode(), db=self._records)
+        return len(idle)
 
     def _begin(self, write: bool = False) -> Any:
         return self._env.begin(write=write)

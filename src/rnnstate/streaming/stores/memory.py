@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from rnnstate.errors import StoreError, StoreFullError
 from rnnstate.messages import counted
+from rnnstate.streaming.stores.expiry import check_clock, reason_of
 from rnnstate.streaming.stores.records import MODEL_DTYPE, Card, Records
-from rnnstate.streaming.stores.store import Reading, Store
+from rnnstate.streaming.stores.store import Gathered, Reading, Store
 from rnnstate.streaming.stores.table import ROW_BYTES, Table, extra_bytes
 
 
@@ -57,8 +58,7 @@ class MemoryStore(Store):
         spill: Store | None = None,
         clock: str = "wall",
     ) -> None:
-        if clock not in ("wall", "event"):
-            raise ValueError(f'`clock` must be "wall" or "event". Received: clock={clock!r}.')
+        check_clock(clock)
         for name, limit in (("capacity", capacity), ("idle", idle)):
             if limit is not None and not limit > 0:
                 raise ValueError(f"`{name}` must be positive. Received: {name}={limit!r}.")
@@ -125,6 +125,30 @@ class MemoryStore(Store):
             if tokens is None and self._spill is not None:  # nobody has brought back an older record of these keys
                 self._spill.delete(records.keys)
             return written
+
+    def gather(self, keys: Sequence[str], rows: int, model: str) -> Gathered | None:
+        with self._lock:
+            if not self._only_states or self._card is None or self._card.model != model:
+                return None
+            if self._capacity is not None and self._table.nbytes > self._capacity:
+                return None
+            if self._idle is not None and self.now() >= self._next_look:
+                return None
+            return self._table.gather(keys, rows)
+
+    def scatter(
+        self, rows: Gathered, leaves: Sequence[NDArray[Any]], steps: int, last: NDArray[np.float32] | None
+    ) -> bool:
+        with self._lock:
+            written = self._table.scatter(rows, leaves, steps, last, self.now(), self._token)
+            self._token += rows.count
+            return written
+
+    @property
+    def _only_states(self) -> bool:
+        """Whether a push may write states alone. A subclass that writes records in another way must see them all."""
+        kind = type(self)
+        return self.clock == "wall" and kind.commit is MemoryStore.commit and kind.read is MemoryStore.read
 
     def delete(self, keys: Sequence[str]) -> int:
         with self._lock:
@@ -198,7 +222,7 @@ class MemoryStore(Store):
         # A look goes through all rows, so there are few of them.
         self._next_look = self.now() + seconds / 20
         idle = self._table.older_than(self.now() - seconds, kept)
-        self._evict(idle, "idle" if self.clock == "wall" else "event time")
+        self._evict(idle, reason_of(self.clock))
         return len(idle)
 
     def _evict(self, slots: list[int], reason: str) -> None:

@@ -4,7 +4,7 @@ Field                shape             meaning
 `keys`               (n,)              text; `keys.encode` turns the key of a session into it
 `count`              (n,)              steps since the last initial state
 `number`             (n,)              the sequence number of the last push, -1 without numbers
-`updated`            (n,)              time of the last change, seconds since 1970
+`updated`            (n,)              time of the last change: seconds since 1970, or the event time of the data
 `model`              (n,)              which model computed the state: fingerprint and weights
 `leaves`             (n, *shape) each  the state
 `last`               (n, *shape)       the output of the last step, if the model can run free from it
@@ -12,6 +12,7 @@ Field                shape             meaning
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,14 @@ from rnnstate.errors import StoreError
 from rnnstate.streaming.keys import SHARDS
 
 MODEL_DTYPE = "S33"  # 16 characters of the fingerprint, a hyphen, 16 of the hash of the weights
+
+
+def shown_time(seconds: float, precision: str = "seconds") -> str:
+    """Return the time of a record as text: a date and a time of day, or the seconds if they are no date."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec=precision)
+    except (OverflowError, ValueError, OSError):  # an event time may be any number
+        return f"{seconds:g} s"
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,12 @@
 """A store that several processes and hosts share, with Redis.
 
-Three kinds of Redis keys, each behind the prefix of the store:
+Kinds of Redis keys, each behind the prefix of the store:
 
     r:KEY    the record, as bytes that begin with its token
     l:KEY    the lease: the number of its generation. Redis deletes it when its time is up
     g        the last generation that was given out
+    clock    the clock of the times of the sessions
+    latest   the latest event time
 
 A worker that is going to advance a session takes its lease, which gets a new generation. The commit script writes only if
 the lease still has this generation, and gives it back. The generation is then the token of the record.
@@ -13,7 +15,7 @@ the lease still has this generation, and gives it back. The generation is then t
 import json
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,9 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnstate.errors import StoreError, StoreWarning
+from rnnstate.streaming.stores.expiry import HEAD, Expiring, times_of
 from rnnstate.streaming.stores.packed import Packing
 from rnnstate.streaming.stores.records import Card, Records
-from rnnstate.streaming.stores.store import BUSY, Reading, Store
+from rnnstate.streaming.stores.store import BUSY, Reading
 
 # For each session: the generation of the lease, -1 if another worker has it, and the record. Both or none are taken.
 _ACQUIRE = """
@@ -67,7 +70,24 @@ end
 """
 
 
-class RedisStore(Store):
+# Delete the records whose lease still has its generation, and give the leases back.
+_EVICT = """
+for i = 1, #KEYS, 2 do
+  if redis.call('GET', KEYS[i + 1]) == ARGV[(i + 1) / 2] then redis.call('DEL', KEYS[i], KEYS[i + 1]) end
+end
+"""
+
+_LATEST = """
+local old = redis.call('GET', KEYS[1])
+if ARGV[1] == '-inf' or (old and tonumber(old) >= tonumber(ARGV[1])) then return old end
+redis.call('SET', KEYS[1], ARGV[1])
+return ARGV[1]
+"""
+
+_READ = 1000  # records of one look at their times
+
+
+class RedisStore(Expiring):
     """Keeps sessions in Redis, for workers in several processes and on several hosts.
 
     At most one worker advances a session at a time. It takes a lease with a new generation number. If it pauses for longer
@@ -83,10 +103,17 @@ class RedisStore(Store):
         prefix: The text before every key of this store in Redis.
         lease: How many seconds a worker may take between the read and the commit of a push.
         wait: How many seconds a push waits for sessions that another worker holds.
+        idle: The number of seconds after which a session that nobody wrote ends. Each commit looks for such sessions from
+            time to time; `expire()` does it at any time. A session that a worker holds stays.
+        on_evict: Function that gets the records of the sessions that end, and the reason: `"idle"` or `"event time"`. The
+            store calls it before it deletes them. If it raises, they stay.
+        clock: The clock of `idle`, `"wall"` or `"event"`, as for `MemoryStore`. The server remembers it for the prefix. The
+            default is that clock, `"wall"` for a new store.
 
     Raises:
         ImportError: If redis is missing.
-        StoreError: If the server cannot be reached.
+        StoreError: If the server cannot be reached, or the sessions have times of another clock.
+        ValueError: If `idle` is not positive or has no `on_evict`, or `clock` is unknown.
 
     Example:
 
@@ -95,7 +122,16 @@ class RedisStore(Store):
 
     retries = 0  # the lease keeps others away; a commit that fails has lost it
 
-    def __init__(self, url: str, prefix: str = "rnnstate:", lease: float = 10.0, wait: float = 5.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        prefix: str = "rnnstate:",
+        lease: float = 10.0,
+        wait: float = 5.0,
+        idle: float | None = None,
+        on_evict: Callable[[Records, str], Any] | None = None,
+        clock: str | None = None,
+    ) -> None:
         try:
             import redis
         except ImportError as error:
@@ -104,9 +140,11 @@ class RedisStore(Store):
         self._lease, self._wait = max(1, round(lease * 1000)), wait
         self._client: Any = redis.Redis.from_url(url)
         self._acquire, self._commit, self._release = map(self._client.register_script, (_ACQUIRE, _COMMIT, _RELEASE))
+        self._evict, self._note_latest = map(self._client.register_script, (_EVICT, _LATEST))
         self._packing: Packing | None = None
         self._warn_if_not_durable()
         self.read_card()
+        self._limit(idle, on_evict, clock)
 
     def read_card(self) -> Card | None:
         with self._speaking():
@@ -135,6 +173,7 @@ class RedisStore(Store):
         return Reading(rows, records, tokens)
 
     def commit(self, records: Records, tokens: NDArray[np.int64] | None = None) -> NDArray[np.bool_]:
+        self._before(records)
         with self._speaking():
             if tokens is None:
                 return self._overwrite(records)
@@ -165,6 +204,52 @@ class RedisStore(Store):
 
     def close(self) -> None:
         self._client.close()
+
+    def _kept_clock(self, new: str | None) -> str:
+        with self._speaking():
+            found = _text(self._client.get(f"{self.prefix}clock") or "wall")
+            if new in (None, found):
+                return found
+            if any(True for _ in self._client.scan_iter(match=f"{_escaped(self._record(''))}*", count=_READ)):
+                return found
+            self._client.set(f"{self.prefix}clock", new)
+        return str(new)
+
+    def _seen(self, latest: float) -> float:
+        with self._speaking():
+            found = self._note_latest(keys=[f"{self.prefix}latest"], args=[repr(latest)])
+        return latest if found is None else float(found)
+
+    def _end(self, moment: float, kept: Set[str], note: Callable[[Records], None]) -> int:
+        keys, count = [key for key in self.keys() if key not in kept], 0
+        for begin in range(0, len(keys), _READ):
+            count += self._end_some(keys[begin : begin + _READ], moment, note)
+        return count
+
+    def _end_some(self, keys: list[str], moment: float, note: Callable[[Records], None]) -> int:
+        with self._speaking():
+            pipeline = self._client.pipeline(transaction=False)
+            for key in keys:
+                pipeline.getrange(self._record(key), 0, HEAD - 1)
+            idle = [key for key, head in zip(keys, pipeline.execute(), strict=True) if _is_before(head, moment)]
+        if not idle:
+            return 0
+        with self._speaking():
+            names = [name for key in idle for name in (self._record(key), self._held(key))]
+            found = self._acquire(keys=[f"{self.prefix}g", *names], args=[self._lease])
+        held = {key: (token, value) for key, token, value in zip(idle, found[::2], found[1::2], strict=True)}
+        taken = {key: token for key, (token, _) in held.items() if int(token) != BUSY}
+        # A worker may have advanced a session since its time was read.
+        ended = [key for key in taken if _is_before(held[key][1], moment)]
+        try:
+            if ended:
+                note(self._model().unpack(ended, [held[key][1] for key in ended])[0])
+                names = [name for key in ended for name in (self._record(key), self._held(key))]
+                with self._speaking():
+                    self._evict(keys=names, args=[taken[key] for key in ended])
+        finally:
+            self.release(list(taken), np.array([int(token) for token in taken.values()], np.int64))
+        return len(ended)
 
     def _taken(self, keys: Sequence[str]) -> tuple[NDArray[np.int64], list[Any]]:
         """Take the lease of each key, and return their generations and records. Wait for keys that others hold."""
@@ -229,6 +314,11 @@ class RedisStore(Store):
 
     def _warn(self, text: str) -> None:
         warnings.warn(f"Redis at {self.url} {text} `appendfsync always`.", StoreWarning, stacklevel=4)
+
+
+def _is_before(value: bytes | None, moment: float) -> bool:
+    """Return whether a record was last changed before a moment."""
+    return bool(value) and bool(times_of([value])[0] < moment)  # type: ignore[list-item]
 
 
 def _text(value: Any) -> str:

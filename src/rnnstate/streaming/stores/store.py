@@ -16,6 +16,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,24 @@ class Reading:
     rows: list[int]
     records: Records
     tokens: NDArray[np.int64]
+
+
+@dataclass
+class Gathered:
+    """The rows of sessions in the table of a store.
+
+    Args:
+        places: The index of each row, `(n,)`, or a slice if the rows lie one after the other.
+        count: The number n of sessions.
+        version: The number of changes that the table had seen.
+        leaves: Copies of the states in the order of the card, each `(rows, *shape)`. The first n rows are the sessions, and
+            the others repeat the first one.
+    """
+
+    places: NDArray[np.int64] | slice
+    count: int
+    version: int
+    leaves: list[NDArray[Any]]
 
 
 class Store(ABC):
@@ -102,6 +121,36 @@ class Store(ABC):
     @abstractmethod
     def keys(self) -> Iterator[str]:
         """Return all keys, in any order."""
+
+    def gather(self, keys: Sequence[str], rows: int, model: str) -> Gathered | None:
+        """Return the states of sessions that simply go on, or `None`. Only a store that is a table of arrays has this.
+
+        Args:
+            keys: Distinct keys, at most `rows` of them.
+            rows: The number of rows to return.
+            model: The model that steps them, as the card names it.
+
+        Returns:
+            The rows, if each key has a session of this model without a sequence number and without checkpoints. `None`
+            else, and nothing has changed; then a push reads records.
+        """
+        return None
+
+    def scatter(
+        self, rows: Gathered, leaves: Sequence[NDArray[Any]], steps: int, last: NDArray[np.float32] | None
+    ) -> bool:
+        """Write the next states of rows that `gather` returned, all of them or none.
+
+        Args:
+            rows: The rows.
+            leaves: The next states in the order of the card, each `(n, *shape)`.
+            steps: How many steps the sessions have made.
+            last: The outputs of the last step, `(n, *shape)`, if records keep them.
+
+        Returns:
+            Whether they were written. If the table has changed since `gather`, none is.
+        """
+        return False
 
     clock = "wall"  # what the time of a record means: this machine's clock, or "event", the time that the data carry
 

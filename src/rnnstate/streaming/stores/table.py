@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnstate.streaming.stores.records import MODEL_DTYPE, Extra, Records
+from rnnstate.streaming.stores.store import Gathered
 
 ROW_BYTES = 200  # the key, its place in the dict, and the counters of a row
 _QUEUE = 4096  # how many of the oldest rows are sorted at once
@@ -36,6 +37,9 @@ class Table:
         arrays = [*self._leaves.values(), *([] if self._last is None else [self._last])]
         self.row_bytes = sum(array.dtype.itemsize * int(np.prod(array.shape[1:])) for array in arrays)
         self._extra_bytes = 0
+        # The keys of the last push of states alone, and their rows, while no record is written and no row is dropped.
+        self._known: tuple[Sequence[str], NDArray[np.int64] | slice] = (), slice(0, 0)
+        self._version = 0  # how often a row has changed
         self._queue: list[tuple[int, int]] = []  # token and row of the oldest rows, the oldest at the end
 
     def __len__(self) -> int:
@@ -59,6 +63,55 @@ class Table:
         """Return the row of each key, or -1."""
         get = self._slots.get
         return [get(key, -1) for key in keys]
+
+    def gather(self, keys: Sequence[str], rows: int) -> Gathered | None:
+        """Return the states of sessions, or `None` if one is not here or has more than a state. See `Store.gather`."""
+        places = self._places(keys)
+        if places is None:
+            return None
+        leaves = [_taken(leaf, places, len(keys), rows) for leaf in self._leaves.values()]
+        return Gathered(places, len(keys), self._version, leaves)
+
+    def scatter(
+        self, rows: Gathered, leaves: Sequence[NDArray[Any]], steps: int, last: Any, now: float, token: int
+    ) -> bool:
+        """Write the next states of rows, with new tokens after `token`, unless the table has changed meanwhile."""
+        if rows.version != self._version:
+            return False
+        self._version += 1
+        places = rows.places
+        self._tokens[places] = np.arange(token + 1, token + 1 + rows.count)
+        self._count[places] += steps
+        self._updated[places] = now
+        for leaf, new in zip(self._leaves.values(), leaves, strict=True):
+            leaf[places] = new
+        if self._last is not None and last is not None:
+            self._last[places] = last
+        return True
+
+    def _places(self, keys: Sequence[str]) -> NDArray[np.int64] | slice | None:
+        """Return the rows of keys that have a state alone, or `None` if one has none, a number or an extra.
+
+        Rows that lie one after the other, as those of sessions that began together, are a slice: one block of memory.
+        """
+        if keys == self._known[0]:  # many pushes are alike
+            return self._known[1]
+        try:
+            places = np.fromiter(map(self._slots.__getitem__, keys), np.int64, len(keys))
+        except KeyError:
+            return None
+        if self._number[places].max() >= 0:
+            return None
+        if self._extras and not self._extras.keys().isdisjoint(places.tolist()):
+            return None
+        first, n = int(places[0]), len(places)
+        block = int(places[-1]) - first == n - 1 and bool((places == np.arange(first, first + n)).all())
+        self._known = keys, slice(first, first + n) if block else places
+        return self._known[1]
+
+    def _changed(self) -> None:
+        """Note that records have changed."""
+        self._known, self._version = ((), slice(0, 0)), self._version + 1
 
     def tokens(self, slots: list[int]) -> NDArray[np.int64]:
         """Return the token of each row, 0 for keys without a row."""
@@ -84,6 +137,7 @@ class Table:
 
     def write(self, records: Records, token: int, slots: list[int] | None = None) -> int:
         """Write records, with one new token for each of them, and return the last token. `slots` are their rows, or -1."""
+        self._changed()
         slots = self.find(records.keys) if slots is None else slots
         if -1 in slots:
             slots = [self._slot(key) for key in records.keys]
@@ -102,6 +156,7 @@ class Table:
 
     def drop(self, keys: Sequence[str]) -> None:
         """Free the rows of some keys."""
+        self._changed()
         for key in keys:
             slot = self._slots.pop(key)
             self._put_extra(slot, None)
@@ -186,6 +241,16 @@ class Table:
         if extra is not None:
             self._extras[slot] = extra
             self._extra_bytes += extra_bytes(extra)
+
+
+def _taken(leaf: NDArray[Any], places: NDArray[np.int64] | slice, count: int, rows: int) -> NDArray[Any]:
+    """Return copies of some rows of a leaf. The first one fills the rows after them."""
+    if rows == count and not isinstance(places, slice):
+        return leaf[places]
+    taken = np.empty((rows, *leaf.shape[1:]), leaf.dtype)
+    taken[:count] = leaf[places]
+    taken[count:] = taken[:1]
+    return taken
 
 
 def extra_bytes(extra: Extra) -> int:
