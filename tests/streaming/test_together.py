@@ -66,7 +66,9 @@ def program(store, seed):
     return seen, sorted(records, key=str), one
 
 
-@pytest.mark.parametrize("limits", [{}, {"capacity": 6000, "on_evict": lambda records, reason: None}], ids=str)
+@pytest.mark.parametrize(
+    "limits", [{}, {"capacity": 6000, "on_evict": lambda records, reason: None}], ids=["unlimited", "limited"]
+)
 def test_it_equals_the_long_way(limits):
     """Pushes of any keys, in any order and number, between other calls, give exactly what the definition gives."""
     for seed in range(3):
