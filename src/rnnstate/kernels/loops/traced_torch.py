@@ -51,8 +51,9 @@ def place_loops(graph: Any, run: Callable[[Loop], tuple[Array, Leaves]]) -> None
         outputs, final = run(Loop(kind, x, kernel, recurrent, bias, tuple(state), mask, reset, tuple(initial) or None))
         return [outputs, *final]
 
+    noted = _operator()._opoverload
     for node in graph.nodes:
-        if node.target is torch.ops.rnnstate.native_loop.default:
+        if node.target is noted:
             node.target = loop
 
 

@@ -42,7 +42,8 @@ def simplify(module: Any, count: int, training: bool) -> tuple[list[int], list[i
     for node in inputs[:count]:
         if not node.users:
             graph.erase_node(node)
-    place_loops(graph, native_loop)
+    if training:
+        place_loops(graph, native_loop)
     graph.set_codegen(CodeGen())
     module.recompile()
     return read, [index for index in read if _storage(inputs[index]) in targets]
