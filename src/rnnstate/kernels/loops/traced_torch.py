@@ -51,7 +51,8 @@ def place_loops(graph: Any, run: Callable[[Loop], tuple[Array, Leaves]]) -> None
         outputs, final = run(Loop(kind, x, kernel, recurrent, bias, tuple(state), mask, reset, tuple(initial) or None))
         return [outputs, *final]
 
-    noted = _operator()._opoverload
+    _operator()
+    noted = torch.ops.rnnstate.native_loop.default
     for node in graph.nodes:
         if node.target is noted:
             node.target = loop
