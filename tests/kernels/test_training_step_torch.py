@@ -204,6 +204,23 @@ def test_a_changed_layer_is_noticed(kept, monkeypatch):
     assert not np.array_equal(found["0"], trained(build, data_of())["0"])  # the control: the change changes something
 
 
+def test_code_that_a_layer_gets_later_runs_at_each_step(kept):
+    """A callback gives a layer a function of the user. The trace before it is no longer used, and no other one is kept."""
+
+    def counted(x):
+        Counting.calls += 1
+        return x
+
+    def change(epoch, logs=None):
+        if epoch == 1:
+            net.layers[-1].activation = counted
+
+    net, Counting.calls = net_of(), 0
+    trained(lambda: net, data_of(), [keras.callbacks.LambdaCallback(on_epoch_begin=change)])
+    assert kept == [True, False]
+    assert Counting.calls == 10
+
+
 def test_a_training_that_goes_on_is_the_whole_training(tmp_path, kept, monkeypatch):
     """A checkpoint before the trace and one after it go on to the same bits. A trace of its own follows."""
     found = []

@@ -74,8 +74,9 @@ class TrainingStep:
         traced, trained = None, list(self._model.trainable_variables)
         # An error of the network itself is raised again below, where the network runs untraced.
         with suppress(Exception):
-            traced = trace(self._step, self._variables(), data[0], arrays, training=True)
-            rehearsed = self._rehearsed(traced, trained, arrays)
+            if self._model.is_plain():  # a layer may have got code of the user since the training began
+                traced = trace(self._step, self._variables(), data[0], arrays, training=True)
+                rehearsed = self._rehearsed(traced, trained, arrays)
         logs = self._keras_steps(data)
         with suppress(Exception):
             gradients = [variable.value.grad for variable in trained]
