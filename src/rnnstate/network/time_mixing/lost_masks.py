@@ -135,6 +135,8 @@ class Masks:
     def _takes_mask(self, node: Node, layer: Any) -> bool:
         """Run an attention layer, to see whether it takes the mask off its input. Releases of Keras differ."""
         value = self._values.of(node.symbols[0])[:1]
+        if len(value.shape) < 2:  # no series, so nothing can be tried
+            return True
         x = mask_input(
             ops.convert_to_tensor(value, dtype=node.symbols[0].dtype), ops.ones(value.shape[:2], dtype="bool")
         )
