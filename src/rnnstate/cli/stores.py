@@ -25,7 +25,7 @@ def open_store(
         capacity: The bytes of a store in memory.
         idle: The seconds after which a session that nobody wrote ends.
         on_evict: Gets the records of sessions that end.
-        clock: The clock of `idle`. The default is that of the store.
+        clock: Which clock counts the idle seconds, `"wall"` or `"event"`. The default is the clock that the store remembers.
 
     Raises:
         DataError: If the library of the store is missing, or a limit is given to a store that has none.
@@ -42,7 +42,11 @@ def open_store(
 
 
 def open_existing(name: str, **options: Any) -> Store:
-    """Return a store that exists. The options are those of `open_store`.
+    """Open a store that has been written before.
+
+    Args:
+        name: The path of a folder, or an address that begins with `redis://`.
+        options: Further arguments of `open_store`.
 
     Raises:
         DataError: If there is none.

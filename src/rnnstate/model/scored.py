@@ -1,9 +1,9 @@
 """What counts in the loss and the metrics of a batch: the steps that are data, and the targets that belong to a window.
 
 output         target      mask of the predictions    weight in the loss
-per step       per step    the valid steps            that of the user
-per s steps    per step    the valid groups of steps  that of the last step of each group, as the target
-per window     per window  rows with a valid step     that of the user
+per step       per step    the valid steps            the user's
+per s steps    per step    the valid groups           the user's, at the last step of each group
+per window     per window  rows with a valid step     the user's
 per window     per sequence    in metrics: rows that end their sequence    1 where the sequence ends, else 0
 """
 

@@ -95,7 +95,7 @@ def window_flags(flags: Array | None, x: Any, rate: int = 1) -> Array | None:
     Args:
         flags: Flags of the steps of the window.
         x: A tensor of the network.
-        rate: For how many steps of the window `x` has one entry. The flags are those of these groups of steps.
+        rate: How many steps of the window make one entry of `x`. Each such group of steps gets one flag.
     """
     shape = tree.flatten(x)[0].shape
     if flags is None or len(shape) < 3:

@@ -140,7 +140,7 @@ class Strides:
         )
 
     def at_outputs(self, given: Any, y_pred: list[Any], names: list[str]) -> Any:
-        """Return targets or weights with one entry for each output step: of each group of steps, that of the last one.
+        """Return targets or weights with one entry for each output step. The last step of each group gives the entry.
 
         Args:
             given: Targets or weights; a mapping by output name, a list, one array, or `None`.

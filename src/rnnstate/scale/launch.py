@@ -40,8 +40,8 @@ def launch(command: Sequence[str], processes: int, refused: int | None = None) -
     Args:
         command: The command, the same for each process.
         processes: How many processes to start.
-        refused: The exit status of a process that has printed what is wrong with its input, if it has one of its own. The
-            same command would end in the same way again.
+        refused: The exit status by which the command says that its input is wrong. Another start would fail again. `None`
+            if the command has no such status.
 
     Returns:
         The refusal, if a process has ended with that status; `None` if all processes ran to the end.

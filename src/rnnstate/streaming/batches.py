@@ -173,7 +173,7 @@ class Batches:
         return outputs
 
     def _joined(self, parts: list[Arrays], axis: int = 0) -> list[NDArray[Any]]:
-        """Return the outputs of all windows: joined in time, whose axis is given, or those of the last window."""
+        """Join outputs per step of several windows along `axis`, the time axis. Of outputs per window, return the last."""
         if len(parts) == 1:
             return parts[0]
         return [

@@ -6,11 +6,12 @@ step of one shape. So a step is traced once, and the later ones run the traced o
     Keras      network -> loss -> metrics | backward | optimizer
     traced     one graph of operators     | backward | optimizer
 
-The backward pass and the optimizer stay those of PyTorch and Keras.
+PyTorch still runs the backward pass, and Keras still runs the optimizer.
 
-A trace takes as long as some hundred steps, so it waits until a shape has come often. Then one step runs twice: as
-operations, whose writes are taken back, and as Keras runs it. The operations are kept only if logs, gradients and states are
-equal bit for bit. So a training that was killed goes on as if it had not been, wherever the trace happens.
+A trace takes as long as some hundred steps, so it waits until a shape has come often. Then one step runs twice. First the
+traced operations run, and their writes are undone. Then Keras runs the step. The operations are kept only if both give the
+same logs, gradients and states, bit for bit. A training that was killed therefore continues with the same bits, whether the
+trace comes before the kill or after it.
 """
 
 from collections.abc import Callable, Iterator

@@ -34,8 +34,8 @@ class LmdbStore(Expiring):
             time to time; `expire()` does it at any time.
         on_evict: Function that gets the records of the sessions that end, and the reason: `"idle"` or `"event time"`. The
             store calls it before it deletes them. If it raises, they stay.
-        clock: The clock of `idle`, `"wall"` or `"event"`, as for `MemoryStore`. The folder remembers it. The default is the
-            clock of the folder, `"wall"` for a new one.
+        clock: Which clock counts the idle seconds, `"wall"` or `"event"`, as for `MemoryStore`. The folder remembers its
+            clock, and this clock is the default. A new folder gets `"wall"`.
 
     Raises:
         ImportError: If lmdb is missing.

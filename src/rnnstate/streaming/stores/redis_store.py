@@ -107,8 +107,8 @@ class RedisStore(Expiring):
             time to time; `expire()` does it at any time. A session that a worker holds stays.
         on_evict: Function that gets the records of the sessions that end, and the reason: `"idle"` or `"event time"`. The
             store calls it before it deletes them. If it raises, they stay.
-        clock: The clock of `idle`, `"wall"` or `"event"`, as for `MemoryStore`. The server remembers it for the prefix. The
-            default is that clock, `"wall"` for a new store.
+        clock: Which clock counts the idle seconds, `"wall"` or `"event"`, as for `MemoryStore`. The server remembers the
+            clock of each prefix, and this clock is the default. A new prefix gets `"wall"`.
 
     Raises:
         ImportError: If redis is missing.
