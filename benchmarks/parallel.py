@@ -1,8 +1,8 @@
 """Seconds per epoch in one process and in two, on the same batches: `KERAS_BACKEND=jax python benchmarks/parallel.py`.
 
-Two processes share the cores of the machine. The program therefore compares three ways: one process on one core, one process
-on all cores, and two processes. `--steps 10` runs ten training steps in one compiled call (`steps_per_execution`), in one process and in two. Other
-work on the machine disturbs the figures. The ways take turns, and each figure is the median of all rounds and epochs.
+Two processes share the cores of the machine. The program therefore compares three ways: one process on one core, one
+process on all cores, and two processes. `--steps 10` runs ten training steps in one compiled call (`steps_per_execution`).
+Other work on the machine disturbs the figures. The ways take turns, and each figure is the median of all rounds and epochs.
 """
 
 import argparse
