@@ -9,7 +9,7 @@ import nets
 import rnnstate as rs
 from rnnstate.insight.numbers.components import nearest_steps, participation_ratio, principal_components
 from rnnstate.insight.numbers.context import ablations, context_curve, useful_context
-from rnnstate.insight.numbers.distribution import distribution
+from rnnstate.insight.numbers.distribution import distributions
 from rnnstate.insight.numbers.exponents import gradient_by_lag, lyapunov_exponents
 from rnnstate.insight.numbers.forgetting import forgetting_curves, half_life
 from rnnstate.insight.numbers.gates import gate_values
@@ -334,19 +334,25 @@ def test_context_of_zero_steps_is_a_reset():
 
 
 @pytest.mark.once
+@pytest.mark.parametrize("others", [(), (np.nan, -np.inf)], ids=["finite", "not finite"])
 @pytest.mark.parametrize("scale", [1.0, 1e-30, 0.0])
-def test_a_distribution_is_that_of_numpy(scale):
-    """Statistics and histogram agree with NumPy. Other values are counted, and an array without a finite one has NaN."""
-    values = scale * np.random.default_rng(0).standard_normal((7, 11))
-    values[0, 0], values[3, 5] = np.nan, -np.inf
-    finite = values[np.isfinite(values)]
-    found = distribution(values)
-    expected = finite.mean(), finite.std(), finite.min(), finite.max()
-    np.testing.assert_allclose(found[:4], expected, rtol=1e-12, atol=1e-45)
-    counts, edges = np.histogram(finite, 20)
-    np.testing.assert_array_equal(found.counts, counts)
-    np.testing.assert_allclose(found.edges, edges, rtol=1e-12)
-    assert (found.not_finite, found.size) == (2, 75)
-    nothing = distribution(np.full(3, np.nan))
-    assert np.isnan(nothing.mean)
-    assert (nothing.not_finite, nothing.counts.sum()) == (3, 0)
+def test_distributions_are_those_of_numpy(scale, others):
+    """Statistics and histogram of each array agree with NumPy. Other values are counted."""
+    stack = scale * np.random.default_rng(0).standard_normal((3, 7, 11)) + scale * np.arange(3)[:, None, None]
+    stack[1].flat[: len(others)] = others
+    for values, found in zip(stack, distributions(stack), strict=True):
+        finite = values[np.isfinite(values)]
+        expected = finite.mean(), finite.std(), finite.min(), finite.max()
+        np.testing.assert_allclose(found[:4], expected, rtol=1e-12, atol=1e-45)
+        counts, edges = np.histogram(finite, 20)
+        np.testing.assert_array_equal(found.counts, counts)
+        np.testing.assert_allclose(found.edges, edges, rtol=1e-12)
+        assert (found.not_finite, found.size) == (77 - finite.size, finite.size)
+
+
+@pytest.mark.once
+def test_an_array_without_finite_values_has_no_statistics():
+    """Its statistics are NaN, and its histogram is empty. An array without values likewise."""
+    (nothing,), (empty,) = distributions(np.full((1, 3), np.nan)), distributions(np.zeros((1, 0)))
+    assert np.isnan([nothing.mean, nothing.std, empty.mean]).all()
+    assert (nothing.not_finite, nothing.counts.sum(), empty.not_finite) == (3, 0, 0)

@@ -5,6 +5,7 @@ import struct
 import sys
 import types
 
+import keras
 import numpy as np
 import pytest
 
@@ -42,6 +43,25 @@ def test_statistics_are_those_of_the_carried_states(tmp_path):
     model.fit(windows, callbacks=[again], epochs=3, verbose=0)
     assert read(tmp_path / "states.csv")[: len(lines)] == lines
     assert len(read(tmp_path / "states.csv")) == len(lines) + len(states)
+
+
+def test_short_epochs_are_written_together(tmp_path, monkeypatch):
+    """The lines are those that each epoch writes alone. The first epoch does not wait."""
+    written = []
+    for patience in (0.0, 60.0):
+        monkeypatch.setattr("rnnstate.insight.state_log._PATIENCE", patience)
+        model = nets.make(nets.two_layers)
+        x, y = policies.data_of(model, (9, 5))
+        windows = rs.Windows(x, y, length=3, batch_size=2)
+        path = tmp_path / f"{patience}.csv"
+        seen = []
+        count = keras.callbacks.LambdaCallback(on_epoch_end=lambda *_, p=path, s=seen: s.append(len(read(p))))
+        policies.trained(model, windows, 4, 0.5, callbacks=[rs.StateLog(windows, csv=path), count])
+        written.append((seen, path.read_text()))
+    leaves = len(model.state_spec)
+    assert [seen for seen, _ in written] == [[leaves * epoch for epoch in (1, 2, 3, 4)], [leaves] * 4]
+    assert written[0][1] == written[1][1]
+    assert len(read(path)) == 4 * leaves
 
 
 @pytest.mark.parametrize(

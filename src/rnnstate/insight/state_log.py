@@ -1,30 +1,43 @@
 """`StateLog`: a callback that writes statistics and histograms of the carried states after each epoch."""
 
 import csv as tables
+import time
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 
 from rnnstate.errors import DataError
 from rnnstate.insight.events import Events
-from rnnstate.insight.numbers.distribution import BINS, distribution
+from rnnstate.insight.numbers.distribution import BINS, Distribution, distributions
 from rnnstate.insight.trackers import Tracker, trackers_of
+from rnnstate.state.state import State
 from rnnstate.windows.counts import check_count
 
 _ROWS = 1024
+# Short epochs wait for each other so many seconds, because the statistics of several epochs cost little more than those
+# of one.
+_PATIENCE = 1.0
 _STATISTICS = ("mean", "std", "min", "max", "not_finite")
 _COLUMNS = ("epoch", "leaf", "rows", *_STATISTICS, *(f"bin_{number}" for number in range(1, BINS + 1)))
+
+
+class _Epoch(NamedTuple):
+    """An epoch that is not yet written: the shares of the starts of its windows, and the states after it."""
+
+    number: int
+    starts: Mapping[str, float]
+    state: State
 
 
 class StateLog(keras.callbacks.Callback):
     """Callback that logs how windows started, and what the carried states look like after each epoch.
 
     The logs of each epoch, and so the line of `fit`, get the shares of its windows that were `carried`, `reset` and `fresh`.
-    After an epoch the states of at most 1024 sequences are read, so a training step costs what it cost before. Where epochs
-    take less than a second, `every` keeps the cost small.
+    After an epoch the states of at most 1024 sequences are read, so a training step costs what it cost before. Epochs that
+    end within a second of each other are written together.
 
     Args:
         windows: The `Windows` that are trained on.
@@ -71,6 +84,8 @@ class StateLog(keras.callbacks.Callback):
         self._receivers: list[Tracker] = [*trackers_of(track), *([] if self._events is None else [self._events])]
         self._starts: dict[str, float] = {}
         self._counted: Any = None
+        self._waiting: list[_Epoch] = []
+        self._written = -np.inf
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if self.csv is not None and not (self.append and self.csv.is_file()):
@@ -88,28 +103,47 @@ class StateLog(keras.callbacks.Callback):
             logs.update(self._starts)
         if (self.csv is not None or self._receivers) and not (epoch + 1) % self.every:
             keys = _chosen(self.windows.keys)
-            self._log(epoch + 1, self.model.states.read(keys), len(keys))
+            self._waiting.append(_Epoch(epoch + 1, self._starts, self.model.states.read(keys)))
+            if time.monotonic() >= self._written + _PATIENCE:
+                self._write_waiting()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self._write_waiting()
         if self._events is not None:
             self._events.close()
 
-    def _log(self, epoch: int, state: Mapping[str, Any], rows: int) -> None:
-        found = {leaf: distribution(values) for leaf, values in state.items()}
+    def _write_waiting(self) -> None:
+        epochs, self._waiting, self._written = self._waiting, [], time.monotonic()
+        if not epochs:
+            return
+        leaves = {leaf: distributions(np.stack([epoch.state[leaf] for epoch in epochs])) for leaf in epochs[0].state}
+        found = [dict(zip(leaves, each, strict=True)) for each in zip(*leaves.values(), strict=True)]
         if self.csv is not None:
-            self._write([(epoch, leaf, rows, *one[:5], *one.counts.tolist()) for leaf, one in found.items()], "a")
+            self._write([line for epoch, each in zip(epochs, found, strict=True) for line in _lines(epoch, each)], "a")
+        for epoch, each in zip(epochs, found, strict=True):
+            self._send(epoch, each)
+
+    def _send(self, epoch: _Epoch, found: Mapping[str, Distribution]) -> None:
         if not self._receivers:
             return
-        numbers = {f"windows/{name}": share for name, share in self._starts.items()}
+        numbers = {f"windows/{name}": share for name, share in epoch.starts.items()}
         for leaf, one in found.items():
             numbers |= {f"state/{leaf}/{name}": float(getattr(one, name)) for name in _STATISTICS}
         drawn = {f"state/{leaf}": one for leaf, one in found.items() if one.size}
         for receive in self._receivers:
-            receive(numbers, drawn, epoch)
+            receive(numbers, drawn, epoch.number)
 
     def _write(self, lines: list[tuple[Any, ...]], mode: str) -> None:
         with open(self.csv or "", mode, newline="", encoding="utf-8") as file:
             tables.writer(file).writerows(lines)
+
+
+def _lines(epoch: _Epoch, found: Mapping[str, Distribution]) -> list[tuple[Any, ...]]:
+    """Return the lines of an epoch, one for each leaf."""
+    return [
+        (epoch.number, leaf, len(epoch.state[leaf]), *one[: len(_STATISTICS)], *one.counts.tolist())
+        for leaf, one in found.items()
+    ]
 
 
 def _chosen(keys: Sequence[Hashable]) -> Sequence[Hashable]:

@@ -1,7 +1,7 @@
-"""How the values of an array are distributed: mean, spread, extremes and a histogram, at a small cost.
+"""How the values of arrays are distributed: mean, spread, extremes and a histogram, at a small cost.
 
-`StateLog` takes these numbers after each epoch. For the few values of a small state, `np.histogram` takes longer than
-everything here together.
+`StateLog` takes these numbers of each leaf and epoch. For the few values of a small state, `np.histogram` takes longer
+than everything here together.
 """
 
 from typing import Any, NamedTuple
@@ -37,37 +37,54 @@ class Distribution(NamedTuple):
     edges: Array
 
 
-def distribution(values: Array) -> Distribution:
-    """Return the statistics of all values of an array.
+def distributions(arrays: Array) -> list[Distribution]:
+    """Return the statistics of all values of each array in a stack.
+
+    A call of NumPy takes longer than it computes where arrays are small, so the arrays of a stack share the calls.
+
+    Args:
+        arrays: `(arrays, ...)`.
 
     Example:
 
-    >>> found = distribution(np.array([[0.0, 1.0], [2.0, np.inf]]))
+    >>> found, other = distributions(np.array([[0.0, 1.0, 2.0, np.inf], [3.0, 3.0, 3.0, 3.0]]))
     >>> found.mean, found.min, found.max, found.not_finite
     (1.0, 0.0, 2.0, 1)
     >>> found.counts.nonzero()[0].tolist()
     [0, 10, 19]
+    >>> other.std, other.edges[[0, -1]].tolist()
+    (0.0, [2.5, 3.5])
     """
-    given = np.ravel(values).astype(np.float64)
-    finite = given if np.isfinite(given).all() else given[np.isfinite(given)]
-    others = given.size - finite.size
-    if not finite.size:
+    rows = np.reshape(arrays, (len(arrays), -1)).astype(np.float64)
+    finite = np.isfinite(rows)
+    if finite.all():
+        return _finite(rows)
+    # Rows with other values keep different numbers of values, so each is a stack of one.
+    return [_finite(row[None, known], row.size - int(known.sum()))[0] for row, known in zip(rows, finite, strict=True)]
+
+
+def _finite(rows: Array, others: int = 0) -> list[Distribution]:
+    """Return the statistics of each row of finite values, beside which there were `others`."""
+    size = rows.shape[1]
+    if not size:
         nothing = np.zeros(BINS, np.int64), np.zeros(BINS + 1)
-        return Distribution(np.nan, np.nan, np.nan, np.nan, others, 0, *nothing)
-    mean, low, high = float(finite.mean()), float(finite.min()), float(finite.max())
-    centred = finite - mean
-    std = float(centred @ centred / finite.size) ** 0.5
-    return Distribution(mean, std, low, high, others, finite.size, *_histogram(finite, low, high))
+        return [Distribution(np.nan, np.nan, np.nan, np.nan, others, 0, *nothing) for _ in rows]
+    means, lows, highs = rows.mean(1), rows.min(1), rows.max(1)
+    stds = np.sqrt(np.square(rows - means[:, None]).mean(1))
+    counts, edges = _histograms(rows, lows, highs)
+    numbers = zip(means.tolist(), stds.tolist(), lows.tolist(), highs.tolist(), counts, edges, strict=True)
+    return [Distribution(*four, others, size, count, edge) for *four, count, edge in numbers]
 
 
-def _histogram(values: Array, low: float, high: float) -> tuple[Array, Array]:
-    """Return what `np.histogram` returns. Its many checks are left out."""
-    if low == high:
-        low, high = low - 0.5, high + 0.5
-    edges = np.linspace(low, high, BINS + 1)
-    bins = ((values - low) * (BINS / (high - low))).astype(np.int64)
+def _histograms(rows: Array, lows: Array, highs: Array) -> tuple[Array, Array]:
+    """Return what `np.histogram` returns for each row. Its many checks are left out."""
+    half = np.where(lows == highs, 0.5, 0.0)
+    edges = np.linspace(lows - half, highs + half, BINS + 1, axis=1)
+    low, width = edges[:, :1], edges[:, -1:] - edges[:, :1]
+    bins = ((rows - low) * (BINS / width)).astype(np.int64)
     np.minimum(bins, BINS - 1, out=bins)  # the greatest value lies in the last bin
     # Rounding has put a value that lies at an edge into the neighbour of its bin.
-    bins -= values < edges[bins]
-    bins += (values >= edges[bins + 1]) & (bins < BINS - 1)
-    return np.bincount(bins, minlength=BINS), edges
+    bins -= rows < np.take_along_axis(edges, bins, 1)
+    bins += (rows >= np.take_along_axis(edges, bins + 1, 1)) & (bins < BINS - 1)
+    first = BINS * np.arange(len(rows))[:, None]  # each row counts in bins after those of the row before
+    return np.bincount((bins + first).ravel(), minlength=BINS * len(rows)).reshape(-1, BINS), edges
