@@ -67,6 +67,9 @@ def test_the_command_line(backend, tmp_path, capfd, monkeypatch):
     assert capfd.readouterr().err.count("Network: ") == 2
     assert main(["train", "-", "--target", "x", "--out", str(tmp_path / "no.run"), "--processes", "2"]) == 2
     assert "DATA must be a file" in capfd.readouterr().err
+    for processes in ("0", "100000"):  # nothing is started
+        assert main([*command[:-1], processes]) == 2
+        assert f"Error: --processes must be from 1 to {max(8, 2 * os.cpu_count())}" in capfd.readouterr().err
 
 
 def test_devices_of_one_process(backend, tmp_path, monkeypatch):

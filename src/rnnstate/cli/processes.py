@@ -10,6 +10,9 @@ from rnnstate.errors import DataError
 from rnnstate.scale.launch import launch
 from rnnstate.scale.processes import initialize
 
+# Each process holds a whole model and its backend, about half a gigabyte.
+_ON_ANY_MACHINE = 8
+
 
 def run_in_processes(processes: int, data: str, given: Sequence[str]) -> int | None:
     """Run the command in several processes, if it asks for them. In one of these processes, join the others.
@@ -23,11 +26,15 @@ def run_in_processes(processes: int, data: str, given: Sequence[str]) -> int | N
         The exit status if other processes have done everything. `None` if this process must run the command.
 
     Raises:
-        DataError: If the number is below 1, or the data come on standard input.
+        DataError: If the number is below 1 or far above the cores, or the data come on standard input.
         RankError: If a process fails.
     """
-    if processes < 1:
-        raise DataError(f"--processes must be at least 1. Received: {processes}.")
+    most = max(_ON_ANY_MACHINE, 2 * (os.cpu_count() or 1))
+    if not 1 <= processes <= most:
+        raise DataError(
+            f"--processes must be from 1 to {most}, twice the cores of this machine or {_ON_ANY_MACHINE}. "
+            f"Received: {processes}."
+        )
     if processes == 1:
         return None
     if data == "-":

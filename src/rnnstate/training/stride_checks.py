@@ -53,7 +53,8 @@ def _check_plan(strides: Strides, windows: WindowDataset, plan: Any) -> None:
         if ends
         else "Cut it at a multiple"
     )
-    others = f" So do {len(wrong) - 1} more windows." if len(wrong) > 1 else ""
+    more = len(wrong) - 1
+    others = f" So {'does 1 more window' if more == 1 else f'do {more} more windows'}." if more else ""
     raise DataError(
         f"Each sequence must have a multiple of {strides.total} steps, because the network has {strides.described}, and an "
         f"incomplete group of steps has no output. Received: {where}, which leaves {left} over.{others} {way_out}."
