@@ -113,6 +113,12 @@ def test_expire_ends_idle_sessions_and_names_them(tmp_path, capsys):
         "ended": [{"key": 7, "checkpoint": None}, {"key": "old", "checkpoint": None}],
     }
     assert "old" not in run(capsys, "ls", path)
+    file, new = str(tmp_path / "some.safetensors"), str(tmp_path / "new")
+    run(capsys, "export", path, file)
+    assert "must be that of FILE, event" in run(capsys, "import", new, file, "--clock", "wall", status=2)
+    assert not (tmp_path / "new").exists()
+    run(capsys, "import", new, file)
+    assert run(capsys, "expire", new, "--idle", "100", "--json") == {"clock": "event", "ended": []}
 
 
 def serve_error(capsys, *arguments):

@@ -209,6 +209,24 @@ def test_a_durable_store_remembers_its_clock(tmp_path, redis_server):  # noqa: F
             make(clock="sun")
 
 
+def test_a_savepoint_names_its_clock(tmp_path):
+    """A store with the other clock refuses it and stays as it was. A file of an earlier release, without clock, loads."""
+    path = tmp_path / "events.safetensors"
+    streamer = rs.Streamer(Adding(), stores.MemoryStore(clock="event"))
+    streamer.push({"a": [1.0]}, times={"a": 7.0})
+    streamer.store.save(path)
+    other, same = stores.MemoryStore(), stores.MemoryStore(clock="event")
+    with pytest.raises(rs.StoreError, match=r'clock of the savepoint, `clock="event"`\. Received: .* `clock="wall"`'):
+        other.load(path)
+    assert (list(other.keys()), other.read_card()) == ([], None)
+    assert same.load(path) == 1
+    assert (list(same.keys()), same.now()) == (["a"], 7.0)
+    about = rs.load_metadata(path)
+    del about["clock"]
+    rs.save_state(path, rs.load_state(path), metadata=about)
+    assert other.load(path) == 1
+
+
 def test_a_session_that_a_worker_holds_does_not_end(redis_server):  # noqa: F811
     """Redis ends no session between the read and the commit of another worker, and ends it once the lease is given back."""
     gone = []

@@ -81,7 +81,9 @@ def _add_sessions(commands: Commands) -> Added:
     add("--force", action="store_true", help="replace FILE")
     add("--idle", type=float, metavar="S", help="for expire")
     add(
-        "--clock", choices=("wall", "event"), help="for import into a new store: the clock of its times (default: wall)"
+        "--clock",
+        choices=("wall", "event"),
+        help="for import into a new store: the clock of its times (default: FILE's)",
     )
     add_json(parser)
     add_quiet(parser)

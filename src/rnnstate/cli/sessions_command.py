@@ -40,8 +40,6 @@ def sessions(options: argparse.Namespace, output: Output) -> None:
     usage, least, most = _USAGE[options.action]
     if len(options.names) < least or (most is not None and len(options.names) > most):
         raise DataError(f"Usage: rnnstate sessions {options.action} {usage}. Received: {len(options.names) + 1} names.")
-    if options.action == "import":
-        load_metadata(options.names[0])  # a file that cannot be read makes no new store
     store, ended = _opened(options)
     try:
         if options.action == "expire":
@@ -56,7 +54,7 @@ def _opened(options: argparse.Namespace) -> tuple[Store, list[str]]:
     """Return the store, and the list into which it writes the keys of the records that end."""
     ended: list[str] = []
     if options.action == "import":
-        return open_store(options.store, clock=options.clock), ended
+        return open_store(options.store, clock=_clock_of(Path(options.names[0]), options.clock)), ended
     if (options.action == "expire") != (options.idle is not None) or options.clock or (options.token and options.idle):
         raise DataError(
             "`--idle` belongs to `expire`, which needs it and takes no `--token`, and `--clock` to `import`. Received: "
@@ -65,6 +63,14 @@ def _opened(options: argparse.Namespace) -> tuple[Store, list[str]]:
     if options.idle is None:
         return open_existing(options.store), ended
     return open_existing(options.store, idle=options.idle, on_evict=lambda gone, _: ended.extend(gone.keys)), ended
+
+
+def _clock_of(file: Path, given: str | None) -> str | None:
+    """Return the clock for a new store. A file that cannot be read, or has another clock, makes no new store."""
+    clock = load_metadata(file).get("clock", given)
+    if given not in (None, clock):
+        raise DataError(f"`--clock` must be that of FILE, {clock}. Received: {given}. Leave it out.")
+    return clock
 
 
 class _Chosen:

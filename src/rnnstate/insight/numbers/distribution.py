@@ -72,8 +72,11 @@ def _finite(rows: Array, others: int = 0) -> list[Distribution]:
     means, lows, highs = rows.mean(1), rows.min(1), rows.max(1)
     stds = np.sqrt(np.square(rows - means[:, None]).mean(1))
     counts, edges = _histograms(rows, lows, highs)
-    numbers = zip(means.tolist(), stds.tolist(), lows.tolist(), highs.tolist(), counts, edges, strict=True)
-    return [Distribution(*four, others, size, count, edge) for *four, count, edge in numbers]
+    four = np.stack([means, stds, lows, highs], 1).tolist()
+    return [
+        Distribution(mean, std, low, high, others, size, count, edge)
+        for (mean, std, low, high), count, edge in zip(four, counts, edges, strict=True)
+    ]
 
 
 def _histograms(rows: Array, lows: Array, highs: Array) -> tuple[Array, Array]:

@@ -2,8 +2,8 @@
 
 The leaves have one row per record. The metadata hold `format` ("rnnstate-sessions"), `card` (which model), and one list for
 each field, in the order of the rows: `keys`, `checkpoints` (a name, or `null` for the session itself), `counts`, `numbers`
-(`null` without), `updated`. `models` names the models of all records. `answers`, `names` and `last` hold what few records
-have.
+(`null` without), `updated`. `clock` says by which clock the times in `updated` count, "wall" or "event"; files of earlier
+releases lack it. `models` names the models of all records. `answers`, `names` and `last` hold what few records have.
 """
 
 import base64
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rnnstate.errors import DataError, SpecMismatchError, UnknownKeyError
+from rnnstate.errors import DataError, SpecMismatchError, StoreError, UnknownKeyError
 from rnnstate.messages import listed
 from rnnstate.state.files import load_metadata, load_state, save_state
 from rnnstate.streaming.keys import checkpoint_of, decode, encode, split
@@ -31,7 +31,7 @@ def save_store(store: Store, path: str | os.PathLike[str], keys: Sequence[object
         raise DataError("A store must belong to a model to be saved. Received: a new store. Open it with a `Streamer`.")
     texts = sorted(_chosen(list(store.keys()), keys))
     records = store.read(texts).records
-    save_state(path, records.leaves, metadata=_described(records, card))
+    save_state(path, records.leaves, metadata={**_described(records, card), "clock": store.clock})
     return len(records)
 
 
@@ -42,6 +42,11 @@ def load_store(store: Store, path: str | os.PathLike[str], keys: Sequence[object
         raise DataError(
             f"A savepoint must be a file that `store.save` wrote. Received: `{Path(path)}`, a state file without sessions. "
             "Use `rnnstate.load_state` and `streamer.write`."
+        )
+    if (clock := about.get("clock", store.clock)) != store.clock:
+        raise StoreError(
+            f'The store must have the clock of the savepoint, `clock="{clock}"`. Received: a store with '
+            f'`clock="{store.clock}"`. Times of two clocks cannot be compared. Load it into a store with the other clock.'
         )
     records, theirs, ours = _read(path, about), Card.from_json(about["card"]), store.read_card()
     chosen = set(_chosen(records.keys, keys))

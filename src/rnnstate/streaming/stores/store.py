@@ -212,6 +212,7 @@ class Store(ABC):
         Raises:
             DataError: If the file is no savepoint, truncated or changed.
             SpecMismatchError: If the store belongs to a model with another state.
+            StoreError: If the times in the file count by another clock.
             UnknownKeyError: If the file has no session with one of the keys.
         """
         from rnnstate.streaming.stores.savepoint import load_store
