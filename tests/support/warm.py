@@ -183,7 +183,7 @@ def _keep(connection):
         connection.close()
         return json.loads(content), streams
     ended = os.pidfd_open(child)
-    while ended not in (ready := select.select([ended, connection], [], [])[0]):
+    while ended not in select.select([ended, connection], [], [])[0]:
         # The command passes signals on. If it is killed itself, so is the program.
         os.kill(child, int.from_bytes(connection.recv(1), "little") or signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
