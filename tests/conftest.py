@@ -1,5 +1,10 @@
 """Every test runs on the backend that was asked for, from its own seed, and leaves Keras' settings as it found them."""
 
+import gc
+
+gc.disable()  # the imports below take a quarter longer with it; `pytest_collection_finish` enables it
+# ruff: noqa: E402
+
 import os
 import subprocess
 import sys
@@ -24,6 +29,13 @@ def pytest_ignore_collect(collection_path, config) -> bool | None:
     if config.getoption("-m") != "not once" or collection_path.suffix != ".py":
         return None
     return "\npytestmark = pytest.mark.once\n" in collection_path.read_text() or None
+
+
+def pytest_collection_finish(session) -> None:
+    """Let the garbage collector leave out what is imported by now, and look less often at what tracing makes."""
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
+    gc.enable()
 
 
 def pytest_report_header() -> str:
