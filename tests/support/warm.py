@@ -21,7 +21,7 @@ import signal
 import sys
 
 # What Keras, its backends and Python read when they are imported.
-READ = ("KERAS_", "JAX_", "TF_", "XLA_", "OMP_", "CUDA_", "PYTHON")
+READ = ("KERAS_", "JAX_", "TF_", "XLA_", "OMP_", "PYTHON")
 SECONDS_TO_START = 300
 
 
@@ -81,6 +81,8 @@ def _connect(folder, owner, python, flags):
     import socket
 
     settings = {name: value for name, value in os.environ.items() if name.startswith(READ)}
+    if settings.get("KERAS_BACKEND", "jax") != "jax":
+        settings = {name: value for name, value in settings.items() if not name.startswith("JAX_")}
     if "-S" not in flags:
         settings.pop(
             "PYTHONPATH", None
