@@ -1,10 +1,21 @@
 """Every test runs on the backend that was asked for, from its own seed, and leaves Keras' settings as it found them."""
 
+import gc
+
+gc.disable()  # the imports below take a quarter longer with it; `pytest_collection_finish` enables it
+# ruff: noqa: E402
+
 import os
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import hypothesis
 import keras
 import pytest
+
+import warm
+from rnnstate.exporting import job
 
 # How long an example takes says nothing about a law.
 hypothesis.settings.register_profile("rnnstate", deadline=None)
@@ -18,6 +29,13 @@ def pytest_ignore_collect(collection_path, config) -> bool | None:
     if config.getoption("-m") != "not once" or collection_path.suffix != ".py":
         return None
     return "\npytestmark = pytest.mark.once\n" in collection_path.read_text() or None
+
+
+def pytest_collection_finish(session) -> None:
+    """Let the garbage collector leave out what is imported by now, and look less often at what tracing makes."""
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
+    gc.enable()
 
 
 def pytest_report_header() -> str:
@@ -34,6 +52,30 @@ def backend() -> str:
             f"KERAS_BACKEND must be the backend that runs. Received: KERAS_BACKEND={ASKED}, Keras runs {loaded}."
         )
     return loaded
+
+
+@pytest.fixture(scope="session")
+def warm_python(tmp_path_factory) -> str:
+    """Return the path of a Python that has imported Keras already. All test processes share what it starts."""
+    if not hasattr(os, "pidfd_open"):  # another system than Linux
+        return sys.executable
+    folder, shared = tmp_path_factory.getbasetemp(), "PYTEST_XDIST_WORKER" in os.environ
+    return warm.executable(folder.parent if shared else folder, os.getppid() if shared else os.getpid())
+
+
+@pytest.fixture
+def warm_processes(warm_python, monkeypatch):
+    """Let the code under test start warm processes."""
+    monkeypatch.setattr(sys, "executable", warm_python)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm_exports(warm_python):
+    """Let exports start warm processes. `tests/exporting/test_export.py` starts new ones for each format."""
+    with pytest.MonkeyPatch.context() as patch:
+        run = lambda command, **options: subprocess.run([warm_python, *command[1:]], **options)  # noqa: E731
+        patch.setattr(job, "subprocess", SimpleNamespace(run=run))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -64,14 +64,14 @@ def core(tmp_path_factory):
     return folder
 
 
-def run_in_core(core, arguments, folder, **more):
+def run_in_core(core, arguments, folder, python=None, **more):
     """Run Python in a process that sees the core alone, with more variables of the environment."""
     hidden = ("KERAS_BACKEND", "PYTHONPATH", "VIRTUAL_ENV")
     environment = {name: value for name, value in os.environ.items() if name not in hidden}
-    environment |= {"PYTHONPATH": str(core), "KERAS_HOME": str(folder / "keras"), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment |= {"PYTHONPATH": str(core), "KERAS_HOME": str(core / ".keras"), "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment |= more
     # `-S` leaves out site-packages, and so everything that the folder does not hold.
-    command = [sys.executable, "-S", *arguments]
+    command = [python or sys.executable, "-S", *arguments]
     return subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, check=False)
 
 
@@ -84,10 +84,11 @@ def test_the_core_has_no_other_backend(core, tmp_path):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if runs(page)], ids=lambda page: page.name)
-def test_a_page_runs_with_the_core_alone(page, core, tmp_path):
+def test_a_page_runs_with_the_core_alone(page, core, tmp_path, warm_python):
     """All blocks of a page, pasted from top to bottom, run without an error and print what the page shows."""
-    # Newcomers begin with these two pages. XLA compiles the others with less effort, in two thirds of the time.
-    more = {} if page.stem in ("README", "tutorial") else {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    # Newcomers begin with these two pages. For the others XLA compiles with less effort, and Keras is imported once.
+    first = page.stem in ("README", "tutorial")
+    more = {} if first else {"python": warm_python, "XLA_FLAGS": "--xla_backend_optimization_level=0"}
     done = run_in_core(core, [documents.__file__, page], tmp_path, **more)
     assert done.returncode == 0, done.stderr[-2000:]
 

@@ -82,28 +82,26 @@ def test_a_block_for_one_backend_runs_there_alone(needed, tmp_path, backend):
 
 
 @cache
-def run_example(path):
+def run_example(path, python):
     """Run an example from an empty folder, as its reader would, and return what it printed; a small one where it can."""
     arguments = ["--quick"] if "--quick" in path.read_text() else []
     with tempfile.TemporaryDirectory() as folder:
-        result = subprocess.run(
-            [sys.executable, path, *arguments], cwd=folder, capture_output=True, text=True, check=False
-        )
+        result = subprocess.run([python, path, *arguments], cwd=folder, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
 
 @pytest.mark.once
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
-def test_every_example_runs(path):
+def test_every_example_runs(path, warm_python):
     """Each example runs to its end and prints something."""
-    assert run_example(path).strip()
+    assert run_example(path, warm_python).strip()
 
 
 @pytest.mark.once
-def test_the_first_example_shows_what_it_says():
+def test_the_first_example_shows_what_it_says(warm_python):
     """Carried and known starts are better than zeros, given states are started from, a wrong size changes nothing."""
-    printed = run_example(ROOT / "examples" / "01_minibatch_states.py")
+    printed = run_example(ROOT / "examples" / "01_minibatch_states.py", warm_python)
     carried, alone = (float(re.search(rf"([\d.]+), {words}", printed)[1]) for words in ("state carried", "each window"))
     assert carried > alone + 0.05
     losses = re.findall(r"loss ([\d.]+), from the given states ([\d.]+)", printed)

@@ -22,6 +22,12 @@ from rnnstate.errors import RnnStateError
 
 pytestmark = pytest.mark.once
 
+
+@pytest.fixture(autouse=True)
+def _contenders_start_warm(warm_processes):
+    """Let contenders find Keras imported."""
+
+
 STRANGE = """
 import os, time
 
@@ -44,11 +50,12 @@ def noisy(task): print("not the protocol"); return running(2.0)
 """
 OURS = "rnnstate-jax"
 # Each contender runs in a process with its own backend. The peers train, and step.
-TRAINING = STEPPING = ("keras-jax", "flax-nnx")
+PEERS = ("keras-jax", "flax-nnx")
 
 TINY = Task(units=3, batch=2, features=5, window=7, windows=4)
 # torch.compile writes C++ and needs a compiler for it.
 COMPILERS = (os.environ.get("CXX", "g++"), "clang++", "cl")
+COMPILED = ("torch-lstm-compiled",) if any(map(shutil.which, COMPILERS)) else ()
 FAST = {"rounds": 2, "seconds": 0.02}
 
 
@@ -91,7 +98,7 @@ def test_this_project_and_a_peer(capsys, tmp_path) -> None:
 
 def test_peers_train_alike() -> None:
     """In training peers compute what this project does, or what it does without state, which the check can tell apart."""
-    names = [OURS, f"{OURS}-not-carried", *TRAINING]
+    names = [OURS, f"{OURS}-not-carried", *PEERS, *COMPILED]
     result = compare("train", {name: Entry(TRAIN[name], TINY) for name in names}, **FAST)
     assert (list(result.times), result.failed) == (names, {})
     with pytest.raises(RnnStateError, match="must compute the same"):
@@ -101,18 +108,9 @@ def test_peers_train_alike() -> None:
 def test_peers_step_alike() -> None:
     """One step carries alike for all, two layers and two rows; the one that carries nothing is apart."""
     task = Task(units=3, batch=2, features=5, window=1, windows=1)
-    names = [OURS, "onnxruntime", *STEPPING]
+    names = [OURS, "onnxruntime", *PEERS, *COMPILED]
     result = compare("step", {name: Entry(STEP[name], task) for name in names}, **FAST)
     assert (list(result.times), result.failed) == (names, {})
-
-
-@pytest.mark.skipif(not any(map(shutil.which, COMPILERS)), reason="torch.compile needs a C++ compiler")
-@pytest.mark.parametrize(("kind", "catalogue"), [("train", TRAIN), ("step", STEP)])
-def test_compiled_by_pytorch(kind, catalogue) -> None:
-    """`torch.compile` gives the same results."""
-    names = ("torch-lstm", "torch-lstm-compiled")
-    result = compare(kind, {name: Entry(catalogue[name], TINY) for name in names}, **FAST)
-    assert (tuple(result.times), result.failed) == (names, {})
 
 
 def test_another_arithmetic_is_refused(strange, monkeypatch, capsys) -> None:

@@ -71,7 +71,7 @@ def examples() -> dict[str, str]:
     return {name: re.search(r"Example:\n  rnnstate (.*)\n\Z", parser.format_help()) for name, parser in parsers.items()}
 
 
-def test_examples_of_the_help(tmp_path, monkeypatch, capsys) -> None:
+def test_examples_of_the_help(tmp_path, monkeypatch, capsys, warm_processes) -> None:
     """Each command's help ends with an example, and the examples run in their order; the demo on a part of its data."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(3)

@@ -13,7 +13,7 @@ from rnnstate.scale.launch import launch
 
 
 @pytest.fixture(scope="session")
-def out_of_ranks(backend, tmp_path_factory):
+def out_of_ranks(backend, warm_python, tmp_path_factory):
     """Return where the ranks of a run have written what they know; `checkpoints` beside it is theirs.
 
     Two processes train. On PyTorch, whose processes start sooner, one of the two is killed, and three continue.
@@ -21,7 +21,7 @@ def out_of_ranks(backend, tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     out = folder / "out"
     out.mkdir()
-    command = [sys.executable, ranked.__file__, str(out), str(folder / "checkpoints")]
+    command = [warm_python, ranked.__file__, str(out), str(folder / "checkpoints")]
     if backend != "torch":
         launch(command, 2)
         return out

@@ -4,7 +4,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -91,10 +90,10 @@ def test_a_run_killed_after_every_batch_equals_the_whole_run(whole, folder):
 
 
 @pytest.mark.parametrize("at", [POINTS[8]], ids=_named)
-def test_a_process_that_sigkill_ended_goes_on_bit_for_bit(whole, tmp_path, at):
+def test_a_process_that_sigkill_ended_goes_on_bit_for_bit(whole, tmp_path, warm_python, at):
     """Two processes, the first ended by SIGKILL, give what one gives."""
     out = tmp_path / "result.npz"
-    command = [sys.executable, killable.__file__, str(tmp_path / "run"), str(out)]
+    command = [warm_python, killable.__file__, str(tmp_path / "run"), str(out)]
     first = subprocess.run([*command, *map(str, at)], capture_output=True, check=False)
     assert first.returncode == -signal.SIGKILL, first.stderr
     assert not out.exists()

@@ -152,11 +152,11 @@ def test_a_policy_is_checked_when_it_is_made(value):
 
 
 @pytest.mark.once
-def test_a_process_that_sigkill_ended_goes_on(scratch, tmp_path):
+def test_a_process_that_sigkill_ended_goes_on(scratch, tmp_path, warm_python):
     """Two processes, the first ended by SIGKILL in the second epoch, give what one gives."""
     case = "vary, observed, several outputs"
     out = tmp_path / "result.npz"
-    command = [sys.executable, __file__, case, str(tmp_path / "run"), str(out)]
+    command = [warm_python, __file__, case, str(tmp_path / "run"), str(out)]
     paths = [*sys.path, os.environ.get("PYTHONPATH", "")]
     options = {"capture_output": True, "check": False, "env": {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}}
     first = subprocess.run([*command, "on_train_batch_begin", "4", "1"], **options)
