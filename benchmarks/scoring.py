@@ -14,6 +14,7 @@ import io
 import os
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -36,21 +37,37 @@ def table(keys, steps=STEPS):
     return frame.assign(at=np.tile(at, keys), load=rng.normal(size=len(frame)), number=np.tile(np.arange(steps), keys))
 
 
-def processor():
-    """Return the processor seconds of this process and of all that it started, the ended ones too."""
-    parents, seconds = {}, {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            fields = stat.read_text().rpartition(")")[2].split()
-            parents[int(stat.parent.name)] = int(fields[1])
-            seconds[int(stat.parent.name)] = sum(map(int, fields[11:15])) / TICKS
-    total = 0.0
-    for process, used in seconds.items():
-        ancestor = process
-        while ancestor not in (0, 1, os.getpid()):
-            ancestor = parents.get(ancestor, 0)
-        total += used if ancestor == os.getpid() else 0.0
-    return total
+class Processor(threading.Thread):
+    """Counts the processor seconds of this process and of all that it starts. It looks five times a second.
+
+    Ray ends workers without reading their times, so the times of ended processes are those of the last look.
+    """
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.seconds = {}  # by process and the time at which it started, as numbers of processes come again
+
+    def run(self):
+        while True:
+            self.look()
+            time.sleep(0.2)
+
+    def look(self):
+        """Return the seconds until now."""
+        parents, found = {}, {}
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                fields = stat.read_text().rpartition(")")[2].split()
+                process = int(stat.parent.name)
+                parents[process] = int(fields[1])
+                found[process] = fields[19], (int(fields[11]) + int(fields[12])) / TICKS
+        for process, (started, used) in found.items():
+            ancestor = process
+            while ancestor not in (0, 1, os.getpid()):
+                ancestor = parents.get(ancestor, 0)
+            if ancestor == os.getpid():
+                self.seconds[process, started] = used
+        return sum(self.seconds.values())
 
 
 def train(folder):
@@ -185,14 +202,16 @@ def cost(name, sizes):
     sizes = sizes or usual
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
+        processor = Processor()
+        processor.start()
         with engine(train(folder), folder) as score:
             used = []
             for keys in (sizes[0] // 2, *sizes):  # the first one warms up
                 frame = table(keys)
                 frame.to_parquet(folder / f"{keys}.parquet", index=False)
-                before, start = processor(), time.perf_counter()
+                before, start = processor.look(), time.perf_counter()
                 score(folder / f"{keys}.parquet", keys)
-                used.append((processor() - before, time.perf_counter() - start))
+                used.append((processor.look() - before, time.perf_counter() - start))
     small, large = np.array(used[1:])
     processor_s, clock_s = (large - small) / (STEPS * (sizes[1] - sizes[0])) * 1e6
     print(f"{name}: {processor_s:.1f} processor s and {clock_s:.1f} s on the clock per million steps,", end=" ")
