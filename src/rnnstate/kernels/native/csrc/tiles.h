@@ -1,0 +1,95 @@
+/* A matrix product in tiles that stay in vector registers.
+ *
+ * The result is cut into strips of WIDTH columns, and a strip into tiles of at most ROWS rows:
+ *
+ *                          strip (inner, WIDTH)
+ *                          +------+
+ *                        k |######| loaded once for all rows of the tile
+ *                          +------+
+ *              k           +------+
+ *         row +#--------+  | tile | a row holds VECTORS registers of LANES floats
+ *         row |#  a     |  |      | sums of all steps k stay in registers
+ *             +---------+  +------+
+ *
+ * Each step k of the inner product loads one line of the strip, and multiplies it by one number of each row. The processor
+ * thus multiplies more often than it loads.
+ *
+ * Reference: Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008.
+ */
+#pragma once
+#include "simd.h"
+
+/* The sum of a longer inner product is made in parts of this length, because rounding grows with the length of a sum. */
+enum { SUMMED = 128 };
+
+/* Add one tile to the result, `rows` by `width`. Steps lead from row to row, in floats. With constants for `rows` and
+ * `vectors`, the compiler keeps the sums in registers. */
+INLINE void add_tile(const int rows, const int vectors, long inner, long width, float *z, long z_step, const float *a,
+                     long a_step, const float *strip)
+{
+    vec sums[ROWS][VECTORS] = {{{0}}};
+    for (long k = 0; k < inner; k++) {
+        vec line[VECTORS];
+#pragma GCC unroll 2
+        for (int part = 0; part < vectors; part++)
+            line[part] = load(strip + k * WIDTH + part * LANES, LANES);
+#pragma GCC unroll 8
+        for (int row = 0; row < rows; row++) {
+            vec factor = all(a[row * a_step + k]);
+#pragma GCC unroll 2
+            for (int part = 0; part < vectors; part++)
+                sums[row][part] += factor * line[part];
+        }
+    }
+#pragma GCC unroll 8
+    for (int row = 0; row < rows; row++)
+#pragma GCC unroll 2
+        for (int part = 0; part < vectors; part++) {
+            float *at = z + row * z_step + part * LANES;
+            store(at, load(at, width - part * LANES) + sums[row][part], width - part * LANES);
+        }
+}
+
+/* Add a tile of any number of rows up to ROWS. */
+INLINE void add_tile_of(int rows, const int vectors, long inner, long width, float *z, long z_step, const float *a,
+                        long a_step, const float *strip)
+{
+#define TILE(count)                                                                                                    \
+    case count:                                                                                                        \
+        add_tile(count, vectors, inner, width, z, z_step, a, a_step, strip);                                           \
+        break
+    switch (rows) {
+        TILE(1);
+        TILE(2);
+        TILE(3);
+        TILE(4);
+#if !defined(__SSE2__) || defined(__AVX2__)
+        TILE(5);
+        TILE(6);
+#endif
+#if defined(__AVX512F__) || !defined(__SSE2__)
+        TILE(7);
+        TILE(8);
+#endif
+    }
+#undef TILE
+}
+
+/* Add one strip of a product to the result, in tiles of nearly equal height: a tile of few rows is slow, because each of
+ * its sums waits for the sum of the step before. `width` is at most WIDTH. */
+static void add_strip(long rows, long inner, long width, float *z, long z_step, const float *a, long a_step,
+                      const float *strip)
+{
+    long tiles = (rows + ROWS - 1) / ROWS;
+    for (long tile = 0; tile < tiles; tile++) {
+        long lo = tile * rows / tiles, hi = (tile + 1) * rows / tiles;
+        for (long k = 0; k < inner; k += SUMMED) {
+            long part = inner - k < SUMMED ? inner - k : SUMMED;
+            const float *a_at = a + lo * a_step + k, *strip_at = strip + k * WIDTH;
+            if (width > LANES)
+                add_tile_of(hi - lo, VECTORS, part, width, z + lo * z_step, z_step, a_at, a_step, strip_at);
+            else
+                add_tile_of(hi - lo, 1, part, width, z + lo * z_step, z_step, a_at, a_step, strip_at);
+        }
+    }
+}
