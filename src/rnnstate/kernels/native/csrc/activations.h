@@ -23,10 +23,11 @@ INLINE vec sigmoid(vec x)
     return 1.0f / (1.0f + (p * r * r + r + 1.0f) * two_to_the_n);
 }
 
-/* Return tanh by the rational approximation of the Eigen library, and exactly 1 or -1 where float32 rounds to it. */
+/* Return tanh by the rational approximation of the Eigen library. From 9.8 on it exceeds 1, which the last line cuts, so
+ * that tanh is exactly 1 or -1 far out. */
 INLINE vec tanh_of(vec x)
 {
-    vec y = at_least(at_most(x, 7.90531110763549805f), -7.90531110763549805f);
+    vec y = at_least(at_most(x, 10.0f), -10.0f);
     vec s = y * y;
     vec p = s * -2.76076847742355e-16f + 2.00018790482477e-13f;
     p = p * s + -8.60467152213735e-11f;
@@ -37,8 +38,5 @@ INLINE vec tanh_of(vec x)
     vec q = s * 1.19825839466702e-06f + 1.18534705686654e-04f;
     q = q * s + 2.26843463243900e-03f;
     q = q * s + 4.89352518554385e-03f;
-    y = y * p / q;
-    ints above = x > 9.01f, below = x < -9.01f;
-    y = (vec)((~above & (ints)y) | (above & (ints)all(1.0f)));
-    return (vec)((~below & (ints)y) | (below & (ints)all(-1.0f)));
+    return at_least(at_most(y * p / q, 1.0f), -1.0f);
 }

@@ -1,8 +1,8 @@
 /* The cells: some units of one row, one step forward, and one step back from the activated gates.
  *
  * The formulas are those of kernels/loops/cells.py. Each function reads a vector of each array, computes, and writes. The
- * arrays are worked on in place, because the speed of memory limits these loops: the gates overwrite the projected input,
- * and the gradient of the projected input overwrites the gates.
+ * speed of memory limits these loops, so the gates overwrite the projected input, and the gradient of the projected input
+ * overwrites the gates.
  *
  * `u` is the first unit, and `n` the number of units: LANES, or fewer at the end of a row.
  */
@@ -19,12 +19,13 @@
             part(units, u, units - u, __VA_ARGS__);                                                                    \
     } while (0)
 
-/* x: projected input plus the recurrent product, which the gates i, f, g, o overwrite. h: receives h after the step.
- * c: c before the step, which c after it overwrites. output, kept: receive h and c. */
-INLINE void lstm_forward(long units, long u, long n, float *x, float *h, float *c, float *output, float *kept)
+/* p: projected input plus the recurrent product. x: receives the gates i, f, g, o. h: receives h after the step. c: c before
+ * the step, which c after it overwrites. output, kept: receive h and c. */
+INLINE void lstm_forward(long units, long u, long n, const float *p, float *x, float *h, float *c, float *output,
+                         float *kept)
 {
-    vec i = sigmoid(load(x + u, n)), f = sigmoid(load(x + units + u, n));
-    vec g = tanh_of(load(x + 2 * units + u, n)), o = sigmoid(load(x + 3 * units + u, n));
+    vec i = sigmoid(load(p + u, n)), f = sigmoid(load(p + units + u, n));
+    vec g = tanh_of(load(p + 2 * units + u, n)), o = sigmoid(load(p + 3 * units + u, n));
     vec c_after = f * load(c + u, n) + i * g;
     vec h_after = o * tanh_of(c_after);
     store(x + u, i, n), store(x + units + u, f, n), store(x + 2 * units + u, g, n), store(x + 3 * units + u, o, n);
@@ -34,17 +35,18 @@ INLINE void lstm_forward(long units, long u, long n, float *x, float *h, float *
 
 /* d_h: gradient of h after the step, which zeros overwrite. d_c: gradient of c after the step, which that of c before it
  * overwrites. d_output: gradient of the output. before, after: c. x: the gates, which the gradient of the projected input
- * overwrites. */
+ * overwrites. d_p: receives the same gradient. */
 INLINE void lstm_back(long units, long u, long n, float *d_h, float *d_c, const float *d_output, const float *before,
-                      const float *after, float *x)
+                      const float *after, float *x, float *d_p)
 {
     vec i = load(x + u, n), f = load(x + units + u, n), g = load(x + 2 * units + u, n), o = load(x + 3 * units + u, n);
     vec d = load(d_h + u, n) + load(d_output + u, n), s = tanh_of(load(after + u, n));
     vec e = load(d_c + u, n) + d * o * (1.0f - s * s);
-    store(x + u, e * g * i * (1.0f - i), n);
-    store(x + units + u, e * load(before + u, n) * f * (1.0f - f), n);
-    store(x + 2 * units + u, e * i * (1.0f - g * g), n);
-    store(x + 3 * units + u, d * s * o * (1.0f - o), n);
+    vec d_i = e * g * i * (1.0f - i), d_f = e * load(before + u, n) * f * (1.0f - f);
+    vec d_g = e * i * (1.0f - g * g), d_o = d * s * o * (1.0f - o);
+    store(x + u, d_i, n), store(x + units + u, d_f, n), store(x + 2 * units + u, d_g, n), store(x + 3 * units + u, d_o, n);
+    store(d_p + u, d_i, n), store(d_p + units + u, d_f, n);
+    store(d_p + 2 * units + u, d_g, n), store(d_p + 3 * units + u, d_o, n);
     store(d_c + u, e * f, n);
     store(d_h + u, all(0.0f), n);
 }
@@ -79,20 +81,20 @@ INLINE void gru_back(long units, long u, long n, float *d_h, const float *d_outp
     store(h_h + u, d_h_h, n), store(d_h + u, d * z, n);
 }
 
-/* x: projected input plus the recurrent product. h, output: receive h after the step. */
-INLINE void rnn_forward(long units, long u, long n, const float *x, float *h, float *output)
+/* p: projected input plus the recurrent product. h, output: receive h after the step. */
+INLINE void rnn_forward(long units, long u, long n, const float *p, float *h, float *output)
 {
     (void)units;
-    vec after = tanh_of(load(x + u, n));
+    vec after = tanh_of(load(p + u, n));
     store(h + u, after, n), store(output + u, after, n);
 }
 
-/* d_h: gradient of h after the step, which zeros overwrite. after: h after the step. x: receives the gradient of the
+/* d_h: gradient of h after the step, which zeros overwrite. after: h after the step. x, d_p: receive the gradient of the
  * projected input. */
-INLINE void rnn_back(long units, long u, long n, float *d_h, const float *d_output, const float *after, float *x)
+INLINE void rnn_back(long units, long u, long n, float *d_h, const float *d_output, const float *after, float *x,
+                     float *d_p)
 {
     (void)units;
-    vec h = load(after + u, n);
-    store(x + u, (load(d_h + u, n) + load(d_output + u, n)) * (1.0f - h * h), n);
-    store(d_h + u, all(0.0f), n);
+    vec h = load(after + u, n), d = (load(d_h + u, n) + load(d_output + u, n)) * (1.0f - h * h);
+    store(x + u, d, n), store(d_p + u, d, n), store(d_h + u, all(0.0f), n);
 }

@@ -26,9 +26,9 @@ static void pack(float *strips, const float *matrix, long inner, long columns)
                 strips[j] = first + j < columns ? matrix[k * columns + first + j] : 0.0f;
 }
 
-/* Add up to eight products of a number of `a` and a row of the matrix to `rows` rows of z, from column j on. */
-INLINE void add_lines(const int rows, const int lines, long n, float *z, long z_step, const float *a, long a_step,
-                      const float *matrix, long columns)
+/* Add up to eight products of a number of `a` and a row of the matrix to `rows` rows of z. */
+INLINE void add_lines(const int rows, const int lines, long n, struct rows z, struct rows a, const float *matrix,
+                      long columns)
 {
     vec line[8];
 #pragma GCC unroll 8
@@ -36,49 +36,50 @@ INLINE void add_lines(const int rows, const int lines, long n, float *z, long z_
         line[k] = load(matrix + k * columns, n);
 #pragma GCC unroll 2
     for (int row = 0; row < rows; row++) {
-        vec sum = load(z + row * z_step, n);
+        vec sum = load(z.at + row * z.step, n);
 #pragma GCC unroll 8
         for (int k = 0; k < lines; k++)
-            sum += all(a[row * a_step + k]) * line[k];
-        store(z + row * z_step, sum, n);
+            sum += all(a.at[row * a.step + k]) * line[k];
+        store(z.at + row * z.step, sum, n);
     }
 }
 
 /* Add the product for one or two rows. Each loaded line serves both rows, and z is loaded and stored once for eight lines. */
-INLINE void add_rows(const int rows, float *z, long z_step, const float *a, long a_step, const struct matrix *matrix)
+INLINE void add_rows(const int rows, struct rows z, struct rows a, const struct matrix *matrix)
 {
     long columns = matrix->columns, k = 0, j;
     for (; k + 8 <= matrix->inner; k += 8) {
         const float *lines = matrix->rows + k * columns;
         for (j = 0; j + LANES <= columns; j += LANES)
-            add_lines(rows, 8, LANES, z + j, z_step, a + k, a_step, lines + j, columns);
+            add_lines(rows, 8, LANES, moved(z, 0, j), moved(a, 0, k), lines + j, columns);
         if (j < columns)
-            add_lines(rows, 8, columns - j, z + j, z_step, a + k, a_step, lines + j, columns);
+            add_lines(rows, 8, columns - j, moved(z, 0, j), moved(a, 0, k), lines + j, columns);
     }
     for (; k < matrix->inner; k++) {
         const float *line = matrix->rows + k * columns;
         for (j = 0; j + LANES <= columns; j += LANES)
-            add_lines(rows, 1, LANES, z + j, z_step, a + k, a_step, line + j, columns);
+            add_lines(rows, 1, LANES, moved(z, 0, j), moved(a, 0, k), line + j, columns);
         if (j < columns)
-            add_lines(rows, 1, columns - j, z + j, z_step, a + k, a_step, line + j, columns);
+            add_lines(rows, 1, columns - j, moved(z, 0, j), moved(a, 0, k), line + j, columns);
     }
 }
 
-/* Add the product of `rows` rows at `a` and a matrix to the rows at `z`. Steps lead from row to row, in floats. */
-static void add_product(long rows, float *z, long z_step, const float *a, long a_step, const struct matrix *matrix)
+/* Write z = from + a @ matrix. */
+static void add_product(long rows, struct rows z, struct rows from, struct rows a, const struct matrix *matrix)
 {
-    long inner = matrix->inner, columns = matrix->columns;
+    long inner = matrix->inner, columns = matrix->columns, row = 0;
     if (matrix->strips) {
         const float *strip = matrix->strips;
         for (long first = 0; first < columns; first += WIDTH, strip += inner * WIDTH) {
             long width = columns - first < WIDTH ? columns - first : WIDTH;
-            add_strip(rows, inner, width, z + first, z_step, a, a_step, strip);
+            add_strip(rows, inner, width, moved(z, 0, first), moved(from, 0, first), a, strip);
         }
         return;
     }
-    long row = 0;
-    for (; row + 2 <= rows; row += 2)
-        add_rows(2, z + row * z_step, z_step, a + row * a_step, a_step, matrix);
+    for (row = 0; z.at != from.at && row < rows; row++)
+        memcpy(moved(z, row, 0).at, moved(from, row, 0).at, columns * sizeof(float));
+    for (row = 0; row + 2 <= rows; row += 2)
+        add_rows(2, moved(z, row, 0), moved(a, row, 0), matrix);
     if (row < rows)
-        add_rows(1, z + row * z_step, z_step, a + row * a_step, a_step, matrix);
+        add_rows(1, moved(z, row, 0), moved(a, row, 0), matrix);
 }

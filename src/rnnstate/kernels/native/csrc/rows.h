@@ -5,9 +5,13 @@
  * loop reads and writes these places, for the rows lo to hi:
  *
  *     t - 1          t                              t + 1
- *     h, c  ------>  x[:, t] += h @ recurrent
- *                    cell(x[:, t], h, c)  ------->  h, c
+ *     h, c  ------>  spare = x[:, t] + h @ recurrent
+ *                    x[:, t] = gates
+ *                    cell(spare, h, c)  --------->  h, c
  *                    outputs[:, t] = h,  kept[:, t] = c
+ *
+ * The rows of SPARE lie next to each other in memory, and those of x[:, t] do not. Rows whose distance is a large power of
+ * two would share few places of a cache, so both factors and the result of the product are read and written in SPARE.
  *
  * The arrays, by their names in `call.h`:
  *
@@ -23,7 +27,7 @@
  *     OUTPUTS     receives h, (batch, time, units)
  *     KEPT        receives c of an LSTM, or the last third of the recurrent product of a GRU, (batch, time, units)
  *     FINAL       receives the leaves after the window, like START
- *     SPARE       scratch, (batch, 1, gates * units)
+ *     SPARE       scratch, (batch, 1, gates * units); on the way back it holds the factor of the recurrent product
  *     STRIPS      the recurrent kernel in strips, or empty
  *
  * The way back:
@@ -57,6 +61,18 @@ static struct matrix recurrent(const struct call *call)
     return (struct matrix){kernel->sizes[1], kernel->sizes[2], kernel->data, is_empty(strips) ? 0 : strips->data};
 }
 
+/* Return the rows of an array (batch, time, width) from a row on, at a step. */
+static struct rows rows_at(const struct array *array, long row, long t)
+{
+    return (struct rows){place(array, row, t), array->sizes[1] * array->sizes[2]};
+}
+
+/* Return the rows of a leaf of an array (leaves, batch, width). */
+static struct rows leaf_at(const struct array *array, long leaf, long row)
+{
+    return (struct rows){place(array, leaf, row), array->sizes[2]};
+}
+
 static void reset_rows(const struct call *call, long lo, long hi, long t)
 {
     const struct array *a = call->arrays;
@@ -65,27 +81,22 @@ static void reset_rows(const struct call *call, long lo, long hi, long t)
             copy(place(&a[FINAL], leaf, row), place(&a[INITIAL], leaf, row), a[START].sizes[2]);
 }
 
-/* Add the input products of a step to X. */
-static void project(const struct call *call, long lo, long hi, long t)
-{
-    const struct array *a = call->arrays, *given = &a[GIVEN], *kernel = &a[KERNEL];
-    struct matrix matrix = {kernel->sizes[1], kernel->sizes[2], kernel->data, 0};
-    add_product(hi - lo, place(&a[X], lo, t), a[X].sizes[1] * a[X].sizes[2], place(given, lo, t),
-                given->sizes[1] * given->sizes[2], &matrix);
-}
-
-/* Add the recurrent product of a step to X. For a GRU, write it to SPARE with its bias. */
+/* Write the products of a step to SPARE: X and the recurrent product, or for a GRU the bias and the recurrent product. */
 static void multiply(const struct call *call, const struct matrix *matrix, long lo, long hi, long t)
 {
-    const struct array *a = call->arrays, *h = &a[FINAL];
-    int is_gru = call->cell == GRU;
-    for (long row = lo; is_gru && row < hi; row++)
-        if (is_empty(&a[BIAS]))
-            fill(place(&a[SPARE], row, 0), matrix->columns);
-        else
-            copy(place(&a[SPARE], row, 0), a[BIAS].data, matrix->columns);
-    const struct array *z = is_gru ? &a[SPARE] : &a[X];
-    add_product(hi - lo, place(z, lo, is_gru ? 0 : t), z->sizes[1] * z->sizes[2], place(h, 0, lo), h->sizes[2], matrix);
+    const struct array *a = call->arrays;
+    struct rows x = rows_at(&a[X], lo, t), spare = rows_at(&a[SPARE], lo, 0), from = x;
+    if (!is_empty(&a[GIVEN])) {
+        struct matrix kernel = {a[KERNEL].sizes[1], a[KERNEL].sizes[2], a[KERNEL].data, 0};
+        add_product(hi - lo, x, x, rows_at(&a[GIVEN], lo, t), &kernel);
+    }
+    if (call->cell == GRU && !is_empty(&a[BIAS]))
+        from = (struct rows){a[BIAS].data, 0};
+    else if (call->cell == GRU) {
+        fill(spare.at, (hi - lo) * spare.step);
+        from = spare;
+    }
+    add_product(hi - lo, spare, from, leaf_at(&a[FINAL], 0, lo), matrix);
 }
 
 static void step_forward(const struct call *call, long row, long t)
@@ -94,6 +105,7 @@ static void step_forward(const struct call *call, long row, long t)
     long units = a[START].sizes[2];
     float *x = place(&a[X], row, t), *kept = place(&a[KEPT], row, t), *output = place(&a[OUTPUTS], row, t);
     float *h = place(&a[FINAL], 0, row), *c = place(&a[FINAL], a[START].sizes[0] - 1, row);
+    const float *p = place(&a[SPARE], row, 0);
     if (!flag(&a[MASK], row, t, 1)) {
         fill(x, a[X].sizes[2]);
         copy(output, h, units);
@@ -102,11 +114,11 @@ static void step_forward(const struct call *call, long row, long t)
         else
             fill(kept, a[KEPT].sizes[2]);
     } else if (call->cell == LSTM)
-        EACH_PART(lstm_forward, x, h, c, output, kept);
+        EACH_PART(lstm_forward, p, x, h, c, output, kept);
     else if (call->cell == GRU)
-        EACH_PART(gru_forward, x, place(&a[SPARE], row, 0), h, output, kept);
+        EACH_PART(gru_forward, x, p, h, output, kept);
     else
-        EACH_PART(rnn_forward, x, h, output);
+        EACH_PART(rnn_forward, p, h, output);
 }
 
 static void rows_forward(const struct call *call, long lo, long hi)
@@ -118,8 +130,6 @@ static void rows_forward(const struct call *call, long lo, long hi)
     for (long t = 0; t < a[X].sizes[1]; t++) {
         if (!is_empty(&a[RESET]))
             reset_rows(call, lo, hi, t);
-        if (!is_empty(&a[GIVEN]))
-            project(call, lo, hi, t);
         multiply(call, &matrix, lo, hi, t);
         for (long row = lo; row < hi; row++)
             step_forward(call, row, t);
@@ -132,17 +142,17 @@ static void masked_back(const struct call *call, long row, long t)
     const struct array *a = call->arrays;
     add(place(&a[D_START], 0, row), place(&a[D_OUTPUTS], row, t), a[START].sizes[2]);
     fill(place(&a[X], row, t), a[X].sizes[2]);
-    if (call->cell == GRU) {
-        fill(place(&a[SPARE], row, 0), a[SPARE].sizes[2]);
+    fill(place(&a[SPARE], row, 0), a[SPARE].sizes[2]);
+    if (call->cell == GRU)
         fill(place(&a[KEPT_BACK], row, t), a[KEPT_BACK].sizes[2]);
-    }
 }
 
 static void step_back(const struct call *call, long row, long t)
 {
     const struct array *a = call->arrays, *states = &a[call->cell == LSTM ? KEPT_BACK : OUTPUTS_BEFORE];
     long units = a[START].sizes[2], last = a[START].sizes[0] - 1;
-    float *x = place(&a[X], row, t), *kept = place(&a[KEPT_BACK], row, t), *d_h = place(&a[D_START], 0, row);
+    float *x = place(&a[X], row, t), *kept = place(&a[KEPT_BACK], row, t), *d_p = place(&a[SPARE], row, 0);
+    float *d_h = place(&a[D_START], 0, row);
     const float *before = t ? place(states, row, t - 1) : place(&a[START], last, row);
     const float *d_output = place(&a[D_OUTPUTS], row, t);
     if (flag(&a[RESET], row, t, 0))
@@ -150,11 +160,11 @@ static void step_back(const struct call *call, long row, long t)
     if (!flag(&a[MASK], row, t, 1))
         masked_back(call, row, t);
     else if (call->cell == LSTM)
-        EACH_PART(lstm_back, d_h, place(&a[D_START], last, row), d_output, before, kept, x);
+        EACH_PART(lstm_back, d_h, place(&a[D_START], last, row), d_output, before, kept, x, d_p);
     else if (call->cell == GRU)
-        EACH_PART(gru_back, d_h, d_output, before, x, kept, place(&a[SPARE], row, 0));
+        EACH_PART(gru_back, d_h, d_output, before, x, kept, d_p);
     else
-        EACH_PART(rnn_back, d_h, d_output, place(&a[OUTPUTS_BEFORE], row, t), x);
+        EACH_PART(rnn_back, d_h, d_output, place(&a[OUTPUTS_BEFORE], row, t), x, d_p);
 }
 
 /* Move the gradient of each row that was reset to the gradient of its initial leaves. */
@@ -178,12 +188,11 @@ static void rows_back(const struct call *call, long lo, long hi)
         copy(place(&a[D_START], leaf, lo), place(&a[D_FINAL], leaf, lo), (hi - lo) * units);
         fill(place(&a[D_INITIAL], leaf, lo), (hi - lo) * units);
     }
-    const struct array *d = &a[call->cell == GRU ? SPARE : X];
+    struct rows d_h = leaf_at(&a[D_START], 0, lo);
     for (long t = a[X].sizes[1] - 1; t >= 0; t--) {
         for (long row = lo; row < hi; row++)
             step_back(call, row, t);
-        add_product(hi - lo, place(&a[D_START], 0, lo), units, place(d, lo, call->cell == GRU ? 0 : t),
-                    d->sizes[1] * d->sizes[2], &matrix);
+        add_product(hi - lo, d_h, d_h, rows_at(&a[SPARE], lo, 0), &matrix);
         if (!is_empty(&a[RESET]))
             collect(call, lo, hi, t);
     }
