@@ -50,16 +50,17 @@ def library() -> Any:
         NoCompilerError: If no library is there and none can be compiled.
         OSError: If the library cannot be loaded.
     """
-    return opened(_PACKAGED) if _PACKAGED.exists() else _compiled()
+    found = opened(_PACKAGED) if _PACKAGED.exists() else _compiled()
+    use_level(found, os.environ.get("RNNSTATE_NATIVE"))
+    return found
 
 
 def opened(path: Path) -> Any:
-    """Load a library, and choose a level."""
+    """Load a library. A level must be chosen before a loop runs."""
     found = ctypes.CDLL(str(path))
     for name, (result, *arguments) in _FUNCTIONS.items():
         function = getattr(found, f"rnnstate_{name}")
         function.restype, function.argtypes = result, arguments
-    use_level(found, os.environ.get("RNNSTATE_NATIVE"))
     return found
 
 
@@ -73,7 +74,7 @@ def use_level(found: Any, name: str | None = None) -> None:
     """Choose a level by its name, or the fastest one."""
     names = levels(found)
     if not names or (name and name not in names):
-        raise OSError(f"The library of the native loops has the levels {list(names)}. Expected: {name or 'at least one'}.")
+        raise ValueError(f"RNNSTATE_NATIVE must be `off` or one of {list(names)}. Received: {name!r}.")
     found.width = found.rnnstate_use_level(names[name or list(names)[-1]])
 
 
@@ -92,11 +93,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rnnstate"
 
 
-def fingerprint(level: str) -> str:
-    """Return a text that changes with the sources, the compiler, and the level."""
+def fingerprint() -> str:
+    """Return a text that changes with the sources and the compiler."""
     command = building.compiler()
     found = os.stat(command[0])
-    parts = [level, *command, str(found.st_size), str(found.st_mtime_ns), platform.machine()]
+    parts = [*command, str(found.st_size), str(found.st_mtime_ns), platform.machine()]
     files = [Path(building.__file__), *sorted(building.SOURCES.iterdir())]
     parts += [part for file in files for part in (file.name, file.read_text())]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
@@ -104,26 +105,25 @@ def fingerprint(level: str) -> str:
 
 def _compiled() -> Any:
     """Return the library of the cache folder. Compile it if it is not there, or if it is damaged."""
-    level = os.environ.get("RNNSTATE_NATIVE") or building.level_here()
-    kept = cache_folder() / f"{fingerprint(level)}-{building.NAME}"
+    kept = cache_folder() / f"{fingerprint()}-{building.NAME}"
     try:
         return opened(kept)
     except OSError:
-        notice = threading.Timer(2.0, sys.stderr.write, ["Compiling the loops for this processor.\n"])
+        notice = threading.Timer(2.0, sys.stderr.write, ["Compiling the native loops.\n"])
         notice.daemon = True
         notice.start()
         try:
-            return _build(kept, level)
+            return _build(kept)
         finally:
             notice.cancel()
 
 
-def _build(kept: Path, level: str) -> Any:
+def _build(kept: Path) -> Any:
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        building.build(kept, [level])
+        building.build(kept)
         return opened(kept)
     except OSError:  # the folder cannot be written: the library serves this process alone
         with tempfile.TemporaryDirectory(prefix="rnnstate-") as folder:
-            building.build(Path(folder, building.NAME), [level])
+            building.build(Path(folder, building.NAME))
             return opened(Path(folder, building.NAME))

@@ -54,7 +54,7 @@ INLINE vec at_least(vec x, float limit) { return (vec)vmaxq_f32((float32x4_t)x, 
 #endif
 
 /* Copy `count` floats, fewer than LANES, in pieces of constant sizes. */
-INLINE void copy_few(float *to, const float *from, long count)
+static __attribute__((noinline, unused)) void copy_few(float *to, const float *from, long count)
 {
 #pragma GCC unroll 4
     for (long piece = LANES / 2; piece; piece /= 2)
