@@ -1,4 +1,4 @@
-"""The wheel holds the native loops, compiled for its platform. Without a C compiler it holds none, and works the same, slower."""
+"""The wheel holds the native loops, compiled for its platform. Without a C compiler it holds none, and its loops are slower."""
 
 import importlib.util
 import platform
@@ -45,7 +45,8 @@ def _building(root: Path) -> ModuleType:
     """Return the module that compiles. The package is not imported, because its dependencies may be missing here."""
     path = root / "src" / "rnnstate" / "kernels" / "native" / "building.py"
     spec = importlib.util.spec_from_file_location("building", path)
-    assert spec is not None and spec.loader is not None  # noqa: S101 (for the types)
+    if spec is None or spec.loader is None:
+        raise FileNotFoundError(f"There is no Python file {path}.")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -24,7 +24,7 @@ def test_this_processor_has_levels():
     """Each processor has the slowest level, and the levels follow the order of the compiler's flags."""
     assert all_levels()[0] == "baseline"
     assert all_levels() == [name for name in building.LEVELS if name in all_levels()]
-    with pytest.raises(ValueError, match="RNNSTATE_NATIVE must be `off` or one of .*Received: 'mmx'"), at_level("mmx"):
+    with pytest.raises(ValueError, match=r"RNNSTATE_NATIVE must be `off` or one of .*Received: 'mmx'"), at_level("mmx"):
         pass
 
 

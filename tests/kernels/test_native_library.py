@@ -111,7 +111,7 @@ def test_without_a_compiler(monkeypatch, tmp_path):
     with pytest.raises(building.NoCompilerError, match="None was found among: cc, gcc, clang"):
         building.build(tmp_path / building.NAME)
     monkeypatch.setenv("CC", f"{sys.executable} --no-such-option")
-    with pytest.raises(building.NoCompilerError, match="The C compiler failed: .*no-such-option"):
+    with pytest.raises(building.NoCompilerError, match=r"The C compiler failed: .*no-such-option"):
         building.build(tmp_path / building.NAME)
     assert not list(tmp_path.iterdir())
 

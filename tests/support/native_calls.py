@@ -8,10 +8,10 @@ from rnnstate.kernels.native.library import levels, library, use_level
 
 LSTM, GRU, RNN = range(3)
 GATES = {LSTM: 4, GRU: 3, RNN: 1}
-NAMES = "start initial mask reset recurrent bias given kernel x outputs kept final spare strips".split()
-NAMES_BACK = (
-    "start initial mask reset recurrent d_outputs d_final outputs x kept d_start d_initial spare strips".split()
-)
+# The arrays of a call in their order, forward and back.
+_FIRST, _LAST = ("start", "initial", "mask", "reset", "recurrent"), ("spare", "strips")
+NAMES = (*_FIRST, "bias", "given", "kernel", "x", "outputs", "kept", "final", *_LAST)
+NAMES_BACK = (*_FIRST, "d_outputs", "d_final", "outputs", "x", "kept", "d_start", "d_initial", *_LAST)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any
 
 import numpy as np
 import torch

@@ -80,7 +80,7 @@ def use_level(found: Any, name: str | None = None) -> None:
 
 def fields(found: Any) -> dict[str, int]:
     """Return the offset in bytes of each field of XLA's structs, by the name in XLA's header."""
-    offset, offsets = _WORD(), {}
+    offset, offsets = _WORD(), dict[str, int]()
     while name := found.rnnstate_field(len(offsets), offset):
         offsets[name.decode()] = offset.value
     return offsets
