@@ -1,4 +1,4 @@
-"""The wheel holds the native loops, compiled for its platform. Without a C compiler it holds none, and its loops are slower."""
+"""A wheel holds the native loops, compiled for its platform. Without a C compiler it holds none, and trains slower."""
 
 import importlib.util
 import platform
