@@ -81,6 +81,10 @@ static void reset_rows(const struct call *call, long lo, long hi, long t)
             copy(place(&a[FINAL], leaf, row), place(&a[INITIAL], leaf, row), a[START].sizes[2]);
 }
 
+/* From this width on, rows of X are copied before tiles read them column by column: a processor loads a row ahead of its use,
+ * and does not load a column ahead. */
+enum { LONG_ROWS = 512 };
+
 /* Write the products of a step to SPARE: X and the recurrent product, or for a GRU the bias and the recurrent product. */
 static void multiply(const struct call *call, const struct matrix *matrix, long lo, long hi, long t)
 {
@@ -94,6 +98,10 @@ static void multiply(const struct call *call, const struct matrix *matrix, long 
         from = (struct rows){a[BIAS].data, 0};
     else if (call->cell == GRU) {
         fill(spare.at, (hi - lo) * spare.step);
+        from = spare;
+    } else if (spare.step >= LONG_ROWS) {
+        for (long row = 0; row < hi - lo; row++)
+            copy(moved(spare, row, 0).at, moved(x, row, 0).at, spare.step);
         from = spare;
     }
     add_product(hi - lo, spare, from, leaf_at(&a[FINAL], 0, lo), matrix);
