@@ -22,8 +22,10 @@ static void pack(float *strips, const float *matrix, long inner, long columns)
 {
     for (long first = 0; first < columns; first += WIDTH)
         for (long k = 0; k < inner; k++, strips += WIDTH)
-            for (long j = 0; j < WIDTH; j++)
-                strips[j] = first + j < columns ? matrix[k * columns + first + j] : 0.0f;
+            for (long j = 0; j < WIDTH; j += LANES) {
+                long left = columns - first - j;
+                store(strips + j, left > 0 ? load(matrix + k * columns + first + j, left) : all(0.0f), LANES);
+            }
 }
 
 /* Add up to eight products of a number of `a` and a row of the matrix to `rows` rows of z. */
