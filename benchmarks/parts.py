@@ -10,7 +10,7 @@ from rnnstate.cli.bench_command import standard
 SIZES = (8, 64, 256)
 COMPILED = ["rnnstate-jax", "rnnstate-torch", "keras-jax", "torch-lstm", "torch-lstm-compiled", "flax-nnx"]
 # What our means are worth, one by one.
-WAYS = ["rnnstate-jax", "rnnstate-jax-one-step", "rnnstate-jax-without-numba", "rnnstate-jax-reference"]
+WAYS = ["rnnstate-jax", "rnnstate-jax-one-step", "rnnstate-jax-without-native", "rnnstate-jax-reference"]
 TENSORFLOW = [
     "rnnstate-jax",
     "rnnstate-tensorflow",

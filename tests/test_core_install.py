@@ -77,9 +77,7 @@ def run_in_core(core, arguments, folder, python=None, **more):
 
 def test_the_core_has_no_other_backend(core, tmp_path):
     """Negative control: the environment has no TensorFlow, PyTorch or pandas."""
-    code = (
-        "import importlib.util as u; print([n for n in ('tensorflow', 'torch', 'pandas', 'numba') if u.find_spec(n)])"
-    )
+    code = "import importlib.util as u; print([n for n in ('tensorflow', 'torch', 'pandas') if u.find_spec(n)])"
     assert run_in_core(core, ["-c", code], tmp_path).stdout == "[]\n"
 
 

@@ -1,10 +1,6 @@
 """Law: the native loops on the CPU give what the loops of XLA and the operators of PyTorch give, only faster."""
 
 import importlib
-import inspect
-import shutil
-from pathlib import Path
-from pickle import UnpicklingError
 
 import keras
 import numpy as np
@@ -14,10 +10,8 @@ from keras import ops, tree
 from loops import NATIVE, a_loop, agree, differentiable, fast_loops, of_backend, rebuilt
 from nets import difference, host
 from rnnstate.kernels.loops.definition import Loop
-from rnnstate.kernels.native import check, compiling
+from rnnstate.kernels.native import building, check, library, xla_header
 from rnnstate.kernels.native import loops as loops_native
-from rnnstate.kernels.native.math import native, sigmoid, tanh
-from rnnstate.kernels.native.xla import header
 
 ON_JAX = pytest.mark.skipif(keras.config.backend() != "jax", reason="XLA calls native loops on JAX alone")
 ON_NATIVE = pytest.mark.skipif(keras.config.backend() not in NATIVE, reason="native loops run on JAX and PyTorch")
@@ -45,7 +39,7 @@ def test_windows_of_one_step(kind, batch, settings):
 
 @pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
 def test_where_native_loops_run(kind, backend):
-    """They run on JAX and PyTorch wherever Numba is installed, and the loops of the backend where they cannot."""
+    """They run on JAX and PyTorch in a default install, and the loops of the backend where they cannot."""
     count = 2 if backend in NATIVE else 1
     assert len(fast_loops(a_loop(kind, 3, 7, 5))) == count
     assert len(fast_loops(a_loop(kind, 3, 7, 5, recurrent_dropout=1))) == 1
@@ -53,27 +47,41 @@ def test_where_native_loops_run(kind, backend):
     assert len(fast_loops(rebuilt(a_loop(kind, 3, 7, 5), in_double))) == 1
 
 
-def test_without_numba(monkeypatch, backend):
-    """Without Numba, or on a system that is not POSIX, the loops of the backend run."""
+def test_without_the_library(monkeypatch, backend):
+    """Without the library, or on a system for which no native loops are written, the loops of the backend run."""
     loop = a_loop("lstm", 3, 7, 5)
     expected = [host(run(loop)[0]) for run in fast_loops(loop)]
-    monkeypatch.setattr(of_backend(NATIVE) or loops_native, "has_compiler", lambda: False)
+    monkeypatch.setattr(of_backend(NATIVE) or loops_native, "has_library", lambda: False)
     assert len(fast_loops(loop)) == 1
     assert difference(fast_loops(loop)[0](loop)[0], expected[-1]) < 1e-6
 
 
-def test_numba_that_does_not_work(monkeypatch):
-    """Numba may be there and refuse this NumPy, or fail on this processor: a warning, once, and the loops of XLA."""
+def test_a_library_that_cannot_be_loaded(monkeypatch):
+    """There may be no library and no compiler: a warning, once, and the loops of XLA."""
 
     def fail():
-        raise ImportError("Numba needs NumPy 2.3 or less")
+        raise building.NoCompilerError("None was found among: cc, gcc, clang")
 
     monkeypatch.setattr(loops_native, "_native_code", fail)
-    loops_native.has_compiler.cache_clear()
-    with pytest.warns(UserWarning, match=r"those of XLA run, which are slower.*NumPy 2\.3 or less.*Install a version"):
-        assert not loops_native.has_compiler()
-    assert not loops_native.has_compiler()
-    loops_native.has_compiler.cache_clear()
+    loops_native.has_library.cache_clear()
+    with pytest.warns(UserWarning, match=r"those of XLA run, which are slower.*cc, gcc, clang.*install a C compiler"):
+        assert not loops_native.has_library()
+    assert not loops_native.has_library()
+    loops_native.has_library.cache_clear()
+
+
+@pytest.mark.parametrize("system", ["another processor", "switched off"])
+def test_where_no_native_loops_are_wanted(monkeypatch, recwarn, system):
+    """On a system without native loops, and with `RNNSTATE_NATIVE=off`, nothing is loaded, and nothing is said."""
+    monkeypatch.setattr(loops_native, "_native_code", lambda: pytest.fail("native code was loaded"))
+    if system == "switched off":
+        monkeypatch.setenv("RNNSTATE_NATIVE", "off")
+    else:
+        monkeypatch.setattr(building, "LEVELS", {})
+    loops_native.has_library.cache_clear()
+    assert not loops_native.has_library()
+    assert not recwarn.list
+    loops_native.has_library.cache_clear()
 
 
 @pytest.mark.parametrize(
@@ -132,41 +140,6 @@ def test_a_batch_of_loops():
     assert difference(together[0], together[1]) > 1e-2
 
 
-def applied(function, values):
-    """Return what a native function of a number gives for each of some numbers."""
-
-    @native
-    def all_of(values, results):
-        for place in range(values.size):
-            results[place] = function(values[place])
-
-    results = np.empty_like(values)
-    all_of(values, results)
-    return results
-
-
-def test_sigmoid():
-    """It agrees with double precision to some units of the last place, far out too; NaN stays NaN."""
-    x = np.concatenate([np.linspace(-80, 80, 100_003), np.random.default_rng(0).normal(size=10_007)]).astype("float32")
-    exact = 1 / (1 + np.exp(-x.astype("float64")))
-    assert np.max(np.abs(applied(sigmoid, x) - exact) / exact) < 3e-7
-    limits = applied(sigmoid, np.array([np.inf, -np.inf, 1e30, -1e30, np.nan], "float32"))
-    np.testing.assert_array_equal(limits[[0, 2]], 1.0)
-    assert np.all(limits[[1, 3]] < 1e-37)
-    assert np.isnan(limits[4])
-
-
-def test_tanh():
-    """It agrees with double precision, is exactly 1 far out, so that a full cell keeps what it has, and NaN stays NaN."""
-    x = np.concatenate([np.linspace(-12, 12, 100_003), np.random.default_rng(0).normal(size=10_007)]).astype("float32")
-    assert np.max(np.abs(applied(tanh, x) - np.tanh(x.astype("float64")))) < 3e-7
-    small = np.geomspace(1e-30, 1e-2, 1_009).astype("float32")
-    assert np.max(np.abs(applied(tanh, small) / np.tanh(small.astype("float64")) - 1)) < 3e-7
-    limits = applied(tanh, np.array([np.inf, -np.inf, 10, -10, np.nan], "float32"))
-    np.testing.assert_array_equal(limits[:4], [1, -1, 1, -1])
-    assert np.isnan(limits[4])
-
-
 def test_nan_comes_out(backend):
     """NaN in the input is NaN in the outputs from then on, in that row alone."""
     loop = a_loop("lstm", 3, 7, 5)
@@ -179,79 +152,37 @@ def test_nan_comes_out(backend):
         assert np.isfinite(outputs[1, :4]).all()
 
 
-@pytest.mark.parametrize("changed", ["header", "numba", "llvmlite", "source", "nested source", "new source"])
-def test_code_is_kept_for_the_same_sources_alone(monkeypatch, tmp_path, changed):
-    """Another source, header or compiler has another fingerprint, so that old code is not taken for it."""
-    shutil.copytree(compiling._SOURCES, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-    text = "an interface"
-    assert compiling.fingerprint(text) == compiling.fingerprint(text)
-    before = compiling.fingerprint(text)
-    monkeypatch.setattr(compiling, "_SOURCES", tmp_path)
-    assert compiling.fingerprint(text) == before
-    if changed == "header":
-        text = "another interface"
-    elif changed in ("numba", "llvmlite"):
-        monkeypatch.setattr(getattr(compiling, changed), "__version__", "another version")
-    else:
-        path = {"source": "rows.py", "nested source": "xla/frame.py", "new source": "another.py"}[changed]
-        with (tmp_path / path).open("a") as file:
-            file.write("# another line")
-    assert compiling.fingerprint(text) != before
-
-
-def test_all_compiled_code_counts_for_the_fingerprint():
-    """Every native function that a native function can call lies in the folder that the fingerprint reads."""
-    code = importlib.import_module("rnnstate.kernels.native.xla_call")
-    blocks = importlib.import_module("rnnstate.kernels.native.blocks")
-    left, seen = [code._run_call, blocks.run_block, code.take_blocks], {}
-    while left:
-        function = left.pop().py_func
-        if function not in seen:
-            seen[function] = Path(inspect.getsourcefile(function))
-            names = function.__code__.co_names
-            found = [function.__globals__.get(name) for name in names]
-            modules = [one for one in found if inspect.ismodule(one)]
-            found += [getattr(module, name, None) for module in modules for name in names]
-            left += [one for one in found if hasattr(one, "py_func")]
-    assert {"gru_back", "add_strip", "words", "schedule", "sigmoid"} <= {function.__name__ for function in seen}
-    assert all(compiling._SOURCES in path.parents for path in seen.values())
-
-
-@pytest.mark.parametrize("error", [RuntimeError("no locator available"), UnpicklingError("pickle data was truncated")])
-def test_code_that_cannot_be_kept(monkeypatch, error):
-    """Where no folder can be written, or what was kept is damaged, the code is compiled for this process alone."""
-    calls = []
-
-    def compiler(signature, **options):
-        calls.append(options)
-        if options:
-            raise error
-        return lambda function: function
-
-    monkeypatch.setattr(compiling.numba, "cfunc", compiler)
-    assert compiling.compiled("intp(intp)", len) is len
-    assert calls == [{"cache": True}, {}]
-
-
 def test_the_table_of_functions():
     """The place of a function is read from the interface that came with JAX; one that it has not is an error."""
-    assert header.word_of("XLA_FFI_Error_Create") == 6
-    assert header.word_of("XLA_FFI_ThreadPool_NumThreads") == 1 + header.word_of("XLA_FFI_ThreadPool_Schedule")
-    with pytest.raises(header.UnexpectedInterfaceError, match="must have the function `XLA_FFI_Nothing`"):
-        header.word_of("XLA_FFI_Nothing")
+    assert xla_header.place_of("XLA_FFI_Error_Create") == 48
+    assert xla_header.place_of("XLA_FFI_ThreadPool_NumThreads") == 8 + xla_header.place_of(
+        "XLA_FFI_ThreadPool_Schedule"
+    )
+    with pytest.raises(xla_header.UnexpectedInterfaceError, match="must have the function `XLA_FFI_Nothing`"):
+        xla_header.place_of("XLA_FFI_Nothing")
 
 
 def test_the_layout_of_the_frame():
-    """The installed header has the offsets of the diagram; sizes of nested structs and padding count."""
-    frame = header.layout("XLA_FFI_CallFrame")
+    """The installed header has the offsets of the library; sizes of nested structs and padding count."""
+    frame = xla_header.layout("XLA_FFI_CallFrame")
     assert (frame["stage"], frame["args"], frame["args.args"], frame["rets.rets"]) == (32, 40, 72, 112)
-    assert header.layout("XLA_FFI_Buffer") == {
+    assert xla_header.layout("XLA_FFI_Buffer") == {
         "struct_size": 0,
         "extension_start": 8,
         "dtype": 16,
         "data": 24,
         "rank": 32,
         "dims": 40,
+    }
+    in_c = library.fields(library.library())
+    assert in_c["XLA_FFI_CallFrame.rets.rets"] == 112
+    assert {name.split(".")[0] for name in in_c} == {
+        "XLA_FFI_Buffer",
+        "XLA_FFI_CallFrame",
+        "XLA_FFI_Metadata",
+        "XLA_FFI_Metadata_Extension",
+        "XLA_FFI_ThreadPool_NumThreads_Args",
+        "XLA_FFI_ThreadPool_Schedule_Args",
     }
     check.check_header()
 
@@ -278,7 +209,7 @@ CHANGES = {
 @pytest.fixture
 def checked_anew():
     """Forget the answer that is kept for the process, before the test and after it."""
-    kept = loops_native.has_compiler, loops_native._native_code
+    kept = loops_native.has_library, loops_native._native_code
     for one in kept:
         one.cache_clear()
     yield
@@ -292,20 +223,20 @@ def checked_anew():
 def test_another_header_leads_to_the_loops_of_xla(monkeypatch, change):
     """If XLA's header has another layout, one warning says what differs; no native code runs, and results are the same."""
     old, new, told = CHANGES[change]
-    text = header.header()
+    text = xla_header.header()
     assert old in text
     loop = a_loop("lstm", 3, 7, 5)
     with monkeypatch.context() as patched:
-        patched.setattr(header, "header", lambda: text.replace(old, new))
+        patched.setattr(xla_header, "header", lambda: text.replace(old, new))
         patched.setattr(check, "check_numbers", lambda call_rows: pytest.fail("native code was called"))
         with pytest.warns(UserWarning, match="not written for this version of JAX.*" + told) as warned:
-            assert not loops_native.has_compiler()
-        assert not loops_native.has_compiler()
+            assert not loops_native.has_library()
+        assert not loops_native.has_library()
         assert len([one for one in warned if "native loops" in str(one.message)]) == 1
         assert len(fast_loops(loop)) == 1
         assert agree(loop)
-    loops_native.has_compiler.cache_clear()
-    assert loops_native.has_compiler()
+    loops_native.has_library.cache_clear()
+    assert loops_native.has_library()
 
 
 @ON_JAX
@@ -321,7 +252,7 @@ def test_wrong_numbers_lead_to_the_loops_of_xla(monkeypatch):
 
     monkeypatch.setattr(code, "call_rows", wrong)
     with pytest.warns(UserWarning, match="not written for this version of JAX.*what NumPy gives.*differ by"):
-        assert not loops_native.has_compiler()
+        assert not loops_native.has_library()
     assert len(fast_loops(a_loop("lstm", 3, 7, 5))) == 1
 
 
@@ -335,7 +266,7 @@ def test_the_check_inside_a_trace():
     x, units = host(loop.x), 5
 
     def run(x):
-        assert loops_native.has_compiler()
+        assert loops_native.has_library()
         return x * units
 
     assert "rnnstate_rows" not in jax.jit(run).lower(x).as_text()

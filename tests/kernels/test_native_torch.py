@@ -6,6 +6,7 @@ from keras import ops
 
 from loops import a_loop, differentiable, rebuilt, weighed, with_gradients
 from nets import difference, host
+from rnnstate.kernels.native.building import NoCompilerError
 
 pytestmark = pytest.mark.skipif(keras.config.backend() != "torch", reason="these loops run on PyTorch alone")
 if keras.config.backend() == "torch":
@@ -128,15 +129,15 @@ def test_no_array_of_another_shape(changed):
         native_torch.native_loop(loop._replace(**{name: (wrong, wrong) if name == "state" else wrong}))
 
 
-def test_numba_that_does_not_work(monkeypatch):
-    """If Numba is there and fails, one warning says so, and the operators run."""
+def test_a_library_that_cannot_be_loaded(monkeypatch):
+    """If there is no library and no compiler, one warning says so, and the operators run."""
 
     def fail():
-        raise ImportError("Numba needs NumPy 2.3 or less")
+        raise NoCompilerError("None was found among: cc, gcc, clang")
 
-    monkeypatch.setattr(blocks_torch, "native_code", fail)
-    blocks_torch.has_compiler.cache_clear()
-    with pytest.warns(UserWarning, match=r"operators of PyTorch run.*NumPy 2\.3 or less.*Install a version"):
+    monkeypatch.setattr(blocks_torch, "library", fail)
+    blocks_torch.has_library.cache_clear()
+    with pytest.warns(UserWarning, match=r"operators of PyTorch run.*cc, gcc, clang.*install a C compiler"):
         assert not native_torch.has_native_loop(a_loop("lstm", 3, 7, 5))
-    assert not blocks_torch.has_compiler()
-    blocks_torch.has_compiler.cache_clear()
+    assert not blocks_torch.has_library()
+    blocks_torch.has_library.cache_clear()

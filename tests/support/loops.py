@@ -135,7 +135,7 @@ def expected_count(loop):
     has_native = native is not None and loop.kind in ("lstm", "gru", "rnn") and not loop.recurrent_dropout
     if keras.config.backend() == "torch" and len(loop.dropout) > 1:
         return 1
-    return 2 if has_native and native.has_compiler() else 1
+    return 2 if has_native and native.has_library() else 1
 
 
 def fast_loops(loop):

@@ -13,9 +13,8 @@ from rnnstate.versions import installed_versions
 
 def describe(modules: Iterable[str]) -> dict[str, Any]:
     """Return versions, Python, processor cores and the operating system."""
-    # No contender needs Numba, but JAX is faster where it is installed.
     return {
-        "versions": installed_versions(["rnnstate", "keras", *sorted({*modules, "numba"}), "numpy"]),
+        "versions": installed_versions(["rnnstate", "keras", *sorted(set(modules)), "numpy"]),
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",

@@ -53,7 +53,7 @@ TRAIN: dict[str, Contender] = {
     "rnnstate-tensorflow-xla": _on_keras("rnnstate on BACKEND, XLA", "tensorflow", "ours", jit=True),
     "rnnstate-jax-one-step": _on_keras("rnnstate on BACKEND, one step per call", "jax", "ours", per_call=1),
     "rnnstate-jax-reference": _on_keras('rnnstate on BACKEND, kernels="reference"', "jax", "ours", kernels="reference"),
-    "rnnstate-jax-without-numba": _on_keras("rnnstate on BACKEND, loops of XLA", "jax", "ours", without="numba"),
+    "rnnstate-jax-without-native": _on_keras("rnnstate on BACKEND, loops of XLA", "jax", "ours", native=False),
     **{
         f"rnnstate-{name}-not-carried": _on_keras(
             "the same model on BACKEND fed without state", name, "ours_not_carried", carries=False
@@ -83,5 +83,5 @@ STEP: dict[str, Contender] = {
 }
 
 # Variants of this project, each without one of its means, to measure what the means is worth. They run only on request.
-_WAYS = ("-not-carried", "-one-step", "-reference", "-without-numba", "rnnstate-tensorflow-xla")
+_WAYS = ("-not-carried", "-one-step", "-reference", "-without-native", "rnnstate-tensorflow-xla")
 VARIANTS = frozenset(name for name in TRAIN if name.endswith(_WAYS))

@@ -1,6 +1,6 @@
 """Contenders on Keras, with the backend of the process: this project, and Keras' own stateful layers."""
 
-import sys
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -42,14 +42,14 @@ def _compile(model: Any, per_call: int, jit: Any) -> None:
 
 
 def ours(
-    task: Task, kernels: str = "auto", per_call: int | None = None, jit: Any = "auto", without: str | None = None
+    task: Task, kernels: str = "auto", per_call: int | None = None, jit: Any = "auto", native: bool = True
 ) -> Repeat:
     """Return `StatefulModel.fit` on windows. A bank keeps the state of each sequence by its key.
 
-    `without` names a module that the process treats as not installed.
+    `native` tells whether the native loops may run.
     """
-    if without is not None:
-        sys.modules[without] = None  # type: ignore[assignment]  # Python's own mark for "cannot be imported"
+    if not native:
+        os.environ["RNNSTATE_NATIVE"] = "off"
     return _with_best_threads(lambda task: _ours(task, kernels, per_call, jit), task)
 
 

@@ -1,7 +1,7 @@
 """PyTorch on the CPU: the native loops, as a function with its own backward pass.
 
-    native_loop ── dropout, shapes ──► _Native.forward    projects the input, runs the block function, keeps the gates
-                                       _Native.backward   runs the block function back, then one product for each kernel
+    native_loop ── dropout, shapes ──► _Native.forward    projects the input, runs the loop, keeps the gates
+                                       _Native.backward   runs the loop back, then one product for each kernel
 
 For a gradient of a gradient, PyTorch differentiates the hoisted loop, which computes the same values.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from rnnstate.kernels.loops.blocks_torch import has_compiler, run_rows
+from rnnstate.kernels.loops.blocks_torch import has_library, run_rows
 from rnnstate.kernels.loops.definition import GATES, Array, Leaves, Loop
 from rnnstate.kernels.loops.scanned import held
 from rnnstate.kernels.loops.stepwise_torch import hoisted
@@ -34,7 +34,7 @@ def has_native_loop(loop: Loop) -> bool:
         and x.device.type == "cpu"
         and x.numel() > 0
         and not (torch.jit.is_tracing() or torch.compiler.is_compiling() or _transformed())
-        and has_compiler()
+        and has_library()
     )
 
 

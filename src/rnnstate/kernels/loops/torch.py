@@ -1,4 +1,4 @@
-"""PyTorch: the native loops on the CPU if Numba is installed, or else PyTorch's own operators, on the CPU and on CUDA.
+"""PyTorch: the native loops on the CPU, or else PyTorch's own operators, on the CPU and on CUDA.
 
 With the operators, masks and resets cut the rows into segments. The operators have no dropout of h, no separate dropout for
 each gate, and no GRU whose reset gate acts before the product. In these cases the hoisted loop runs step by step.

@@ -1,19 +1,25 @@
-"""Native loops for JAX and PyTorch on the CPU, compiled by Numba. See `docs/native-loops.md`.
+"""Native loops for JAX and PyTorch on the CPU, in C. See `docs/native-loops.md`.
 
-`kernels.loops.jax` imports `loops`. `kernels.loops.blocks_torch` imports `blocks` and `tiles`, which need no JAX.
+`kernels.loops.jax` imports `loops`. `kernels.loops.blocks_torch` imports `library`, which needs no JAX.
 
 | file | idea |
 |---|---|
 | `loops` | when native code is used on JAX, and the custom gradient around it |
 | `check` | the two checks before the first use: XLA's header, and known numbers through XLA |
-| `xla_call` | the function that XLA calls, the order of its buffers, and its registration |
-| `xla/` | XLA's C interface: its header, the call frame with a diagram, the thread pool |
-| `blocks` | the function that runs a block of rows, which both backends call |
-| `table` | the table in which that function finds its arrays |
-| `compiling` | how code is compiled and kept on disk, and under which key |
-| `threads` | blocks of rows, shared among XLA's threads |
-| `rows` | forward and backward over all steps of a block of rows |
-| `cells` | one step of LSTM, GRU and SimpleRNN, forward and back |
-| `math` | sigmoid, tanh, and the product for few rows |
-| `strips`, `tiles` | the product for many rows, in vector registers |
+| `xla_call` | the function that XLA calls, and its registration |
+| `xla_header` | the layout of C structs, read from the header that is installed with JAX |
+| `library` | where the library is, its functions, and the choice of a level |
+| `building` | how the sources become a library |
+| `csrc/` | the sources in C |
+
+| source | idea |
+|---|---|
+| `call.h` | the arrays of a call, which each backend fills in |
+| `rows.h` | forward and backward over all steps of a block of rows |
+| `cells.h`, `activations.h` | one step of LSTM, GRU and SimpleRNN, forward and back; sigmoid and tanh |
+| `products.h`, `tiles.h` | the recurrent product for few rows and for many rows, in vector registers |
+| `simd.h` | vectors as wide as the registers of a level |
+| `level.c`, `library.c`, `library.h` | the loops for one level, and the choice among the levels |
+| `xla.h`, `layout.c` | XLA's structs, and their offsets by name |
+| `xla.c`, `threads.c` | the function that XLA calls, and blocks of rows on XLA's threads |
 """

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from rnnstate.kernels.native.xla import frame, pool
-from rnnstate.kernels.native.xla.header import UnexpectedInterfaceError, check_layout
+from rnnstate.kernels.native.library import fields, library
+from rnnstate.kernels.native.xla_header import UnexpectedInterfaceError, check_layout
 
 _RNN = 2
 # Large enough for two threads, so that the check covers XLA's thread pool and the strips.
@@ -20,8 +20,8 @@ _TOLERANCE = 1e-5
 
 
 def check_header() -> None:
-    """Compare XLA's header with the offsets in `frame` and `pool`."""
-    check_layout(frame.EXPECTED | pool.EXPECTED)
+    """Compare XLA's header with the structs that the library is compiled with."""
+    check_layout(fields(library()))
 
 
 def check_numbers(call_rows: Callable[..., Any]) -> None:

@@ -1,4 +1,4 @@
-"""JAX on the CPU: the native loops, which replace the loops of XLA if Numba is installed.
+"""JAX on the CPU: the native loops, which replace the loops of XLA.
 
 XLA runs each step of a loop as some dozen small operations of about 2 us each. A native loop is one compiled function: a
 step of 8 units takes half a microsecond, and the cores share the rows of a batch.
@@ -10,8 +10,7 @@ step of 8 units takes half a microsecond, and the cores share the rows of a batc
                                              └─ backward: _gradients  and its own gradient by XLA
 """
 
-import importlib.util
-import sys
+import importlib
 import warnings
 from functools import cache, partial
 from types import ModuleType
@@ -25,7 +24,8 @@ import numpy as np
 from rnnstate.kernels.loops.definition import GATES, Array, Leaves, Loop, biases, product
 from rnnstate.kernels.loops.products_jax import over_steps, project
 from rnnstate.kernels.loops.scanned import Inputs, backward, forward, held
-from rnnstate.kernels.native.xla.header import UnexpectedInterfaceError
+from rnnstate.kernels.native.library import is_supported
+from rnnstate.kernels.native.xla_header import UnexpectedInterfaceError
 
 _NATIVE = {"lstm": 0, "gru": 1, "rnn": 2}
 _KEEPS = ("lstm", "gru")
@@ -39,17 +39,17 @@ def has_native_loop(loop: Loop) -> bool:
         and loop.x.dtype == jnp.float32
         and jax.default_backend() == "cpu"
         and keras.distribution.distribution() is None
-        and has_compiler()
+        and has_library()
     )
 
 
 @cache
-def has_compiler() -> bool:
-    """Tell whether native code can run: Numba is installed on a POSIX system, it compiles, and both checks pass.
+def has_library() -> bool:
+    """Tell whether native code can run: the library is there or can be compiled, and both checks pass.
 
-    The answer is kept for the process. If Numba is there and something fails, one warning says what.
+    The answer is kept for the process. If something fails, one warning says what.
     """
-    if sys.platform not in ("linux", "darwin") or importlib.util.find_spec("numba") is None:
+    if not is_supported():
         return False
     try:
         _native_code()
@@ -62,8 +62,8 @@ def has_compiler() -> bool:
         return False
     except Exception as error:
         warnings.warn(
-            f"The native loops cannot be compiled, so those of XLA run, which are slower. Received: {error!r}. "
-            "Install a version of Numba for this NumPy and this processor, or none.",
+            f"The native loops cannot be loaded, so those of XLA run, which are slower. Received: {error!r}. "
+            "Install rnnstate from a wheel for this platform, or install a C compiler.",
             stacklevel=2,
         )
         return False
@@ -262,7 +262,7 @@ def _call(kind: str, back: bool, arrays: list[Array], overwritten: list[Array], 
 
 @cache
 def _native_code() -> ModuleType:
-    """Return the module that XLA calls, after both checks. They need Numba, so nothing is imported before."""
+    """Return the module that XLA calls, after both checks. The library is loaded with the first use."""
     check = importlib.import_module("rnnstate.kernels.native.check")
     check.check_header()
     code = importlib.import_module("rnnstate.kernels.native.xla_call")

@@ -1,6 +1,6 @@
 """The layout of the structs of XLA's C interface, read from the header `xla/ffi/api/c_api.h` that is installed with JAX.
 
-Native code is compiled with fixed offsets. This module tells whether the installed header agrees with them.
+Native code is compiled with the structs of `csrc/xla.h`. This module tells whether the installed header agrees with them.
 """
 
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jax
 
-WORD = 8  # bytes of a word: every pointer, `size_t` and `int64_t`
+_WORD = 8  # bytes of every pointer
 # Sizes in bytes of the types that the structs are made of. Enums, aliases and nested structs are looked up.
 _SIZES = {"size_t": 8, "int64_t": 8, "int": 4, "int32_t": 4, "uint32_t": 4}
 _FIELD = re.compile(r"(?:(?:const|struct)\s+)*(\w+)\s*(\**)\s*(\w+)")
@@ -39,31 +39,31 @@ def layout(struct: str) -> dict[str, int]:
     return _laid_out(struct)[0]
 
 
-def word_of(function: str) -> int:
-    """Return the place, in words, of a function in the table of functions that XLA passes to the code it calls."""
+def place_of(function: str) -> int:
+    """Return the place, in bytes, of a function in the table of functions that XLA passes to the code it calls."""
     places = layout("XLA_FFI_Api")
     if function not in places:
         raise UnexpectedInterfaceError(_message(f"the function `{function}`", "a table without it"))
-    return places[function] // WORD
+    return places[function]
 
 
-def check_layout(expected: dict[str, dict[str, int]]) -> None:
+def check_layout(expected: dict[str, int]) -> None:
     """Compare the header with the offsets that native code is compiled with.
 
     Args:
-        expected: Offsets in words, by struct and field.
+        expected: Offsets in bytes, by struct and field, such as `XLA_FFI_Buffer.data`.
 
     Raises:
         UnexpectedInterfaceError: If the version, a field or an offset differs.
     """
     if version() < (0, 1) or version() >= (1, 0):
         raise UnexpectedInterfaceError(_message("version 0.1 or a later 0.x", "version {}.{}".format(*version())))
-    for struct, fields in expected.items():
+    for name, byte in expected.items():
+        struct, field = name.split(".", 1)
         found = layout(struct)
-        for field, word in fields.items():
-            if found.get(field) != word * WORD:
-                at = f"byte {found[field]}" if field in found else "no such field"
-                raise UnexpectedInterfaceError(_message(f"`{struct}.{field}` at byte {word * WORD}", at))
+        if found.get(field) != byte:
+            at = f"byte {found[field]}" if field in found else "no such field"
+            raise UnexpectedInterfaceError(_message(f"`{name}` at byte {byte}", at))
 
 
 def _message(expected: str, received: str) -> str:
@@ -82,7 +82,7 @@ def _laid_out(struct: str) -> tuple[dict[str, int], int, int]:
             raise UnexpectedInterfaceError(
                 _message(f"fields in `{struct}` of the form `type name`", f"`{declaration}`")
             )
-        inner, size, alignment = ({}, WORD, WORD) if field[2] else _measured(field[1])
+        inner, size, alignment = ({}, _WORD, _WORD) if field[2] else _measured(field[1])
         start = _rounded_up(end, alignment)
         offsets[field[3]] = start
         offsets |= {f"{field[3]}.{name}": start + offset for name, offset in inner.items()}

@@ -1,0 +1,28 @@
+/* The loops for one level of instructions. This file is compiled once for each level, with `LEVEL` as its name. */
+#include "rows.h"
+
+static void pack_recurrent(const struct call *call)
+{
+    const struct array *kernel = &call->arrays[RECURRENT];
+    pack(call->arrays[STRIPS].data, kernel->data, kernel->sizes[1], kernel->sizes[2]);
+}
+
+/* Rows that go through the window together. The rows of a step, and their scratch, then stay in the caches next to the core.
+ * Fewer rows would read the strips too often. */
+enum { GROUP = 24 };
+
+static void run(const struct call *call, long lo, long hi)
+{
+    long rows = hi - lo, groups = (rows + GROUP - 1) / GROUP;
+    for (long group = 0; group < groups; group++) {
+        long first = lo + group * rows / groups, end = lo + (group + 1) * rows / groups;
+        if (call->back)
+            rows_back(call, first, end);
+        else
+            rows_forward(call, first, end);
+    }
+}
+
+#define TEXT_OF(name) #name
+#define TEXT(name) TEXT_OF(name)
+const struct level LEVEL = {TEXT(LEVEL), WIDTH, pack_recurrent, run};

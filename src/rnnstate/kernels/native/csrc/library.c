@@ -1,0 +1,41 @@
+/* The levels, and the choice among them. The compiler gets them as LEVELS, such as `LEVEL(baseline) LEVEL(avx2)`. */
+#include <string.h>
+
+#include "library.h"
+
+#define LEVEL(name) extern const struct level name;
+LEVELS
+#undef LEVEL
+#define LEVEL(name) &name,
+static const struct level *const levels[] = {LEVELS};
+static const struct level *chosen;
+
+int64_t rnnstate_levels(void) { return sizeof levels / sizeof *levels; }
+
+const char *rnnstate_level_name(int64_t level) { return levels[level]->name; }
+
+int64_t rnnstate_has_level(int64_t level)
+{
+#ifdef __x86_64__
+    __builtin_cpu_init();
+    if (!strcmp(levels[level]->name, "avx2"))
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    if (!strcmp(levels[level]->name, "avx512"))
+        return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("fma");
+#endif
+    return !strcmp(levels[level]->name, "baseline");
+}
+
+int64_t rnnstate_use_level(int64_t level)
+{
+    chosen = levels[level];
+    return chosen->width;
+}
+
+void rnnstate_pack(const struct call *call)
+{
+    if (!is_empty(&call->arrays[STRIPS]))
+        chosen->pack(call);
+}
+
+void rnnstate_run(const struct call *call, int64_t lo, int64_t hi) { chosen->run(call, lo, hi); }

@@ -1,0 +1,18 @@
+/* What the library offers to Python, by `ctypes`, and to XLA. A level must be chosen before the first call. */
+#pragma once
+#include "call.h"
+
+#define OFFERED __attribute__((visibility("default")))
+
+/* The number of levels in this library, the name of one, and whether the processor has its instructions. The last level is
+ * the fastest. */
+OFFERED int64_t rnnstate_levels(void);
+OFFERED const char *rnnstate_level_name(int64_t level);
+OFFERED int64_t rnnstate_has_level(int64_t level);
+/* Use a level from now on. Return the width of its strips. */
+OFFERED int64_t rnnstate_use_level(int64_t level);
+
+/* Copy the recurrent kernel of a call into strips, if the call has strips. */
+OFFERED void rnnstate_pack(const struct call *call);
+/* Run the rows lo to hi of a call. */
+OFFERED void rnnstate_run(const struct call *call, int64_t lo, int64_t hi);

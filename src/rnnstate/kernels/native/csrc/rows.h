@@ -1,0 +1,207 @@
+/* The loops: some rows of a batch run through all steps of a window, forward or back.
+ *
+ * The rows of a batch do not depend on each other. Each core therefore takes a block of rows through the whole window and
+ * waits for no other core. Masked steps and resets mean the same as in kernels/loops/definition.py. One step of the forward
+ * loop reads and writes these places, for the rows lo to hi:
+ *
+ *     t - 1          t                              t + 1
+ *     h, c  ------>  spare = x[:, t] + h @ recurrent
+ *                    x[:, t] = gates
+ *                    cell(spare, h, c)  --------->  h, c
+ *                    outputs[:, t] = h,  kept[:, t] = c
+ *
+ * The rows of SPARE lie next to each other in memory, and those of x[:, t] do not. Rows whose distance is a large power of
+ * two would share few places of a cache, so both factors and the result of the product are read and written in SPARE.
+ *
+ * The arrays, by their names in `call.h`:
+ *
+ *     START       leaves before the window, (leaves, batch, units)
+ *     INITIAL     leaves at which a row starts after a reset, like START
+ *     MASK        (batch, time), not 0 at valid steps, or empty
+ *     RESET       (batch, time), not 0 where a row is reset before the step, or empty
+ *     RECURRENT   recurrent kernel, (units, gates * units)
+ *     BIAS        bias of the recurrent product of a GRU, (3 * units), or empty
+ *     GIVEN       input that this loop projects and adds to X, (batch, time, features), or empty
+ *     KERNEL      kernel of the input, (features, gates * units)
+ *     X           projected input, (batch, time, gates * units); the gates overwrite it, with zeros at masked steps
+ *     OUTPUTS     receives h, (batch, time, units)
+ *     KEPT        receives c of an LSTM, or the last third of the recurrent product of a GRU, (batch, time, units)
+ *     FINAL       receives the leaves after the window, like START
+ *     SPARE       scratch, (batch, 1, gates * units); on the way back it holds the factor of the recurrent product
+ *     STRIPS      the recurrent kernel in strips, or empty
+ *
+ * The way back:
+ *
+ *     TRANSPOSED  transposed recurrent kernel, (gates * units, units); STRIPS holds it too
+ *     D_OUTPUTS   gradient of the outputs, (batch, time, units)
+ *     D_FINAL     gradient of the leaves after the window, like START
+ *     X           the gates; the gradient of the projected input overwrites them
+ *     KEPT_BACK   what KEPT received; for a GRU, the gradient of the same product overwrites it
+ *     D_START     receives the gradient of the leaves before the window, like START
+ *     D_INITIAL   receives the gradient of the leaves after a reset, like START
+ */
+#pragma once
+#include "call.h"
+#include "cells.h"
+#include "products.h"
+
+INLINE void copy(float *to, const float *from, long count) { memcpy(to, from, count * sizeof(float)); }
+INLINE void fill(float *to, long count) { memset(to, 0, count * sizeof(float)); }
+
+INLINE void add(float *to, const float *from, long count)
+{
+    for (long u = 0; u < count; u++)
+        to[u] += from[u];
+}
+
+/* Return the recurrent kernel as a factor. */
+static struct matrix recurrent(const struct call *call)
+{
+    const struct array *kernel = &call->arrays[RECURRENT], *strips = &call->arrays[STRIPS];
+    return (struct matrix){kernel->sizes[1], kernel->sizes[2], kernel->data, is_empty(strips) ? 0 : strips->data};
+}
+
+/* Return the rows of an array (batch, time, width) from a row on, at a step. */
+static struct rows rows_at(const struct array *array, long row, long t)
+{
+    return (struct rows){place(array, row, t), array->sizes[1] * array->sizes[2]};
+}
+
+/* Return the rows of a leaf of an array (leaves, batch, width). */
+static struct rows leaf_at(const struct array *array, long leaf, long row)
+{
+    return (struct rows){place(array, leaf, row), array->sizes[2]};
+}
+
+static void reset_rows(const struct call *call, long lo, long hi, long t)
+{
+    const struct array *a = call->arrays;
+    for (long row = lo; row < hi; row++)
+        for (long leaf = 0; flag(&a[RESET], row, t, 0) && leaf < a[START].sizes[0]; leaf++)
+            copy(place(&a[FINAL], leaf, row), place(&a[INITIAL], leaf, row), a[START].sizes[2]);
+}
+
+/* From this width on, rows of X are copied before tiles read them column by column: a processor loads a row ahead of its use,
+ * and does not load a column ahead. */
+enum { LONG_ROWS = 512 };
+
+/* Write the products of a step to SPARE: X and the recurrent product, or for a GRU the bias and the recurrent product. */
+static void multiply(const struct call *call, const struct matrix *matrix, long lo, long hi, long t)
+{
+    const struct array *a = call->arrays;
+    struct rows x = rows_at(&a[X], lo, t), spare = rows_at(&a[SPARE], lo, 0), from = x;
+    if (!is_empty(&a[GIVEN])) {
+        struct matrix kernel = {a[KERNEL].sizes[1], a[KERNEL].sizes[2], a[KERNEL].data, 0};
+        add_product(hi - lo, x, x, rows_at(&a[GIVEN], lo, t), &kernel);
+    }
+    if (call->cell == GRU && !is_empty(&a[BIAS]))
+        from = (struct rows){a[BIAS].data, 0};
+    else if (call->cell == GRU) {
+        fill(spare.at, (hi - lo) * spare.step);
+        from = spare;
+    } else if (spare.step >= LONG_ROWS) {
+        for (long row = 0; row < hi - lo; row++)
+            copy(moved(spare, row, 0).at, moved(x, row, 0).at, spare.step);
+        from = spare;
+    }
+    add_product(hi - lo, spare, from, leaf_at(&a[FINAL], 0, lo), matrix);
+}
+
+static void step_forward(const struct call *call, long row, long t)
+{
+    const struct array *a = call->arrays;
+    long units = a[START].sizes[2];
+    float *x = place(&a[X], row, t), *kept = place(&a[KEPT], row, t), *output = place(&a[OUTPUTS], row, t);
+    float *h = place(&a[FINAL], 0, row), *c = place(&a[FINAL], a[START].sizes[0] - 1, row);
+    const float *p = place(&a[SPARE], row, 0);
+    if (!flag(&a[MASK], row, t, 1)) {
+        fill(x, a[X].sizes[2]);
+        copy(output, h, units);
+        if (call->cell == LSTM)
+            copy(kept, c, units);
+        else
+            fill(kept, a[KEPT].sizes[2]);
+    } else if (call->cell == LSTM)
+        EACH_PART(lstm_forward, p, x, h, c, output, kept);
+    else if (call->cell == GRU)
+        EACH_PART(gru_forward, x, p, h, output, kept);
+    else
+        EACH_PART(rnn_forward, p, h, output);
+}
+
+static void rows_forward(const struct call *call, long lo, long hi)
+{
+    const struct array *a = call->arrays;
+    struct matrix matrix = recurrent(call);
+    for (long leaf = 0; leaf < a[START].sizes[0]; leaf++)
+        copy(place(&a[FINAL], leaf, lo), place(&a[START], leaf, lo), (hi - lo) * a[START].sizes[2]);
+    for (long t = 0; t < a[X].sizes[1]; t++) {
+        if (!is_empty(&a[RESET]))
+            reset_rows(call, lo, hi, t);
+        multiply(call, &matrix, lo, hi, t);
+        for (long row = lo; row < hi; row++)
+            step_forward(call, row, t);
+    }
+}
+
+/* Write the gradients of a masked step, which are zeros. KEPT_BACK of an LSTM stays, because the next step reads c from it. */
+static void masked_back(const struct call *call, long row, long t)
+{
+    const struct array *a = call->arrays;
+    add(place(&a[D_START], 0, row), place(&a[D_OUTPUTS], row, t), a[START].sizes[2]);
+    fill(place(&a[X], row, t), a[X].sizes[2]);
+    fill(place(&a[SPARE], row, 0), a[SPARE].sizes[2]);
+    if (call->cell == GRU)
+        fill(place(&a[KEPT_BACK], row, t), a[KEPT_BACK].sizes[2]);
+}
+
+static void step_back(const struct call *call, long row, long t)
+{
+    const struct array *a = call->arrays, *states = &a[call->cell == LSTM ? KEPT_BACK : OUTPUTS_BEFORE];
+    long units = a[START].sizes[2], last = a[START].sizes[0] - 1;
+    float *x = place(&a[X], row, t), *kept = place(&a[KEPT_BACK], row, t), *d_p = place(&a[SPARE], row, 0);
+    float *d_h = place(&a[D_START], 0, row);
+    const float *before = t ? place(states, row, t - 1) : place(&a[START], last, row);
+    const float *d_output = place(&a[D_OUTPUTS], row, t);
+    if (flag(&a[RESET], row, t, 0))
+        before = place(&a[INITIAL], last, row);
+    if (!flag(&a[MASK], row, t, 1))
+        masked_back(call, row, t);
+    else if (call->cell == LSTM)
+        EACH_PART(lstm_back, d_h, place(&a[D_START], last, row), d_output, before, kept, x, d_p);
+    else if (call->cell == GRU)
+        EACH_PART(gru_back, d_h, d_output, before, x, kept, d_p);
+    else
+        EACH_PART(rnn_back, d_h, d_output, place(&a[OUTPUTS_BEFORE], row, t), x, d_p);
+}
+
+/* Move the gradient of each row that was reset to the gradient of its initial leaves. */
+static void collect(const struct call *call, long lo, long hi, long t)
+{
+    const struct array *a = call->arrays;
+    long units = a[START].sizes[2];
+    for (long row = lo; row < hi; row++)
+        for (long leaf = 0; flag(&a[RESET], row, t, 0) && leaf < a[START].sizes[0]; leaf++) {
+            add(place(&a[D_INITIAL], leaf, row), place(&a[D_START], leaf, row), units);
+            fill(place(&a[D_START], leaf, row), units);
+        }
+}
+
+static void rows_back(const struct call *call, long lo, long hi)
+{
+    const struct array *a = call->arrays;
+    struct matrix matrix = recurrent(call);
+    long units = a[START].sizes[2];
+    for (long leaf = 0; leaf < a[START].sizes[0]; leaf++) {
+        copy(place(&a[D_START], leaf, lo), place(&a[D_FINAL], leaf, lo), (hi - lo) * units);
+        fill(place(&a[D_INITIAL], leaf, lo), (hi - lo) * units);
+    }
+    struct rows d_h = leaf_at(&a[D_START], 0, lo);
+    for (long t = a[X].sizes[1] - 1; t >= 0; t--) {
+        for (long row = lo; row < hi; row++)
+            step_back(call, row, t);
+        add_product(hi - lo, d_h, d_h, rows_at(&a[SPARE], lo, 0), &matrix);
+        if (!is_empty(&a[RESET]))
+            collect(call, lo, hi, t);
+    }
+}

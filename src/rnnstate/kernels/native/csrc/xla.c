@@ -1,0 +1,69 @@
+/* The function that XLA calls. It makes a `struct call` from the buffers of the frame, in this order:
+ *
+ *     argument  forward    back            result  forward         back
+ *     0         settings   settings        0       gates (was 9)   d_x (was 9)
+ *     1         start      start           1       outputs         d_kept (was 10)
+ *     2         initial    initial         2       kept            d_start
+ *     3         mask       mask            3       final           d_initial
+ *     4         reset      reset           4       spare           spare
+ *     5         recurrent  transposed      5       strips          strips
+ *     6         bias       d_outputs
+ *     7         given      d_final
+ *     8         kernel     outputs         A result that "was 9" overwrites argument 9 in place.
+ *     9         projected  gates
+ *     10        -          kept
+ *
+ * The arguments 1 to 8 and the results 0 to 5 are the arrays of the call. `settings` holds two int32: which cell, and
+ * whether the loop runs back.
+ */
+#include "xla.h"
+#include "library.h"
+
+/* The fewest arguments and results for the order above, and the arguments that are only read. */
+enum { ARGUMENTS = 10, RESULTS = 6, READ = 8 };
+/* Rows of a step, and of all steps, for which a kernel is laid in strips. Fewer rows do not repay the copy. */
+enum { ROWS_FOR_STRIPS = 4, ALL_ROWS_FOR_STRIPS = 16 };
+
+/* Answer the question that XLA asks when a function is registered. Return whether this call was the question. */
+static int answer_version(const struct frame *frame)
+{
+    struct extension *asked = frame->extension_start;
+    if (!asked || asked->extension_base.type != METADATA)
+        return 0;
+    asked->metadata->api_version.major_version = 0;
+    asked->metadata->api_version.minor_version = 1;
+    asked->metadata->traits = 0;
+    return 1;
+}
+
+static int has_buffers(const struct frame *frame)
+{
+    return frame->args.struct_size == sizeof(struct buffers) && frame->rets.struct_size == sizeof(struct buffers) &&
+           frame->args.size >= ARGUMENTS && frame->rets.size >= RESULTS;
+}
+
+static struct array as_array(const struct buffer *buffer)
+{
+    struct array array = {buffer->data, {1, 1, 1}};
+    for (int64_t axis = 0; axis < 3 && axis < buffer->rank; axis++)
+        array.sizes[2 - axis] = buffer->dims[buffer->rank - 1 - axis];
+    return array;
+}
+
+/* A frame of another form is left alone: the check at load then fails. */
+OFFERED void *rnnstate_xla(const struct frame *frame)
+{
+    if (answer_version(frame) || !has_buffers(frame))
+        return 0;
+    const int32_t *settings = frame->args.list[0]->data;
+    struct call call = {settings[0], settings[1], {{0}}};
+    for (int number = 0; number < ARRAYS; number++)
+        call.arrays[number] = as_array(number < READ ? frame->args.list[1 + number] : frame->rets.list[number - READ]);
+    const int64_t rows = call.arrays[START].sizes[1], time = call.arrays[X].sizes[1];
+    const int64_t *kernel = call.arrays[RECURRENT].sizes;
+    if (rows < ROWS_FOR_STRIPS || rows * time < ALL_ROWS_FOR_STRIPS)
+        call.arrays[STRIPS].sizes[0] = 0;
+    rnnstate_pack(&call);
+    run_in_blocks(frame, &call, rows, (double)time * rows * kernel[1] * kernel[2]);
+    return 0;
+}

@@ -1,0 +1,141 @@
+"""Law: every level of instructions gives the same numbers, however the rows are cut into blocks."""
+
+import numpy as np
+import pytest
+
+from native_calls import GRU, LSTM, RNN, all_levels, at_level, back_arrays, forward_arrays, run
+from rnnstate.kernels.native import building
+from rnnstate.kernels.native.library import library
+
+pytestmark = pytest.mark.once
+CELLS = pytest.mark.parametrize("cell", [LSTM, GRU, RNN])
+LEVELS = pytest.mark.parametrize("level", all_levels())
+# 13 and 29 rows fill no tile; 5, 21 and 67 units fill no vector; 131 units are summed in two parts.
+SIZES = [(1, 5), (3, 8), (13, 21), (29, 67), (5, 131)]
+
+
+def both_ways(cell, rows, units, level, **settings):
+    """Return the results of a window forward and back."""
+    forward = run(cell, forward_arrays(cell, rows, 3, units, 1 / units**0.5), level, **settings)
+    return forward, run(cell, back_arrays(cell, forward), level, back=True, **settings)
+
+
+def test_this_processor_has_levels():
+    """Each processor has the slowest level, and the levels follow the order of the compiler's flags."""
+    assert all_levels()[0] == "baseline"
+    assert all_levels() == [name for name in building.LEVELS if name in all_levels()]
+    with pytest.raises(ValueError, match=r"RNNSTATE_NATIVE must be `off` or one of .*Received: 'mmx'"), at_level("mmx"):
+        pass
+
+
+@CELLS
+@LEVELS
+@pytest.mark.parametrize(("rows", "units"), SIZES)
+def test_levels_agree(cell, level, rows, units):
+    """A level gives what the slowest one gives, which uses no fused instructions, with strips and without."""
+    expected = both_ways(cell, rows, units, "baseline", strips=False)
+    for strips in (True, False):
+        for found, known in zip(both_ways(cell, rows, units, level, strips=strips), expected, strict=True):
+            for name in set(found) - {"bias", "spare"}:
+                np.testing.assert_allclose(found[name], known[name], rtol=0, atol=2e-6, err_msg=name)
+
+
+@CELLS
+@LEVELS
+@pytest.mark.parametrize("strips", [True, False])
+def test_blocks_of_rows_change_no_bit(cell, level, strips):
+    """Rows one by one, or in blocks of different sizes, give bit for bit what all rows give together."""
+    together = both_ways(cell, 13, 21, level, strips=strips)
+    for blocks in ([(row, row + 1) for row in range(13)], [(0, 6), (6, 11), (11, 13)]):
+        apart = both_ways(cell, 13, 21, level, strips=strips, blocks=blocks)
+        for one, other in zip(together, apart, strict=True):
+            assert all(np.array_equal(one[name], other[name]) for name in set(one) - {"bias", "spare"})
+    other_rows = both_ways(cell, 13, 21, level, strips=strips, blocks=[(0, 12)])
+    assert not np.array_equal(together[0]["outputs"], other_rows[0]["outputs"], equal_nan=True)
+
+
+@LEVELS
+@pytest.mark.parametrize("strips", [True, False])
+@pytest.mark.parametrize(("rows", "units"), [(1, 1), (2, 7), (5, 21), (8, 64), (11, 131), (29, 67)])
+def test_products(level, strips, rows, units):
+    """The recurrent products of both ways are products of matrices, whether or not all fits into tiles.
+
+    Nothing next to the results is touched.
+    """
+    arrays = forward_arrays(LSTM, rows + 1, 1, units)
+    x, h = arrays["x"].astype("float64")[:, 0], arrays["start"][0]
+    run(LSTM, arrays, level, strips=strips, blocks=[(0, rows)])
+    expected = x + h.astype("float64") @ arrays["recurrent"]
+    np.testing.assert_allclose(arrays["spare"][:rows, 0], expected[:rows], rtol=0, atol=4e-6 * np.sqrt(units))
+    assert np.isnan(arrays["spare"][rows]).all()
+    assert np.isnan(arrays["outputs"][rows]).all()
+    arrays["outputs"][rows], arrays["kept"][rows] = 0, 0
+    back = run(LSTM, back_arrays(LSTM, arrays), level, back=True, strips=strips, blocks=[(0, rows)])
+    expected = back["x"].astype("float64")[:, 0] @ back["recurrent"]
+    np.testing.assert_allclose(back["d_start"][0, :rows], expected[:rows], rtol=0, atol=4e-6 * np.sqrt(units))
+    assert np.isnan(back["d_start"][:, rows]).all()
+    assert np.abs(expected).max() > 1e-2
+
+
+def applied(cell, level, values):
+    """Return sigmoid (LSTM) or tanh (RNN) of some numbers, as the cell computes it in vectors and their remainders."""
+    units = 21
+    rows = -(-len(values) // units)
+    arrays = forward_arrays(cell, rows, 1, units, 0.0)
+    arrays["start"][:] = 0
+    filled = np.zeros(rows * units, "float32")
+    filled[: len(values)] = values
+    arrays["x"][:, 0, :units] = filled.reshape(rows, units)
+    run(cell, arrays, level, strips=False)
+    results = arrays["x"][:, 0, :units] if cell == LSTM else arrays["outputs"][:, 0]
+    return results.reshape(-1)[: len(values)]
+
+
+@LEVELS
+def test_sigmoid(level):
+    """It agrees with double precision to some units of the last place, far out too; NaN stays NaN."""
+    x = np.concatenate([np.linspace(-80, 80, 100_003), np.random.default_rng(0).normal(size=10_007)]).astype("float32")
+    exact = 1 / (1 + np.exp(-x.astype("float64")))
+    assert np.max(np.abs(applied(LSTM, level, x) - exact) / exact) < 3e-7
+    limits = applied(LSTM, level, np.array([np.inf, -np.inf, 1e30, -1e30, 1e-40], "float32"))
+    np.testing.assert_array_equal(limits[[0, 2, 4]], [1, 1, 0.5])
+    assert np.all(limits[[1, 3]] < 1e-37)
+    assert np.isnan(applied(LSTM, level, np.array([np.nan], "float32"))[0])
+
+
+@LEVELS
+def test_tanh(level):
+    """It agrees with double precision, is exactly 1 far out, so that a full cell keeps what it has, and NaN stays NaN."""
+    x = np.concatenate([np.linspace(-12, 12, 100_003), np.random.default_rng(0).normal(size=10_007)]).astype("float32")
+    bound = (
+        4e-7 if level == "baseline" else 3e-7
+    )  # without fused instructions, products are rounded before they are added
+    assert np.max(np.abs(applied(RNN, level, x) - np.tanh(x.astype("float64")))) < bound
+    small = np.geomspace(1e-30, 1e-2, 1_009).astype("float32")
+    assert np.max(np.abs(applied(RNN, level, small) / np.tanh(small.astype("float64")) - 1)) < 3e-7
+    limits = applied(RNN, level, np.array([np.inf, -np.inf, 10, -10, 1e30], "float32"))
+    np.testing.assert_array_equal(limits, [1, -1, 1, -1, 1])
+    assert np.isnan(applied(RNN, level, np.array([np.nan], "float32"))[0])
+    denormal = np.array([1e-40, -3e-39], "float32")
+    np.testing.assert_allclose(applied(RNN, level, denormal), denormal, rtol=1e-2)
+
+
+@CELLS
+@LEVELS
+@pytest.mark.parametrize(("rows", "time"), [(0, 3), (5, 0)])
+def test_no_rows_and_no_steps(cell, level, rows, time):
+    """Without rows nothing happens. Without steps the leaves after the window are those before it, and so are gradients."""
+    forward = run(cell, forward_arrays(cell, rows, time, 7), level)
+    back = run(cell, back_arrays(cell, forward), level, back=True)
+    np.testing.assert_array_equal(forward["final"], forward["start"])
+    np.testing.assert_array_equal(back["d_start"], back["d_final"])
+    assert not back["d_initial"].any()
+
+
+def test_the_width_of_strips():
+    """Wider registers have wider strips."""
+    widths = []
+    for level in all_levels():
+        with at_level(level):
+            widths.append(library().width)
+    assert widths == [8, 16, 32][: len(widths)]

@@ -1,0 +1,84 @@
+"""Calls of the native library without a backend: NumPy arrays in, one cell, one level of instructions."""
+
+from contextlib import contextmanager
+
+import numpy as np
+
+from rnnstate.kernels.native.library import levels, library, use_level
+
+LSTM, GRU, RNN = range(3)
+GATES = {LSTM: 4, GRU: 3, RNN: 1}
+# The arrays of a call in their order, forward and back.
+_FIRST, _LAST = ("start", "initial", "mask", "reset", "recurrent"), ("spare", "strips")
+NAMES = (*_FIRST, "bias", "given", "kernel", "x", "outputs", "kept", "final", *_LAST)
+NAMES_BACK = (*_FIRST, "d_outputs", "d_final", "outputs", "x", "kept", "d_start", "d_initial", *_LAST)
+
+
+@contextmanager
+def at_level(name):
+    """Run the native loops with the instructions of a level."""
+    use_level(library(), name)
+    try:
+        yield
+    finally:
+        use_level(library())
+
+
+def all_levels():
+    """Return the names of the levels that this processor can run."""
+    return list(levels(library()))
+
+
+def numbers(seed, *shape):
+    """Return random float32 in -1 to 1."""
+    return np.random.default_rng(seed).uniform(-1, 1, shape).astype("float32")
+
+
+def forward_arrays(cell, rows, time, units, scale=1.0):
+    """Return the arrays of a call forward, with weights in -scale to scale."""
+    width, leaves = GATES[cell] * units, 2 if cell == LSTM else 1
+    return {
+        "start": numbers(1, leaves, rows, units),
+        "recurrent": numbers(2, units, width) * np.float32(scale),
+        "bias": numbers(3, width) if cell == GRU else None,
+        "x": numbers(4, rows, time, width),
+        "outputs": np.full((rows, time, units), np.nan, "float32"),
+        "kept": np.full((rows, time, units * (cell != RNN)), np.nan, "float32"),
+        "final": np.full((leaves, rows, units), np.nan, "float32"),
+        "spare": np.full((rows, 1, width), np.nan, "float32"),
+    }
+
+
+def back_arrays(cell, forward):
+    """Return the arrays of the way back, after a call forward."""
+    start, outputs = forward["start"], forward["outputs"]
+    return {
+        "start": start,
+        "recurrent": np.ascontiguousarray(forward["recurrent"].T),
+        "d_outputs": numbers(5, *outputs.shape),
+        "d_final": numbers(6, *start.shape),
+        "outputs": outputs,
+        "x": forward["x"].copy(),
+        "kept": forward["kept"].copy(),
+        "d_start": np.full_like(start, np.nan),
+        "d_initial": np.full_like(start, np.nan),
+        "spare": np.full_like(forward["spare"], np.nan),
+    }
+
+
+def run(cell, arrays, level, back=False, strips=True, blocks=None):
+    """Run a call in place, in blocks of rows. Return the arrays."""
+    rows = arrays["start"].shape[1]
+    with at_level(level):
+        inner, columns = arrays["recurrent"].shape
+        width = library().width
+        packed = np.full((-(-columns // width), inner, width), np.nan, "float32") if strips else None
+        words = [cell, int(back)]
+        for name in NAMES_BACK if back else NAMES:
+            array = packed if name == "strips" else arrays.get(name)
+            words += (0, 1, 1, 0) if array is None else (array.ctypes.data, *(1, 1, 1)[array.ndim :], *array.shape)
+        table = np.array(words, "int64")
+        library().rnnstate_pack(table.ctypes.data)
+        for lo, hi in blocks or [(0, rows)]:
+            library().rnnstate_run(table.ctypes.data, lo, hi)
+    return arrays
