@@ -10,7 +10,8 @@ take turns, and the table shows the fastest round of each in milliseconds per tr
     resets    a reset before one step in a hundred; the last column is the median of resets / plain in the same round
 
 `nn` is PyTorch's `nn.LSTM`, `nn.GRU` or `nn.RNN` with a loop by hand. It has no masks and no resets. `operators` is `torch`
-without the native loops.
+without the native loops. `torchrl` is TorchRL's `LSTMModule` or `GRUModule` (`pip install torchrl`), which splits a window
+at its resets, pads the parts, and runs them in PyTorch's layer. It has no masks here, and no SimpleRNN.
 """
 
 import argparse
@@ -70,12 +71,53 @@ def by_hand(units: int, cell: str) -> Callable[[], object]:
     return epoch
 
 
+def by_torchrl(units: int, cell: str, kind: str) -> Callable[[], object]:
+    """Return an epoch of TorchRL's module, whose state goes on from window to window."""
+    import torch
+    import torchrl.modules
+    from tensordict import TensorDict
+
+    torch.manual_seed(0)
+    rows, features, windows = SIZES[units]
+    leaves = ["h", "c"] if cell == "LSTM" else ["h"]
+    keys = {"in_keys": ["x", *leaves], "out_keys": ["y", *[("next", leaf) for leaf in leaves]]}
+    loop = getattr(torchrl.modules, f"{cell}Module")(features, units, num_layers=2, default_recurrent_mode=True, **keys)
+    dense = torch.nn.Linear(units, 1)
+    adam = torch.optim.Adam([*loop.parameters(), *dense.parameters()], 1e-3, fused=True)
+    x, y = (torch.randn(windows, rows, WINDOW, values) for values in (features, 1))
+    begins = torch.rand(windows, rows, WINDOW, 1) < (RESETS if kind == "resets" else 0)
+
+    def epoch() -> None:
+        state = {leaf: torch.zeros(rows, 2, units) for leaf in leaves}
+        for one, target, is_init in zip(x, y, begins, strict=True):
+            # The module reads the state at the first step of a window, and wants a place for it at each step.
+            starts = {leaf: value[:, None].expand(-1, WINDOW, -1, -1) for leaf, value in state.items()}
+            window = loop(TensorDict({"x": one, "is_init": is_init, **starts}, [rows, WINDOW]))
+            state = {leaf: window["next", leaf][:, -1].detach() for leaf in leaves}
+            adam.zero_grad(set_to_none=True)
+            torch.nn.functional.mse_loss(dense(window["y"]), target).backward()
+            adam.step()
+
+    return epoch
+
+
+def kinds_of(contender: str) -> tuple[str, ...]:
+    """Return the windows that a contender can run."""
+    return {"nn": KINDS[:1], "torchrl": ("plain", "resets")}.get(contender, KINDS)
+
+
+def run_of(contender: str, units: int, cell: str, kind: str) -> Callable[[], object]:
+    """Return an epoch of a contender."""
+    if contender == "nn":
+        return by_hand(units, cell)
+    return by_torchrl(units, cell, kind) if contender == "torchrl" else ours(units, cell, kind)
+
+
 def serve(contender: str, units: int, cell: str) -> None:
     """Answer each line of standard input, the kind of the windows, with the milliseconds per step of one epoch."""
     if contender == "operators":
         os.environ["RNNSTATE_NATIVE"] = "off"
-    kinds = KINDS[:1] if contender == "nn" else KINDS
-    runs = {kind: by_hand(units, cell) if contender == "nn" else ours(units, cell, kind) for kind in kinds}
+    runs = {kind: run_of(contender, units, cell, kind) for kind in kinds_of(contender)}
     for run in runs.values():
         run(), run()  # compile, allocate memory
     for line in sys.stdin:
@@ -86,7 +128,7 @@ def serve(contender: str, units: int, cell: str) -> None:
 
 def worker(contender: str, units: int, cell: str) -> "subprocess.Popen[str]":
     """Start the process of a contender."""
-    backend = "torch" if contender in ("nn", "operators") else contender
+    backend = "torch" if contender in ("nn", "operators", "torchrl") else contender
     environment = {**os.environ, "KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, __file__, "--serve", contender, str(units), cell]
     return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -99,7 +141,7 @@ def compare(contenders: list[str], units: int, cell: str, rounds: int) -> dict[t
     try:
         for _ in range(rounds):
             for contender, process in workers.items():
-                for kind in KINDS[:1] if contender == "nn" else KINDS:
+                for kind in kinds_of(contender):
                     print(kind, file=process.stdin, flush=True)
                     times.setdefault((contender, kind), []).append(float(process.stdout.readline()))
     finally:

@@ -144,7 +144,7 @@ def test_wrong_use_is_refused(tmp_path, monkeypatch):
     """Other data than `Windows`, and a missing package, are refused before anything is trained."""
     with pytest.raises(rs.DataError, match=r"`windows` must be `rnnstate.Windows`. Received: ndarray"):
         rs.StateLog(np.ones((2, 3)))
-    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    monkeypatch.setitem(sys.modules, "tensorboardX.event_file_writer", None)
     windows = rs.Windows(nets.values(2, 9, 2), length=3, batch_size=2)
     with pytest.raises(rs.DataError, match="`every` must be"):
         rs.StateLog(windows, every=0)

@@ -122,6 +122,8 @@ class StateLog(keras.callbacks.Callback):
             self._write([line for epoch, each in zip(epochs, found, strict=True) for line in _lines(epoch, each)], "a")
         for epoch, each in zip(epochs, found, strict=True):
             self._send(epoch, each)
+        if self._events is not None:
+            self._events.flush()
 
     def _send(self, epoch: _Epoch, found: Mapping[str, Distribution]) -> None:
         if not self._receivers:

@@ -109,7 +109,7 @@ class Bank:
     def _picked(self, variable: Any, slots: np.ndarray) -> np.ndarray:
         # Where most rows are wanted, a copy of all takes less time than to let the device pick rows.
         if self.capacity <= 2 * len(slots):
-            rows: np.ndarray = to_numpy(variable)[slots]
+            rows: np.ndarray = kernels().arrays([variable.value])[0][slots]
             return rows
         return to_numpy(kernels().take_rows(variable, ops.convert_to_tensor(slots, dtype="int32")))
 
