@@ -6,6 +6,7 @@ import pytest
 
 import nets
 import rnnstate as rs
+from rnnstate.kernels import kernels
 from rnnstate.model import bank as banks
 
 KEYS = 300
@@ -24,13 +25,18 @@ def model():
 @pytest.fixture
 def copied(monkeypatch):
     """Return the shapes of all arrays that the bank copies to the host."""
-    shapes, copy = [], banks.to_numpy
+    shapes, one, several = [], banks.to_numpy, kernels().arrays
 
     def to_numpy(value):
         shapes.append(tuple(value.shape))
-        return copy(value)
+        return one(value)
+
+    def arrays(values):
+        shapes.extend(tuple(value.shape) for value in values)
+        return several(values)
 
     monkeypatch.setattr(banks, "to_numpy", to_numpy)
+    monkeypatch.setattr(kernels(), "arrays", arrays)
     return shapes
 
 
