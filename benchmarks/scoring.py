@@ -40,7 +40,7 @@ def table(keys, steps=STEPS):
 class Processor(threading.Thread):
     """Counts the processor seconds of this process and of all that it starts. It looks five times a second.
 
-    Ray ends workers without reading their times, so the times of ended processes are those of the last look.
+    Ray does not record the times of workers that end. So this thread keeps the last time that it saw for each process.
     """
 
     def __init__(self):

@@ -1,7 +1,7 @@
 """Measure what `StateLog` costs in relation to training: `python benchmarks/state_log.py [--backend jax]`.
 
 The time that the callback takes is measured inside of `fit`, and divided by the time of the other steps. So one run has
-both numbers, and a busy machine slows both alike. Every call counts but those of the first epoch, which compiles.
+both numbers, and a busy machine slows both alike. The first epoch does not count, because it compiles.
 """
 
 import argparse

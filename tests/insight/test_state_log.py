@@ -64,6 +64,37 @@ def test_short_epochs_are_written_together(tmp_path, monkeypatch):
     assert len(read(path)) == 4 * leaves
 
 
+def test_an_interrupted_training_loses_no_line(tmp_path, monkeypatch):
+    """The epochs before Ctrl-C are written when Python ends, and before the lines of the next training."""
+    monkeypatch.setattr("rnnstate.insight.state_log._PATIENCE", 60.0)
+    at_exit = []
+    monkeypatch.setattr("atexit.register", at_exit.append)
+    monkeypatch.setattr("atexit.unregister", lambda function: function in at_exit and at_exit.remove(function))
+
+    def interrupt(epoch, logs):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    stop = keras.callbacks.LambdaCallback(on_epoch_end=interrupt)
+    model = nets.make(nets.small)
+    x, y = policies.data_of(model, (9, 5))
+    windows = rs.Windows(x, y, length=3, batch_size=2)
+    model.compile("sgd", "mse")
+    path, leaves = tmp_path / "states.csv", len(model.state_spec)
+    log = rs.StateLog(windows, csv=path, tensorboard=tmp_path / "logs", append=True)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(windows, epochs=5, callbacks=[log, stop], verbose=0)
+    assert len(read(path)) == leaves  # the first epoch did not wait
+    at_exit[0]()
+    assert [line["epoch"] for line in read(path)[::leaves]] == ["1", "2", "3"]
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(windows, epochs=5, callbacks=[log, stop], verbose=0)
+    assert len(at_exit) == 1
+    model.fit(windows, epochs=1, callbacks=[log], verbose=0)
+    assert [line["epoch"] for line in read(path)[::leaves]] == ["1", "2", "3", "1", "2", "3", "1"]
+    assert at_exit == []
+
+
 @pytest.mark.parametrize(
     ("how", "shares"),
     [

@@ -64,7 +64,9 @@ def test_a_library_that_cannot_be_loaded(monkeypatch):
 
     monkeypatch.setattr(loops_native, "_native_code", fail)
     loops_native.has_library.cache_clear()
-    with pytest.warns(UserWarning, match=r"those of XLA run, which are slower.*cc, gcc, clang.*install a C compiler"):
+    with pytest.warns(
+        UserWarning, match=r"XLA's own loops run, which are slower.*cc, gcc, clang.*install a C compiler"
+    ):
         assert not loops_native.has_library()
     assert not loops_native.has_library()
     loops_native.has_library.cache_clear()

@@ -59,7 +59,7 @@ def test_a_library_is_compiled_once(folder, builds):
 
 
 def test_a_damaged_library(folder, builds):
-    """A file that is no library is compiled anew."""
+    """If the kept file is not a library, the sources are compiled again."""
     kept = folder / f"{library.fingerprint()}-{building.NAME}"
     folder.mkdir()
     kept.write_bytes(b"\x7fELF damaged")

@@ -115,7 +115,9 @@ def test_expire_ends_idle_sessions_and_names_them(tmp_path, capsys):
     assert "old" not in run(capsys, "ls", path)
     file, new = str(tmp_path / "some.safetensors"), str(tmp_path / "new")
     run(capsys, "export", path, file)
-    assert "must be that of FILE, event" in run(capsys, "import", new, file, "--clock", "wall", status=2)
+    assert "must name the clock of FILE, which is event" in run(
+        capsys, "import", new, file, "--clock", "wall", status=2
+    )
     assert not (tmp_path / "new").exists()
     run(capsys, "import", new, file)
     assert run(capsys, "expire", new, "--idle", "100", "--json") == {"clock": "event", "ended": []}

@@ -53,7 +53,7 @@ def command(folder, owner, python, arguments):
         "environment": dict(os.environ),
         "cwd": os.getcwd(),
     }
-    # Whoever starts the command may give it some cores in the next moment, and the program inherits them.
+    # The parent may pin this process to some cores just after it starts. The program gets the same cores.
     connection = _connect(folder, owner, python, [flag for flag in flags if flag != "-P"])
     program["cores"] = sorted(os.sched_getaffinity(0))
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -69,7 +69,9 @@ def _clock_of(file: Path, given: str | None) -> str | None:
     """Return the clock for a new store. A file that cannot be read, or has another clock, makes no new store."""
     clock = load_metadata(file).get("clock", given)
     if given not in (None, clock):
-        raise DataError(f"`--clock` must be that of FILE, {clock}. Received: {given}. Leave it out.")
+        raise DataError(
+            f"`--clock` must name the clock of FILE, which is {clock}. Received: {given}. Leave `--clock` out."
+        )
     return clock
 
 

@@ -1,5 +1,6 @@
 """`StateLog`: a callback that writes statistics and histograms of the carried states after each epoch."""
 
+import atexit
 import csv as tables
 import time
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -37,7 +38,8 @@ class StateLog(keras.callbacks.Callback):
 
     The logs of each epoch, and so the line of `fit`, get the shares of its windows that were `carried`, `reset` and `fresh`.
     After an epoch the states of at most 1024 sequences are read, so a training step costs what it cost before. Epochs that
-    end within a second of each other are written together.
+    end within a second of each other are written together. After Ctrl-C, the last of them are written when Python ends, or
+    when the next training begins.
 
     Args:
         windows: The `Windows` that are trained on.
@@ -88,6 +90,9 @@ class StateLog(keras.callbacks.Callback):
         self._written = -np.inf
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._finish()
+        self._written = -np.inf  # the first epoch does not wait
+        atexit.register(self._finish)  # Keras does not tell callbacks that a training was interrupted
         if self.csv is not None and not (self.append and self.csv.is_file()):
             self._write([_COLUMNS], "w")
         if self._events is not None:
@@ -108,9 +113,14 @@ class StateLog(keras.callbacks.Callback):
                 self._write_waiting()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self._finish()
+
+    def _finish(self) -> None:
+        """Write the epochs that wait, and end the file of events. After an interrupted training there are some."""
         self._write_waiting()
         if self._events is not None:
             self._events.close()
+        atexit.unregister(self._finish)
 
     def _write_waiting(self) -> None:
         epochs, self._waiting, self._written = self._waiting, [], time.monotonic()

@@ -64,7 +64,7 @@ def distributions(arrays: Array) -> list[Distribution]:
 
 
 def _finite(rows: Array, others: int = 0) -> list[Distribution]:
-    """Return the statistics of each row of finite values, beside which there were `others`."""
+    """Return the statistics of each row. All values are finite; `others` counts the values that were left out before."""
     size = rows.shape[1]
     if not size:
         nothing = np.zeros(BINS, np.int64), np.zeros(BINS + 1)
@@ -89,5 +89,5 @@ def _histograms(rows: Array, lows: Array, highs: Array) -> tuple[Array, Array]:
     # Rounding has put a value that lies at an edge into the neighbour of its bin.
     bins -= rows < np.take_along_axis(edges, bins, 1)
     bins += (rows >= np.take_along_axis(edges, bins + 1, 1)) & (bins < BINS - 1)
-    first = BINS * np.arange(len(rows))[:, None]  # each row counts in bins after those of the row before
+    first = BINS * np.arange(len(rows))[:, None]  # row 0 counts in bins 0 to 19, row 1 in bins 20 to 39, ...
     return np.bincount((bins + first).ravel(), minlength=BINS * len(rows)).reshape(-1, BINS), edges

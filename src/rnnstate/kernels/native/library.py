@@ -22,7 +22,7 @@ from rnnstate.kernels.native import building
 
 _PACKAGED = Path(__file__).with_name(building.NAME)
 _WORD = ctypes.c_int64
-# Functions of the library: the type of the result, and those of the arguments.
+# The functions of the library: the type of the result, then the types of the arguments.
 _FUNCTIONS = {
     "levels": (_WORD,),
     "level_name": (ctypes.c_char_p, _WORD),

@@ -55,14 +55,14 @@ def has_library() -> bool:
         _native_code()
     except UnexpectedInterfaceError as error:
         warnings.warn(
-            f"The native loops were not written for this version of JAX, so those of XLA run, which are slower. {error} "
+            f"The native loops were not written for this version of JAX, so XLA's own loops run, which are slower. {error} "
             "Results are the same. Report the version to the authors of rnnstate, or install the JAX of its last release.",
             stacklevel=2,
         )
         return False
     except Exception as error:
         warnings.warn(
-            f"The native loops cannot be loaded, so those of XLA run, which are slower. Received: {error!r}. "
+            f"The native loops cannot be loaded, so XLA's own loops run, which are slower. Received: {error!r}. "
             "Install rnnstate from a wheel for this platform, or install a C compiler.",
             stacklevel=2,
         )
