@@ -68,8 +68,9 @@ def test_an_interrupted_training_loses_no_line(tmp_path, monkeypatch):
     """The epochs before Ctrl-C are written when Python ends, and before the lines of the next training."""
     monkeypatch.setattr("rnnstate.insight.state_log._PATIENCE", 60.0)
     at_exit = []
-    monkeypatch.setattr("atexit.register", at_exit.append)
-    monkeypatch.setattr("atexit.unregister", lambda function: function in at_exit and at_exit.remove(function))
+    forget = lambda function: function in at_exit and at_exit.remove(function)  # noqa: E731
+    stand_in = types.SimpleNamespace(register=at_exit.append, unregister=forget)
+    monkeypatch.setattr("rnnstate.insight.state_log.atexit", stand_in)
 
     def interrupt(epoch, logs):
         if epoch == 2:
