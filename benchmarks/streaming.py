@@ -31,8 +31,8 @@ def build(units):
     return model, plain
 
 
-def streamed(model, sessions, rows, store=None):
-    """Return a call that pushes one step to some of the sessions, the next ones each time."""
+def streamed(model, sessions, rows, store=None, as_rows=False, shuffled=False):
+    """Return a call that pushes one step to some of the sessions, the next ones each time, by key or as rows."""
     streamer = rs.Streamer(model, store)
     streamer.warmup(
         rows=sorted({1 << (min(rows, 256) - 1).bit_length(), 1 << (min(sessions, 256) - 1).bit_length()}), steps=[1]
@@ -42,12 +42,14 @@ def streamed(model, sessions, rows, store=None):
     for begin in range(0, sessions, 256):
         streamer.push(dict.fromkeys(keys[begin : begin + 256], x))
     starts = range(0, max(sessions, rows), rows)
-    given = cycle([{keys[(start + row) % sessions]: x for row in range(rows)} for start in starts])
-
-    def call():
-        streamer.push(next(given))
-
-    return call
+    if shuffled:  # sessions of a push that began at different times
+        np.random.default_rng(0).shuffle(keys)
+    groups = [[keys[(start + row) % sessions] for row in range(rows)] for start in starts]
+    if as_rows:
+        batch, given = np.ones((rows, 2), "float32"), cycle(groups)
+        return lambda: streamer.push_rows(next(given), batch)
+    each = cycle([dict.fromkeys(group, x) for group in groups])
+    return lambda: streamer.push(next(each))
 
 
 def bare(model, rows):
@@ -107,6 +109,8 @@ def main():
             "bare step, 256 rows": bare(model, 256),
             "push, 256 rows of 10,000 sessions": streamed(model, 10_000, 256),
             "push, 256 rows of 256 sessions": streamed(model, 256, 256),
+            "push_rows, 256 of 10,000 sessions": streamed(model, 10_000, 256, as_rows=True),
+            "push_rows, 256 in any order": streamed(model, 10_000, 256, as_rows=True, shuffled=True),
             "push, 100 rows of 100 sessions": streamed(model, 100, 100),
             "Keras and a dict, 100 sessions": keras_loop(plain, given.units, 100),
         }
@@ -115,9 +119,10 @@ def main():
     for name, values in times.items():
         print(f"{name:36s} {np.median(values) * 1e3:9.3f} {np.quantile(values, 0.99) * 1e3:9.3f}   {len(values)} calls")
     median = {name: np.median(values) for name, values in times.items()}
-    batch = median["bare step, 256 rows"] / median["push, 256 rows of 10,000 sessions"]
     loop = median["Keras and a dict, 100 sessions"] / median["push, 100 rows of 100 sessions"]
-    print(f"throughput at 256 rows, of the bare step: {batch:.2f}")
+    for name in calls:
+        if "256" in name and not name.startswith("bare"):
+            print(f"throughput of {name}, of the bare step: {median['bare step, 256 rows'] / median[name]:.2f}")
     print(f"times the throughput of the dict around Keras: {loop:.1f}")
     print(f"bytes of a session beyond its state: {memory(given.units):.0f}")
 

@@ -7,7 +7,7 @@ from keras import layers
 import nets
 import rnnstate as rs
 from hosting import Hosted
-from rnnstate.streaming.streamer import engine_of
+from rnnstate.streaming.opening import engine_of
 
 TOLERANCE = 1e-6
 

@@ -144,6 +144,29 @@ def test_several_inputs_and_outputs():
     assert (y["b"]["steps"].shape, y["b"]["last"].shape) == ((1,), (4,))
     with pytest.raises(rs.PushError, match=r"the inputs must be `fixed`, `series`, by name\. Received: `series`"):
         streamer.push({"a": {"series": x["series"]}})
+    rows = {"series": nets.values(2, 5, 2, seed=2), "fixed": nets.values(2, 3, seed=3)}
+    given = {key: {name: part[row] for name, part in rows.items()} for row, key in enumerate("cd")}
+    by_key, as_rows = rs.Streamer(model).push(given), rs.Streamer(model).push_rows(["c", "d"], rows)
+    assert as_rows["steps"].shape == (2, 5, 1)
+    for row, key in enumerate("cd"):
+        assert all((as_rows[name][row] == by_key[key][name]).all() for name in ("steps", "last"))
+
+
+def test_rows_are_steps(model):
+    """A push of one array gives the outputs and states of `step`, also once all sessions go on from a table."""
+    streamer, keys = rs.Streamer(model, max_batch=8), ["north", "south", 7, "west", "up"]
+    x = nets.values(5, 7, 2, seed=4)
+    chunks = [streamer.push_rows(keys, x[:, :1]), streamer.push_rows(keys, x[:, 1])[:, None]]
+    chunks += [streamer.push_rows(keys, x[:, 2:6]), streamer.push_rows(keys, x[:, 6:].tolist())]
+    y, final = model.step(x, model.initial_state(5))
+    assert nets.difference(y, np.concatenate(chunks, axis=1)) < TOLERANCE
+    for row, key in enumerate(keys):
+        assert (
+            nets.difference(rs.State({name: leaf[row : row + 1] for name, leaf in final.items()}), streamer.peek(key))
+            < TOLERANCE
+        )
+    # The control: keys in another order have the states of other rows.
+    assert nets.difference(streamer.push_rows(keys[::-1], x[:, 6]), y[:, 6]) > 0.01
 
 
 def test_a_layer_that_looks_ahead_sees_the_whole_chunk():

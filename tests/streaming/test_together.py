@@ -41,7 +41,22 @@ class Shifted(Noted):
         return found
 
 
-def program(store, seed):
+def by_key(one, x, numbers):
+    """Push the inputs of each key."""
+    return one.push(x, numbers)
+
+
+def by_rows(one, x, numbers):
+    """Push one array for all keys, if the push has no numbers."""
+    return by_key(one, x, numbers) if numbers else dict(zip(x, one.push_rows([*x], [*x.values()]), strict=True))
+
+
+def shifted_rows(one, x, numbers):
+    """The control: each key gets the input of another one."""
+    return by_rows(one, dict(zip(x, np.roll([*x.values()], 1, axis=0), strict=True)), numbers)
+
+
+def program(store, seed, push=by_key):
     """Run random calls on a streamer, and return all results and the final records."""
     rng, one, seen = np.random.default_rng(seed), rs.Streamer(Adding(), store, max_batch=4), []
     for _ in range(60):
@@ -53,7 +68,7 @@ def program(store, seed):
         if what == "numbers":
             x = {f"n{key}": value for key, value in x.items()}
         try:
-            y = one.push(x, numbers={key: one.number(key) + 1 if key in one else 3 for key in x if what == "numbers"})
+            y = push(one, x, {key: one.number(key) + 1 if key in one else 3 for key in x if what == "numbers"})
             seen.append([(key, part.tolist()) for key, part in y.items()])
             if what in ("checkpoint", "end"):
                 one.checkpoint(chosen[0], "kept") if what == "checkpoint" else one.end(chosen[0])
@@ -82,6 +97,72 @@ def test_it_equals_the_long_way(limits):
         if not limits:
             assert sum(noted.written) >= 3
             assert program(shifted, seed)[0] != expected
+
+
+def test_rows_equal_keys():
+    """A push of one array gives what a push by key gives, and leaves the same records."""
+    for seed in range(3):
+        noted = Noted()
+        seen, records, one = program(noted, seed, by_rows)
+        expected, kept, other = program(Slow(), seed)
+        assert seen == expected
+        assert records == kept
+        assert list(one.keys()) == list(other.keys())
+        assert sum(noted.written) >= 3
+        assert program(Noted(), seed, shifted_rows)[0] != expected
+
+
+def test_rows_of_one_group_after_another():
+    """Groups that come again find their own rows, also after a session has ended and another one has its row."""
+    one, keys = rs.Streamer(Adding(), Noted()), [f"k{at}" for at in range(17)]
+    groups = [keys[:5], keys[5:12], keys[:5][::-1], keys[3:8], keys[11:]]
+    sums = dict.fromkeys(keys, 0.0)
+    rng = np.random.default_rng(7)
+    for turn in range(23):
+        group = groups[int(rng.integers(len(groups)))]
+        x = rng.integers(-9, 9, (len(group), 1)).astype(float)
+        if turn in (9, 14):
+            ended = group[1]
+            one.end(ended)
+            one.push({f"new{turn}": np.full(1, 99.0)})  # takes the row that is free
+            sums[ended] = 0.0
+        for key, value in zip(group, x[:, 0].tolist(), strict=True):
+            sums[key] += value
+        assert one.push_rows(group, x)[:, 0].tolist() == [sums[key] for key in group]
+        group.append(group.pop(0))  # a list of the caller, who may change it
+
+
+def test_rows_have_the_shape_of_the_push():
+    """One step has no time axis, a chunk has one, and a push without keys has no rows."""
+    one = rs.Streamer(Adding())
+    assert one.push_rows(["a", 7], np.ones((2, 1))).shape == (2, 1)
+    assert one.push_rows(np.array(["a", "b"]), np.ones((2, 3, 1)))[:, -1, 0].tolist() == [4.0, 3.0]
+    assert one.push_rows([], np.ones((0, 1))).shape == (0, 1)
+    assert one.push_rows([], np.ones((0, 3, 1))).shape == (0, 3, 1)
+    assert sorted(one.keys(), key=str) == [7, "a", "b"]
+
+
+def test_rows_that_are_wrong_change_nothing():
+    """Keys that come twice and arrays of another length are refused; an error of one key concerns this key alone."""
+    one = rs.Streamer(Adding())
+    for keys, x, text in (
+        (["a", "b", "a"], np.ones((3, 1)), r"come once in a push\. Received: 'a' twice"),
+        (["a", "b"], np.ones((3, 1)), r"shape \(keys=2, features\).*Received: shape=\(3, 1\)"),
+        ("ab", np.ones((2, 1)), r"`keys` must be a sequence of keys\. Received: str"),
+        ([["a"], ["b"]], np.ones((2, 1)), r"`keys` must hold texts and whole numbers"),
+        (["a", "b"], [[1.0], [1.0, 2.0]], r"`x` must be an array with a row for each key"),
+    ):
+        with pytest.raises(rs.DataError, match=text):
+            one.push_rows(keys, x)
+    assert one.keys() == []
+    with pytest.raises(rs.PushError, match=r"1 of 3 keys failed; the others have advanced.*'b'") as caught:
+        one.push_rows(["a", "b", "c"], [[1.0], [np.nan], [2.0]])
+    assert {key: y.tolist() for key, y in caught.value.results.items()} == {"a": [1.0], "c": [2.0]}
+    with pytest.raises(rs.PushError, match=r"1 of 2 keys failed.*'d': with `create=False`"):
+        one.push_rows(["a", "d"], np.ones((2, 1)), create=False)
+    with pytest.raises(rs.PushError, match=r"2 of 2 keys failed.*input `x` must have shape"):
+        one.push_rows(["a", "c"], np.ones((2, 3)))
+    assert [one.count("a"), one.count("c")] == [2, 1]
 
 
 def test_a_change_between_gather_and_scatter_is_seen():

@@ -11,7 +11,7 @@ from rnnstate.cli.output import Output
 from rnnstate.cli.stores import open_store
 from rnnstate.errors import DataError
 from rnnstate.streaming.engine import Engine
-from rnnstate.streaming.streamer import engine_of
+from rnnstate.streaming.opening import engine_of
 
 
 def serve(options: argparse.Namespace, output: Output) -> None:

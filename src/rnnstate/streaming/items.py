@@ -80,17 +80,38 @@ def read_stack(engine: Engine, x: Mapping[Any, Any], numbers: Mapping[Any, Any])
     spec, keys, values = engine.inputs[0], list(x), list(x.values())
     if len(engine.inputs) > 1 or not spec.per_step or set(map(type, values)) != {np.ndarray}:
         return None
-    shape = values[0].shape
-    single = shape == spec.shape
-    if not shape or not (single or (shape[1:] == spec.shape and shape[0] > 0)):
+    batch = _joined(values, spec) if _fits(engine, values[0].shape) else None
+    return None if batch is None else _stack_of(engine, keys, batch, numbers)
+
+
+def read_rows(engine: Engine, keys: list[Any], rows: NDArray[Any]) -> Stack | None:
+    """Return what is pushed for all keys in one array `(n, ...)`, or `None` if a key needs a look."""
+    spec = engine.inputs[0]
+    if (
+        len(engine.inputs) > 1
+        or not spec.per_step
+        or rows.dtype.kind not in "fiub"
+        or not _fits(engine, rows.shape[1:])
+    ):
         return None
-    if engine.steps is not None and (single or shape[0] % engine.steps):
-        return None
-    batch = _joined(values, spec)
-    if batch is None:
-        return None
+    with np.errstate(over="ignore"):
+        batch = np.array(rows, spec.dtype, order="C")  # a copy, because the caller may change the array during the step
+    return _stack_of(engine, keys, batch, {}) if _is_finite(batch) else None
+
+
+def _fits(engine: Engine, shape: tuple[int, ...]) -> bool:
+    """Return whether the input of a key may have a shape, with or without a time axis."""
+    single = shape == engine.inputs[0].shape
+    if not shape or not (single or (shape[1:] == engine.inputs[0].shape and shape[0] > 0)):
+        return False
+    return engine.steps is None or not (single or shape[0] % engine.steps)
+
+
+def _stack_of(engine: Engine, keys: list[Any], batch: NDArray[Any], numbers: Mapping[Any, Any]) -> Stack | None:
+    """Return inputs that fit `(n, ...)` as a stack, or `None` if a key or a number cannot be used."""
+    single = batch.shape[1:] == engine.inputs[0].shape
     if single:
-        batch = batch.reshape(len(keys), 1, *shape)
+        batch = batch.reshape(len(keys), 1, *batch.shape[1:])
     try:
         given = [_number(key, numbers.get(key)) for key in keys] if numbers else None
         return Stack(keys, encode_all(keys), batch, single, given)
@@ -124,7 +145,11 @@ def _joined(values: list[NDArray[Any]], spec: ArraySpec) -> NDArray[Any] | None:
             np.concatenate(values, out=batch.reshape(-1, *shape[1:]))
     except (ValueError, TypeError):  # other shapes, or values that are no numbers of this kind
         return None
-    return batch if batch.dtype.kind != "f" or np.isfinite(batch).all() else None
+    return batch if _is_finite(batch) else None
+
+
+def _is_finite(batch: NDArray[Any]) -> bool:
+    return batch.dtype.kind != "f" or bool(np.isfinite(batch).all())
 
 
 def read_item(engine: Engine, key: Any, x: Any, number: Any, observed: Any, create: bool) -> Item:

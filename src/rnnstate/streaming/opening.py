@@ -1,14 +1,53 @@
-"""A store that belonged to another model: it is refused, its sessions are kept, or they start again, with a report."""
+"""The parts of a new streamer: the engine of its model, and its store.
 
+A store that belonged to another model is refused, its sessions are kept, or they start again, with a report.
+"""
+
+import os
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 from rnnstate.errors import SpecMismatchError, StoreWarning
 from rnnstate.messages import counted
+from rnnstate.streaming.engine import Engine
 from rnnstate.streaming.stores.records import Card
 from rnnstate.streaming.stores.store import Store
 
 POLICIES = ("refuse", "restart", "migrate")
+
+
+def engine_of(model: Any) -> Engine:
+    """Return the engine of a model or of the path of an ONNX file.
+
+    Raises:
+        TypeError: If it is neither.
+    """
+    if isinstance(model, (str, os.PathLike)):
+        from rnnstate.streaming.onnx_engine import OnnxEngine
+
+        return OnnxEngine(model)
+    if hasattr(model, "card"):  # an engine
+        engine: Engine = model
+        return engine
+    if not hasattr(model, "state_spec"):
+        raise TypeError(
+            f"`Streamer` takes a `StatefulModel` or the path of an ONNX file. Received: {type(model).__name__}. "
+            "Wrap a Keras model: `rs.StatefulModel(net)`."
+        )
+    from rnnstate.streaming.keras_engine import KerasEngine
+
+    return KerasEngine(model)
+
+
+def check_limits(max_batch: int, max_steps: int, max_delay: float) -> None:
+    """Raise `ValueError` unless the limits of a streamer can be used."""
+    if max_batch < 1 or max_batch & (max_batch - 1):
+        raise ValueError(f"`max_batch` must be a power of two. Received: max_batch={max_batch}.")
+    if max_steps < 1 or not max_delay >= 0:
+        raise ValueError(
+            f"`max_steps` must be at least 1 and `max_delay` at least 0. Received: {max_steps} and {max_delay}."
+        )
 
 
 def open_store(store: Store, card: Card, on_other_model: str) -> Callable[[bytes], bool]:

@@ -40,7 +40,7 @@ from rnnstate.errors import (
 )
 from rnnstate.messages import counted
 from rnnstate.streaming.batches import Batches, Outputs, State
-from rnnstate.streaming.engine import Engine
+from rnnstate.streaming.engine import Arrays, Engine
 from rnnstate.streaming.failures import RaisedError, failed, mixed, of_key
 from rnnstate.streaming.items import Item, Stack, stacked
 from rnnstate.streaming.stores.records import MODEL_DTYPE, Extra, Records
@@ -75,8 +75,15 @@ class Pushes:
     def run_stack(self, stack: Stack, items: Sequence[Item] = ()) -> tuple[Results, Errors]:
         """Advance the sessions of a stack. `items` may say more about them, such as whether new sessions may begin."""
         with self.lock:
-            results = self._together.run(stack)
-            return self._one_by_one(items or stack.items(), stack) if results is None else (results, {})
+            outputs = self._together.run(stack)
+            if outputs is None:
+                return self._one_by_one(items or stack.items(), stack)
+            return self._together.answers(stack, outputs), {}
+
+    def run_rows(self, stack: Stack) -> Arrays | None:
+        """Advance the sessions of a stack if all of them simply go on, and return their outputs, `(n, ...)` each."""
+        with self.lock:
+            return self._together.run(stack)
 
     def _one_by_one(self, items: Sequence[Item], stack: Stack | None) -> tuple[Results, Errors]:
         """Look at each item. `stack` has the inputs if the items have no parts."""

@@ -9,12 +9,12 @@ from weakref import WeakKeyDictionary
 from rnnstate.errors import DataError, RnnStateError
 from rnnstate.state.state import State
 from rnnstate.streaming.batches import Batches
-from rnnstate.streaming.engine import Engine
-from rnnstate.streaming.items import Item, Stack, check_mapping, event_time, read_item, read_stack
+from rnnstate.streaming.items import Item, Stack, check_mapping, event_time, read_item, read_rows, read_stack
 from rnnstate.streaming.joining import Joiner
 from rnnstate.streaming.keys import decode, split
-from rnnstate.streaming.opening import open_store
+from rnnstate.streaming.opening import check_limits, engine_of, open_store
 from rnnstate.streaming.pushes import Errors, Pushes, Results, finished
+from rnnstate.streaming.rows import by_key, distinct_keys, joined, nothing, read_inputs
 from rnnstate.streaming.sessions import Sessions
 from rnnstate.streaming.stores.memory import MemoryStore
 from rnnstate.streaming.stores.store import Store
@@ -67,7 +67,7 @@ class Streamer:
         max_steps: int = 16,
         max_delay: float = 0.001,
     ) -> None:
-        _check_limits(max_batch, max_steps, max_delay)
+        check_limits(max_batch, max_steps, max_delay)
         self._engine = engine_of(model)
         self.store = MemoryStore() if store is None else store
         self._batches = Batches(self._engine, max_batch, max_steps)
@@ -127,6 +127,40 @@ class Streamer:
         items, errors = self._items(x, numbers, observed, mask, create, restart, times)
         results, more = self._pushes.run(items) if items else ({}, {})
         return finished(x, results, errors | more)
+
+    def push_rows(self, keys: Sequence[Any], x: Any, create: bool = True) -> Any:
+        """Advance many sessions as `push` does, with one array for all keys. It takes less time than a push by key.
+
+        Args:
+            keys: Distinct keys, n of them.
+            x: The inputs `(n, features)`, one step for each key, or `(n, time, features)`, a chunk of the same length for
+                each key; a mapping of arrays by name for a network with several inputs.
+            create: Whether new sessions may begin.
+
+        Returns:
+            The outputs `(n, outputs)` or `(n, time, outputs)` in the order of the keys, in the structure in which the model
+            returns them.
+
+        Raises:
+            PushError: If some keys failed, as in `push`. The other keys have advanced; `error.results` has their outputs.
+            DataError: If a key comes twice, or an array does not have one row for each key. Then no key has advanced.
+
+        Example:
+
+        >>> net = keras.Sequential([keras.Input((None, 2)), keras.layers.GRU(3)])
+        >>> streamer = Streamer(rs.StatefulModel(net))
+        >>> streamer.push_rows(["north", "south"], np.ones((2, 2))).shape
+        (2, 3)
+        """
+        chosen = distinct_keys(keys)
+        inputs = read_inputs(chosen, x)
+        if not chosen:
+            return nothing(self._engine, inputs)
+        stack = None if isinstance(inputs, dict) else read_rows(self._engine, chosen, inputs)
+        outputs = None if stack is None else self._pushes.run_rows(stack)
+        if outputs is not None:
+            return self._engine.packed(outputs)
+        return joined([*self.push(by_key(chosen, inputs), create=create).values()])
 
     async def apush(
         self,
@@ -360,35 +394,3 @@ class Streamer:
             except RnnStateError as error:
                 errors[key] = error
         return items, errors
-
-
-def engine_of(model: Any) -> Engine:
-    """Return the engine of a model or of the path of an ONNX file.
-
-    Raises:
-        TypeError: If it is neither.
-    """
-    if isinstance(model, (str, os.PathLike)):
-        from rnnstate.streaming.onnx_engine import OnnxEngine
-
-        return OnnxEngine(model)
-    if hasattr(model, "card"):  # an engine
-        engine: Engine = model
-        return engine
-    if not hasattr(model, "state_spec"):
-        raise TypeError(
-            f"`Streamer` takes a `StatefulModel` or the path of an ONNX file. Received: {type(model).__name__}. "
-            "Wrap a Keras model: `rs.StatefulModel(net)`."
-        )
-    from rnnstate.streaming.keras_engine import KerasEngine
-
-    return KerasEngine(model)
-
-
-def _check_limits(max_batch: int, max_steps: int, max_delay: float) -> None:
-    if max_batch < 1 or max_batch & (max_batch - 1):
-        raise ValueError(f"`max_batch` must be a power of two. Received: max_batch={max_batch}.")
-    if max_steps < 1 or not max_delay >= 0:
-        raise ValueError(
-            f"`max_steps` must be at least 1 and `max_delay` at least 0. Received: {max_steps} and {max_delay}."
-        )

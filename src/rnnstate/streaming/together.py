@@ -33,8 +33,8 @@ class Together:
     def __init__(self, engine: Engine, store: Store, batches: Batches) -> None:
         self._engine, self._store, self._batches = engine, store, batches
 
-    def run(self, stack: Stack) -> dict[Any, Any] | None:
-        """Advance all sessions of a stack and return their outputs by key, or return `None` and change nothing."""
+    def run(self, stack: Stack) -> Arrays | None:
+        """Advance all sessions of a stack and return their outputs, `(n, ...)` each, or return `None` and change nothing."""
         count, steps = stack.x.shape[:2]
         size = self._batches.size_of(count, steps)
         if size is None or stack.numbers is not None:
@@ -48,7 +48,13 @@ class Together:
             return None
         if not all(map(_is_finite, leaves)) or not self._store.scatter(rows, leaves, steps, self._last(outputs)):
             return None
-        return self._answers(stack, outputs)
+        pairs = zip(self._engine.outputs, outputs, strict=True)
+        return [part[:, 0] if stack.single and spec.per_step else part for spec, part in pairs]
+
+    def answers(self, stack: Stack, outputs: Arrays) -> dict[Any, Any]:
+        """Return the outputs as users get them, by key. They are parts of one array."""
+        rows = outputs[0] if len(outputs) == 1 else map(self._engine.packed, zip(*outputs, strict=True))
+        return dict(zip(stack.keys, rows, strict=True))
 
     def _last(self, outputs: Arrays) -> NDArray[Any] | None:
         if self._engine.card.last is None:
@@ -58,13 +64,6 @@ class Together:
             return last
         with np.errstate(over="ignore"):
             return last.astype(np.float32)
-
-    def _answers(self, stack: Stack, outputs: Arrays) -> dict[Any, Any]:
-        """Return the outputs as users get them, by key. They are parts of one array."""
-        pairs = zip(self._engine.outputs, outputs, strict=True)
-        parts = [part[:, 0] if stack.single and spec.per_step else part for spec, part in pairs]
-        rows = parts[0] if len(parts) == 1 else map(self._engine.packed, zip(*parts, strict=True))
-        return dict(zip(stack.keys, rows, strict=True))
 
 
 def _is_finite(leaf: NDArray[Any]) -> bool:

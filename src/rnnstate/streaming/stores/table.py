@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnstate.streaming.stores.places import Places, Rows
 from rnnstate.streaming.stores.records import MODEL_DTYPE, Extra, Records
 from rnnstate.streaming.stores.store import Gathered
 
@@ -37,8 +38,7 @@ class Table:
         arrays = [*self._leaves.values(), *([] if self._last is None else [self._last])]
         self.row_bytes = sum(array.dtype.itemsize * int(np.prod(array.shape[1:])) for array in arrays)
         self._extra_bytes = 0
-        # The keys of the last push of states alone, and their rows, while no record is written and no row is dropped.
-        self._known: tuple[Sequence[str], NDArray[np.int64] | slice] = (), slice(0, 0)
+        self._known = Places()  # the rows of keys that have a state alone
         self._version = 0  # how often a row has changed
         self._queue: list[tuple[int, int]] = []  # token and row of the oldest rows, the oldest at the end
 
@@ -89,13 +89,16 @@ class Table:
             self._last[places] = last
         return True
 
-    def _places(self, keys: Sequence[str]) -> NDArray[np.int64] | slice | None:
+    def _places(self, keys: Sequence[str]) -> Rows | None:
         """Return the rows of keys that have a state alone, or `None` if one has none, a number or an extra.
 
         Rows that lie one after the other, as those of sessions that began together, are a slice: one block of memory.
         """
-        if keys == self._known[0]:  # many pushes are alike
-            return self._known[1]
+        if len(keys) == 1:
+            return self._place(keys[0])
+        known = self._known.find(keys)
+        if known is not None:
+            return known
         try:
             places = np.fromiter(map(self._slots.__getitem__, keys), np.int64, len(keys))
         except KeyError:
@@ -106,12 +109,20 @@ class Table:
             return None
         first, n = int(places[0]), len(places)
         block = int(places[-1]) - first == n - 1 and bool((places == np.arange(first, first + n)).all())
-        self._known = keys, slice(first, first + n) if block else places
-        return self._known[1]
+        rows = slice(first, first + n) if block else places
+        self._known.keep(keys, rows, len(self._tokens))
+        return rows
+
+    def _place(self, key: str) -> slice | None:
+        slot = self._slots.get(key, -1)
+        if slot < 0 or self._number[slot] >= 0 or slot in self._extras:
+            return None
+        return slice(slot, slot + 1)
 
     def _changed(self) -> None:
         """Note that records have changed."""
-        self._known, self._version = ((), slice(0, 0)), self._version + 1
+        self._known.clear()
+        self._version += 1
 
     def tokens(self, slots: list[int]) -> NDArray[np.int64]:
         """Return the token of each row, 0 for keys without a row."""
@@ -243,12 +254,13 @@ class Table:
             self._extra_bytes += extra_bytes(extra)
 
 
-def _taken(leaf: NDArray[Any], places: NDArray[np.int64] | slice, count: int, rows: int) -> NDArray[Any]:
+def _taken(leaf: NDArray[Any], places: Rows, count: int, rows: int) -> NDArray[Any]:
     """Return copies of some rows of a leaf. The first one fills the rows after them."""
-    if rows == count and not isinstance(places, slice):
-        return leaf[places]
     taken = np.empty((rows, *leaf.shape[1:]), leaf.dtype)
-    taken[:count] = leaf[places]
+    if isinstance(places, slice):
+        taken[:count] = leaf[places]
+    else:  # `take` reads rows that lie anywhere in a third of the time of an index; `clip` lets it write to `out` at once
+        leaf.take(places, axis=0, out=taken[:count], mode="clip")
     taken[count:] = taken[:1]
     return taken
 
