@@ -43,6 +43,30 @@ def test_assemble_gives_back_the_data(lengths, length, batch_size):
 
 
 @pytest.mark.once
+def all_parts(windows):
+    """Return all arrays of all batches of an epoch."""
+    return [part for inputs, *rest in windows for part in [inputs["x"], inputs["slot"], *rest]]
+
+
+@pytest.mark.once
+@given(st.integers(1, 7), st.integers(1, 30), SIZE, SIZE, st.integers(0, 3), st.booleans())
+@settings(deadline=None, max_examples=60)
+def test_one_array_gives_the_batches_of_a_list(sequences, steps, length, batch_size, horizon, before):
+    """One array for all sequences is copied in blocks, a list row by row. Both give the same batches, with new arrays."""
+    rng = np.random.default_rng(steps)
+    x, y = (rng.uniform(1, 2, (sequences, steps + horizon, values)) for values in (2, 3))
+    options = {"length": length, "batch_size": batch_size, "horizon": horizon, "back": length + 2 if before else None}
+    whole, rows = Windows(x, y, **options), Windows([*x], [*y], **options)
+    for one, other in zip(all_parts(whole), all_parts(rows), strict=True):
+        assert one.dtype == other.dtype
+        assert one.flags.c_contiguous
+        np.testing.assert_array_equal(one, other)
+        assert not np.shares_memory(one, x)
+    # The control: other values.
+    later = Windows(x + 1, y, **options)
+    assert any((one != other).any() for one, other in zip(all_parts(later), all_parts(rows), strict=True))
+
+
 def test_no_mask_without_padding():
     """There is a mask only where a dataset needs one."""
     assert "mask" not in Windows(np.ones((3, 6, 2)), length=2, batch_size=3)[0][0]

@@ -15,6 +15,7 @@ __all__ = [
     "TRACES_AGAIN_FOR_VARIABLES",
     "CompiledStep",
     "arrays",
+    "copies",
     "feed",
     "has_loop",
     "has_replicas",
@@ -101,6 +102,11 @@ def set_random_state(state: dict[str, Any]) -> None:
 def arrays(tensors: Iterable[Any]) -> list[Any]:
     """Return tensors as NumPy arrays, which may be views of their memory. NumPy reports bfloat16 as kind "V"."""
     return [np.asarray(ops.convert_to_numpy(tensor)) for tensor in tensors]
+
+
+def copies(tensors: list[Any]) -> list[Any]:
+    """Return copies of tensors, such as the weights of the moment."""
+    return [ops.copy(tensor) for tensor in tensors]
 
 
 def without_gradients() -> AbstractContextManager[Any]:

@@ -12,6 +12,7 @@ from rnnstate.kernels.loops.tensorflow import has_loop, no_loop_because, recurre
 from rnnstate.kernels.reference import (
     LOOPS_IN_PYTHON,
     arrays,
+    copies,
     many_steps,
     random_state,
     register_state,
@@ -25,6 +26,7 @@ __all__ = [
     "TRACES_AGAIN_FOR_VARIABLES",
     "CompiledStep",
     "arrays",
+    "copies",
     "feed",
     "has_loop",
     "has_replicas",

@@ -8,7 +8,14 @@ import torch
 from keras import ops
 
 from rnnstate.kernels.loops.torch import has_loop, no_loop_because, recurrent_loop
-from rnnstate.kernels.reference import FEED_ERRORS, TRACES_AGAIN_FOR_VARIABLES, feed, has_replicas, register_state
+from rnnstate.kernels.reference import (
+    FEED_ERRORS,
+    TRACES_AGAIN_FOR_VARIABLES,
+    copies,
+    feed,
+    has_replicas,
+    register_state,
+)
 from rnnstate.kernels.step.torch import CompiledStep
 from rnnstate.kernels.step.training_torch import TrainingStep
 
@@ -18,6 +25,7 @@ __all__ = [
     "TRACES_AGAIN_FOR_VARIABLES",
     "CompiledStep",
     "arrays",
+    "copies",
     "feed",
     "has_loop",
     "has_replicas",

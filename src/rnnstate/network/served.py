@@ -11,9 +11,9 @@ from threading import Lock, RLock, get_ident
 from typing import Any
 
 import keras
-from keras import ops
 
 from rnnstate.errors import CarryError
+from rnnstate.kernels import kernels
 
 
 class Served:
@@ -78,7 +78,7 @@ class Served:
             return
         values = [variable.value for variable in self.variables]
         if len(values) != len(self._copied) or any(a is not b for a, b in zip(values, self._copied, strict=True)):
-            self.copies, self._copied = [ops.copy(value) for value in values], values
+            self.copies, self._copied = kernels().copies(values), values
             self.changes += 1
 
     def elsewhere(self) -> list[Any] | None:

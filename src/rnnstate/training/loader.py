@@ -8,7 +8,6 @@ takes less time than handing it over.
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from typing import Any
 
 import keras
@@ -16,7 +15,7 @@ import numpy as np
 from keras import tree
 
 from rnnstate.kernels import kernels
-from rnnstate.windows.batch import Batch, WindowDataset
+from rnnstate.windows.batch import Batch, WindowDataset, in_bank
 from rnnstate.windows.windows import Windows
 
 _WORTH_A_THREAD = 2**16
@@ -90,10 +89,9 @@ class BoundWindows(keras.utils.PyDataset):
     def load(self, index: int) -> Any:
         """Make a batch. The main thread or the loading thread calls this."""
         inputs, *rest = self.source.first() if index == 0 else self.source.batch(index)
-        batch = Batch.from_keras(inputs)
-        if self._mean and batch.ends is not None:
-            batch = replace(batch, ends=self._shares(batch))
-        return (replace(batch, slot=self._slots[batch.slot]).to_keras(), *rest)
+        if self._mean and inputs.get("ends") is not None:
+            inputs = inputs | {"ends": self._shares(Batch.from_keras(inputs))}
+        return (in_bank(inputs, self._slots), *rest)
 
     def _shares(self, batch: Batch) -> Any:
         # Keras divides the loss of a batch by its rows that hold a window, and takes the mean over batches.

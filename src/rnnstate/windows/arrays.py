@@ -63,10 +63,21 @@ class Field:
     def batch(self, plan: WindowPlan, index: int, prefix: bool = False) -> Array:
         """Return batch `index`: `(batch, time, ...)` for steps, else `(batch, ...)`; zeros where there is no data.
 
-        With `prefix`, the steps before each window come with it, at the left of the time axis:
+        With `prefix`, the steps before each window come with it.
+        """
+        stacked = self.kind == "steps" and isinstance(self.arrays, np.ndarray) and not (prefix and plan.prefix)
+        block = plan.blocks[index] if stacked else None
+        if block is None:
+            return self._row_by_row(plan, index, prefix)
+        row, start = block  # one copy takes a tenth of the time of ten rows
+        part = self.arrays[row : row + plan.rows, start : start + plan.length]  # type: ignore[call-overload]  # an array
+        return np.array(part, self.dtype, order="C")
 
-            place   0 ...          width              width + steps      width + length
-            out     0 0 | steps before | steps of the window | 0 0 (padding)
+    def _row_by_row(self, plan: WindowPlan, index: int, prefix: bool) -> Array:
+        """Return a batch, one row after the other. The steps before a window are at the left of the time axis:
+
+        place   0 ...          width              width + steps      width + length
+        out     0 0 | steps before | steps of the window | 0 0 (padding)
         """
         width = plan.prefix if prefix and self.kind == "steps" else 0
         time = (width + plan.length,) if self.kind == "steps" else ()

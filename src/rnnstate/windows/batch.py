@@ -184,6 +184,17 @@ class WindowDataset(Protocol):
         """Return the outputs of all batches in time order, one array for each sequence."""
 
 
+def in_bank(inputs: Mapping[str, Any], slots: np.ndarray) -> dict[str, Any]:
+    """Return the dict of a batch for the model: with rows of the bank, and without the fields that the model never sees.
+
+    Args:
+        inputs: The dict that `Batch.to_keras` made, or the inputs of a dataset that a user wrote.
+        slots: Row of the bank of each sequence, int `(sequences + 1,)`.
+    """
+    given = {name: part for name, part in inputs.items() if name in _TO_MODEL and part is not None}
+    return given | {_SLOT: slots[inputs[_SLOT]]}
+
+
 def is_batch(inputs: Any) -> bool:
     """Return whether inputs are those of a batch of windows, and not plain inputs of the network."""
     return isinstance(inputs, dict) and _SLOT in inputs

@@ -17,7 +17,7 @@ from rnnstate.windows.sequences import Fields, MissingSteps, Sequences
 
 
 def assemble_batch(
-    data: Sequences, plan: WindowPlan, index: int, prefix: Prefix, policy: Policy, masked: bool
+    data: Sequences, plan: WindowPlan, index: int, slot: Array, prefix: Prefix, policy: Policy, masked: bool
 ) -> Batch:
     """Return the inputs of batch `index`: its data and its facts.
 
@@ -25,17 +25,18 @@ def assemble_batch(
         data: The data of all sequences.
         plan: Which window each row of each batch holds.
         index: Number of the batch.
+        slot: The sequence of each row, `(batch,)`.
         prefix: The steps that come before each window.
         policy: What survives a gap.
         masked: Whether batches have a mask.
     """
-    exist = prefix.exist(plan, index)
+    exist = prefix.exist(plan, index) if prefix.steps or masked else None
     before = exist if prefix.steps else None
     return Batch(
         x=gather(data.x, plan, index, prefix=True),
-        slot=plan.sequence[index].copy(),
+        slot=slot,
         first=plan.first[index].copy(),
-        mask=np.concatenate([exist, _valid(plan, index)], axis=1) if masked else None,
+        mask=None if exist is None else np.concatenate([exist, _valid(plan, index)], axis=1),
         observed=None if data.observed is None else data.observed.batch(plan, index),
         reset=None if data.resets is None else data.resets.batch(plan, index, prefix=True) > 0,
         keep=None if data.missing is None else _keep(data.missing, policy, plan, index),

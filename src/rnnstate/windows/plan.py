@@ -75,6 +75,19 @@ class WindowPlan:
         return bool((self.steps < self.length).any())
 
     @cached_property
+    def blocks(self) -> list[tuple[int, int] | None]:
+        """For each batch, the first sequence and the first step if its windows are full and lie side by side, else `None`.
+
+        sequence   3 | s ... s + length |       batch `(3, s)`: rows 3, 4, 5, ... of the data from step s on
+        sequence   4 | s ... s + length |
+        """
+        rows = np.arange(self.rows)
+        beside = (self.sequence == self.sequence[:, :1] + rows) & (self.start == self.start[:, :1])
+        whole = (beside & (self.sequence >= 0) & (self.steps == self.length)).all(axis=1).tolist()
+        corners = zip(self.sequence[:, 0].tolist(), self.start[:, 0].tolist(), strict=True)
+        return [corner if full else None for corner, full in zip(corners, whole, strict=True)]
+
+    @cached_property
     def before(self) -> NDArray[np.int64]:
         """How many of the `prefix` steps before each window exist; they never reach across a cut; `(batches, rows)`."""
         before: NDArray[np.int64] = np.minimum(self.prefix, self.start - self.begin)

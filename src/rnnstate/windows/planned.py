@@ -2,7 +2,6 @@
 
 import operator
 from collections.abc import Hashable, Iterable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -116,10 +115,12 @@ class PlannedWindows(OrderedDataset):
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
         batch = self._checked(index)
-        inputs = assemble_batch(self._data, self.plan, batch, self._prefix, self._policy, self._masked)
-        parts = [gather(fields, self.plan, batch) for fields in (self._data.y, self._data.weights) if fields]
-        places = (array[batch].copy() for array in (self.plan.start, self.plan.steps))
-        return replace(inputs, slot=Slots.of(inputs.slot, self, *places)).to_keras(), *parts
+        plan = self.plan
+        slot = Slots.of(plan.sequence[batch], self, plan.start[batch].copy(), plan.steps[batch].copy())
+        inputs = assemble_batch(self._data, plan, batch, slot, self._prefix, self._policy, self._masked)
+        return inputs.to_keras(), *(
+            gather(fields, plan, batch) for fields in (self._data.y, self._data.weights) if fields
+        )
 
     def _checked(self, index: int) -> int:
         """Return the number of a batch from 0 on."""
