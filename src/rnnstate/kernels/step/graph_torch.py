@@ -7,8 +7,7 @@ import torch
 from torch.fx.graph import CodeGen
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from rnnstate.kernels.loops.native_torch import native_loop
-from rnnstate.kernels.loops.traced_torch import place_loops
+from rnnstate.kernels.loops.placed_torch import place_loops
 
 _CASTS = (torch.ops.aten.to.dtype, torch.ops.aten.to.dtype_layout)
 
@@ -34,36 +33,38 @@ def simplify(module: Any, count: int, training: bool) -> tuple[list[int], list[i
         if cuts or (node.target in _CASTS and _same_tensor(node)):
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
-    graph.eliminate_dead_code(is_impure_node=lambda node: node.op in ("placeholder", "output") or bool(_written(node)))
+    graph.eliminate_dead_code(is_impure_node=lambda node: node.op in ("placeholder", "output") or bool(written(node)))
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
-    _check(graph, {_storage(node) for node in (inputs[count:] if training else inputs)})
-    targets = {_storage(target) for node in graph.nodes for target in _written(node)}
+    check(graph, {storage(node) for node in (inputs[count:] if training else inputs)})
+    targets = {storage(target) for node in graph.nodes for target in written(node)}
     read = [index for index, node in enumerate(inputs[:count]) if node.users]
     for node in inputs[:count]:
         if not node.users:
             graph.erase_node(node)
     if training:
-        place_loops(graph, native_loop)
+        place_loops(graph)
     graph.set_codegen(CodeGen())
     module.recompile()
-    return read, [index for index in read if _storage(inputs[index]) in targets]
+    return read, [index for index in read if storage(inputs[index]) in targets]
 
 
 def _same_tensor(node: Any) -> bool:
     """Return whether a cast returned its argument unchanged."""
-    return bool(_storage(node) == _storage(node.args[0]) and node.meta["val"].dtype == node.args[0].meta["val"].dtype)
+    return bool(storage(node) == storage(node.args[0]) and node.meta["val"].dtype == node.args[0].meta["val"].dtype)
 
 
-def _storage(node: Any) -> Any:
+def storage(node: Any) -> Any:
+    """Return the identity of the memory in which the result of an operation lies."""
     return StorageWeakRef(node.meta["val"].untyped_storage())
 
 
-def _check(graph: Any, kept: set[Any]) -> None:
+def check(graph: Any, kept: set[Any]) -> None:
+    """Raise a `ValueError` if an operation does more than compute its result or write into inputs that are not kept."""
     for node in graph.nodes:
         if node.op in ("placeholder", "output", "get_attr") or node.target is operator.getitem:
             continue
         known = isinstance(node.target, torch._ops.OpOverload)
-        if not known or _draws(node) or any(_storage(target) in kept for target in _written(node)):
+        if not known or _draws(node) or any(storage(target) in kept for target in written(node)):
             raise ValueError(f"A step that is kept must only compute. Received: {node.format_node()}.")
 
 
@@ -73,12 +74,13 @@ def _arguments(node: Any) -> dict[str, Any]:
     return {**defaults, **dict(zip(defaults, node.args, strict=False)), **node.kwargs}
 
 
-def _written(node: Any) -> list[Any]:
+def written(node: Any) -> list[Any]:
     """Return the tensors that an operation writes into."""
     if not isinstance(node.target, torch._ops.OpOverload):
         return []
-    written = [argument.name for argument in node.target._schema.arguments if argument.is_write]
-    return [part for name, part in _arguments(node).items() if name in written]
+    names = [argument.name for argument in node.target._schema.arguments if argument.is_write]
+    parts = [part for name, part in _arguments(node).items() if name in names]
+    return [one for part in parts for one in (part if isinstance(part, (list, tuple)) else [part])]
 
 
 def _draws(node: Any) -> bool:
