@@ -12,6 +12,7 @@ from rnnstate.kernels.loops.tensorflow import has_loop, no_loop_because, recurre
 from rnnstate.kernels.reference import (
     LOOPS_IN_PYTHON,
     arrays,
+    is_synchronous,
     many_steps,
     random_state,
     register_state,
@@ -21,6 +22,7 @@ from rnnstate.kernels.reference import (
 
 __all__ = [
     "FEED_ERRORS",
+    "LOADS_AHEAD",
     "LOOPS_IN_PYTHON",
     "TRACES_AGAIN_FOR_VARIABLES",
     "CompiledStep",
@@ -28,6 +30,7 @@ __all__ = [
     "feed",
     "has_loop",
     "has_replicas",
+    "is_synchronous",
     "many_steps",
     "no_loop_because",
     "put_rows",
@@ -41,6 +44,8 @@ __all__ = [
 
 # A pipeline tells of an error of its data in a text of its own.
 FEED_ERRORS: tuple[type[Exception], ...] = (tf.errors.OpError,)
+
+LOADS_AHEAD = True
 
 TRACES_AGAIN_FOR_VARIABLES = True
 

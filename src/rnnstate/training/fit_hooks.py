@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from rnnstate.errors import DataError
+from rnnstate.kernels import kernels
 from rnnstate.state.state import to_numpy
 
 
@@ -20,7 +21,7 @@ class Epochs(keras.callbacks.Callback):
     several processes exchange their states.
 
     It has no method for the end of a batch. With one, Keras would wait for the result of each batch to hand over the logs,
-    and would prepare the next batch only then.
+    and would prepare the next batch only then. `Direct` has one, for devices that need no waiting.
 
     Args:
         windows: The `Windows` that are trained on.
@@ -39,6 +40,17 @@ class Epochs(keras.callbacks.Callback):
 
     def put_back(self) -> None:
         """Do nothing: the optimizer always has its usual learning rate here."""
+
+
+class Direct(Epochs):
+    """`Epochs` with a method for the end of a batch, which does nothing.
+
+    Without one, Keras hands each end of a batch to a thread. That takes longer than the call itself where results are
+    already there.
+    """
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Do nothing."""
 
 
 class Pace(Epochs):
@@ -88,7 +100,8 @@ def paced(model: Any, windows: Any, callbacks: Any) -> Iterator[Any]:
     """
     if windows.varies and getattr(model, "optimizer", None) is not None:
         _check_rate(model)
-    pace = Pace(windows) if windows.varies else Epochs(windows)
+    plain = Direct if kernels().is_synchronous() else Epochs
+    pace = Pace(windows) if windows.varies else plain(windows)
     if isinstance(callbacks, keras.callbacks.CallbackList):
         pace.set_model(model)
         callbacks.callbacks.append(pace)

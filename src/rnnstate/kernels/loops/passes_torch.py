@@ -1,10 +1,10 @@
 """PyTorch on the CPU: the forward and the backward pass of a native loop, as plain functions without autograd.
 
-    forward    projects the input, runs the loop, keeps the gates
-    backward   runs the loop back, then one product for each kernel
+forward    projects the input, runs the loop, keeps the gates
+backward   runs the loop back, then one product for each kernel
 
-    gates  (batch, time, gates * units)   the activated gates; the backward pass writes the gradients of the projected input
-    kept   (batch, time, units)           c of an LSTM, or the recurrent product of a GRU
+gates  (batch, time, gates * units)   the activated gates; the backward pass writes the gradients of the projected input
+kept   (batch, time, units)           c of an LSTM, or the recurrent product of a GRU
 """
 
 from typing import Any, NamedTuple

@@ -1,7 +1,7 @@
 """PyTorch: native loops in the place of the operators that a trace has noted.
 
-    forward graph                 loops with a backward pass, for autograd
-    graph of a whole step         the forward and the backward passes, as two functions
+forward graph                 loops with a backward pass, for autograd
+graph of a whole step         the forward and the backward passes, as two functions
 """
 
 from typing import Any

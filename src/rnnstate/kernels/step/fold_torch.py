@@ -27,7 +27,9 @@ def fold(module: Any) -> list[Any]:
     folding = _Folding(module)
     for node in list(module.graph.nodes):
         folding.take(node)
-    module.graph.eliminate_dead_code(is_impure_node=lambda node: node.op in ("placeholder", "output") or bool(written(node)))
+    module.graph.eliminate_dead_code(
+        is_impure_node=lambda node: node.op in ("placeholder", "output") or bool(written(node))
+    )
     return _as_inputs(module.graph, folding.constants)
 
 

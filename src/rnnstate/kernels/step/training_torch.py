@@ -26,7 +26,7 @@ import torch
 from keras import ops, tree
 
 from rnnstate.kernels.step.trace_torch import Traced, trace
-from rnnstate.kernels.step.whole_torch import Whole, is_split, trace_whole
+from rnnstate.kernels.step.whole_torch import is_split, trace_whole
 
 # Steps of one shape before the trace.
 AFTER = 100
@@ -44,6 +44,7 @@ class TrainingStep:
 
     def __init__(self, model: Any, keras_steps: Callable[[Any], Any]) -> None:
         self._model, self._keras_steps = model, keras_steps
+        self._settings = _Settings()
         self._seen: dict[Any, int] = {}
         self._kept: dict[Any, Callable[[list[Any]], Any]] = {}
 
@@ -51,7 +52,8 @@ class TrainingStep:
         if type(data) not in (list, tuple) or len(data) != 1 or torch.is_autocast_enabled("cpu"):
             return self._keras_steps(data)
         arrays: list[Any] = []
-        key = self._model.network_version(), _settings(self._model.optimizer), _described(data[0], arrays)
+        versions = self._model.network_version(), self._settings.version(self._model.optimizer)
+        key = *versions, _described(data[0], arrays)
         if key in self._kept:
             with self._model.alone_in_network():
                 return self._kept[key](arrays)
@@ -96,6 +98,28 @@ class TrainingStep:
     def _variables(self) -> list[Any]:
         variables = [*self._model.variables, *self._model.metrics_variables]
         return list({id(variable): variable for variable in variables}.values())
+
+
+class _Settings:
+    """The attributes that an optimizer computes with. A traced step keeps them, so it serves until one of them changes."""
+
+    def __init__(self) -> None:
+        self._seen: list[Any] = []
+        self._ids: list[int] = []
+        self._version = 0
+
+    def version(self, optimizer: Any) -> int:
+        """Return a number that is another one after each change of an attribute."""
+        found = [optimizer, *vars(optimizer).values()]
+        for value in found[1:]:
+            if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
+                found += vars(value).values()
+        ids = [*map(id, found)]
+        if ids != self._ids:
+            # The list keeps the objects, so no other object gets the identity of one of them.
+            self._seen, self._ids = found, ids
+            self._version += 1
+        return self._version
 
 
 class _Forward:
@@ -171,17 +195,6 @@ def _described(part: Any, arrays: list[Any]) -> Any:
     array = part if type(part) is torch.Tensor else ops.convert_to_tensor(part)
     arrays.append(array)
     return array.shape, array.stride(), array.dtype, array.device
-
-
-def _settings(optimizer: Any) -> tuple[Any, ...]:
-    """Return the attributes that an optimizer computes with: plain values by value, other objects by identity."""
-    found: list[Any] = []
-    for value in vars(optimizer).values():
-        plain = type(value) in (float, int, bool, str)
-        found.append(value if plain else id(value))
-        if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
-            found += [repr(vars(value))]
-    return tuple(found)
 
 
 def _equal(ones: list[Any], others: list[Any]) -> bool:

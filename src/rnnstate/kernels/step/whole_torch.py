@@ -104,7 +104,15 @@ def trace_whole(traced: Traced, optimizer: Any, trained: list[Any], arrays: list
     module.graph.set_codegen(CodeGen())
     module.recompile()
     ends = [variable.value for variable in trained]
-    return Whole(module.forward, values, constants, changed, ends, lambda logs: traced.pack([None, *logs])["logs"])
+    return Whole(module.forward, values, constants, changed, ends, _packer(traced, step.logs))
+
+
+def _packer(traced: Traced, count: int) -> Callable[[list[Any]], Any]:
+    """Return a function that gives the leaves of the logs their structure."""
+    structure = traced.pack([None, *range(count)])["logs"]
+    if all(type(place) is int for place in structure.values()):
+        return lambda logs: {name: logs[place] for name, place in structure.items()}
+    return lambda logs: traced.pack([None, *logs])["logs"]
 
 
 class _Step:
@@ -112,12 +120,14 @@ class _Step:
 
     def __init__(self, traced: Traced, optimizer: Any, trained: list[Any], variables: list[Any]) -> None:
         self._traced, self._optimizer, self._trained, self._variables = traced, optimizer, trained, variables
+        self.logs = 0
 
     def __call__(self, *tensors: Any) -> list[Any]:
         values, arrays = tensors[: len(self._variables)], tensors[len(self._variables) :]
         given = {id(variable): value for variable, value in zip(self._variables, values, strict=True)}
         made = self._traced.operations(*[given[id(variable)] for variable in self._traced.read], *arrays)
         logs = made[1 : len(made) - len(self._traced.assigned)]
+        self.logs = len(logs)
         loss = self._optimizer.scale_loss(made[0])
         gradients = torch.autograd.grad(loss, [given[id(variable)] for variable in self._trained])
         with torch.no_grad():
