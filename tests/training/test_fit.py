@@ -12,7 +12,7 @@ from fitting import LENGTHS, fitted, refuses_many_steps, targets_of, weights_of,
 from nets import difference, host
 from rnnstate.kernels import kernels
 from rnnstate.training.fit_checks import check_windows
-from rnnstate.training.fit_hooks import Direct, paced
+from rnnstate.training.fit_hooks import paced
 
 TOLERANCE = 1e-6
 
@@ -333,8 +333,9 @@ def test_fit_waits_for_no_batch(monkeypatch):
             ends = {type(callback).on_train_batch_end for callback in callbacks}
         assert (ends == {keras.callbacks.Callback.on_train_batch_end}) == (vary is None)
     monkeypatch.setattr(kernels(), "is_synchronous", lambda: True)
-    with paced(model, rs.Windows(nets.values(2, 6, nets.FEATURES), nets.values(2, 6, 5), **given), None) as callbacks:
-        assert {type(callback).on_train_batch_end for callback in callbacks} == {Direct.on_train_batch_end}
+    windows = rs.Windows(nets.values(2, 6, nets.FEATURES), nets.values(2, 6, 5), **given)
+    with paced(model, windows, None) as callbacks:
+        assert any("on_train_batch_end" in vars(callback) for callback in callbacks)
 
 
 def test_slots_are_looked_up_again_after_a_load(tmp_path):

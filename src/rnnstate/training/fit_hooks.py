@@ -21,7 +21,7 @@ class Epochs(keras.callbacks.Callback):
     several processes exchange their states.
 
     It has no method for the end of a batch. With one, Keras would wait for the result of each batch to hand over the logs,
-    and would prepare the next batch only then. `Direct` has one, for devices that need no waiting.
+    and would prepare the next batch only then. Where no device needs waiting, `direct` gives it one.
 
     Args:
         windows: The `Windows` that are trained on.
@@ -38,19 +38,12 @@ class Epochs(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.model.exchange_states(self._windows)
 
+    def direct(self) -> None:
+        """Let Keras call the end of a batch in this thread, and not in another one, which takes longer than the call."""
+        self.__dict__["on_train_batch_end"] = lambda batch, logs=None: None
+
     def put_back(self) -> None:
         """Do nothing: the optimizer always has its usual learning rate here."""
-
-
-class Direct(Epochs):
-    """`Epochs` with a method for the end of a batch, which does nothing.
-
-    Without one, Keras hands each end of a batch to a thread. That takes longer than the call itself where results are
-    already there.
-    """
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Do nothing."""
 
 
 class Pace(Epochs):
@@ -100,8 +93,9 @@ def paced(model: Any, windows: Any, callbacks: Any) -> Iterator[Any]:
     """
     if windows.varies and getattr(model, "optimizer", None) is not None:
         _check_rate(model)
-    plain = Direct if kernels().is_synchronous() else Epochs
-    pace = Pace(windows) if windows.varies else plain(windows)
+    pace = Pace(windows) if windows.varies else Epochs(windows)
+    if not windows.varies and kernels().is_synchronous():
+        pace.direct()
     if isinstance(callbacks, keras.callbacks.CallbackList):
         pace.set_model(model)
         callbacks.callbacks.append(pace)

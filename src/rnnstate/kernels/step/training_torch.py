@@ -11,7 +11,7 @@ operations:
 The whole step is traced if all code of the optimizer belongs to Keras and does not depend on values. Accumulated gradients
 and scaled losses depend on values: then PyTorch still runs the backward pass, and Keras still runs the optimizer.
 
-A trace takes as long as some hundred steps, so it waits until a shape has come often. Then one step runs several times.
+A trace takes as long as a hundred steps of a small network, so it waits until a shape has come often. Then one step runs several times.
 First the traced operations run, and their writes are undone. Then Keras runs the step. The operations are kept only if both
 give the same logs, gradients, weights and states, bit for bit. A training that was killed therefore continues with the same
 bits, whether the trace comes before the kill or after it.
@@ -26,10 +26,10 @@ import torch
 from keras import ops, tree
 
 from rnnstate.kernels.step.trace_torch import Traced, trace
-from rnnstate.kernels.step.whole_torch import is_split, trace_whole
+from rnnstate.kernels.step.whole_torch import is_long, trace_whole
 
 # Steps of one shape before the trace.
-AFTER = 100
+AFTER = 50
 # A rehearsal copies the states of all sequences. Above so many bytes, no step is traced.
 _MOST = 2**28
 
@@ -82,7 +82,7 @@ class TrainingStep:
                 trained = list(self._model.trainable_variables)
                 traced = trace(self._step, self._variables(), data[0], arrays, training=True)
                 steps.append(_Forward(traced, self._model.optimizer, trained))
-                if self._model.has_plain_optimizer() and not is_split(traced):
+                if self._model.has_plain_optimizer() and not is_long(traced):
                     steps.insert(0, trace_whole(traced, self._model.optimizer, trained, arrays))
         return steps
 

@@ -22,8 +22,16 @@ from rnnstate.kernels.step.fold_torch import fold
 from rnnstate.kernels.step.graph_torch import check, storage, written
 from rnnstate.kernels.step.trace_torch import Traced, blank
 
+# Functions of `torch` that start sooner than the operators of the same names, which read their arguments by a schema.
+_DIRECT = {
+    "add", "addmm", "div", "eq", "ge", "gt", "index_select", "le", "logical_and", "logical_not", "logical_or", "lt",
+    "maximum", "mean", "minimum", "mm", "mul", "neg", "pow", "rsub", "sqrt", "sub", "sum", "unsqueeze", "where",
+    "_foreach_add", "_foreach_add_", "_foreach_div", "_foreach_mul", "_foreach_mul_", "_foreach_sqrt"
+}  # fmt: skip
 # Autograd splits these operators into one operation for each step of a window.
-_SPLIT = {"lstm", "gru", "rnn_tanh", "rnn_relu", "quantized_lstm"}
+_SPLIT = {"lstm", "gru", "rnn_tanh", "rnn_relu"}
+# The operations of a forward pass up to which its backward pass is traced too: above, the trace takes many seconds.
+_MOST = 3000
 
 
 @dataclass(frozen=True)
@@ -71,10 +79,11 @@ class Whole:
         return self.pack(logs)
 
 
-def is_split(traced: Traced) -> bool:
-    """Return whether the trace of the whole step would hold an operation for each step of a window."""
+def is_long(traced: Traced) -> bool:
+    """Return whether the trace of the whole step would be long, or would split one fast operator into many."""
     graph = traced.operations.__self__.graph  # type: ignore[attr-defined]  # the method of a graph module
-    return any(getattr(node.target, "_opname", None) in _SPLIT for node in graph.nodes)
+    split = any(getattr(node.target, "_opname", None) in _SPLIT for node in graph.nodes)
+    return split or len(graph.nodes) > _MOST
 
 
 def trace_whole(traced: Traced, optimizer: Any, trained: list[Any], arrays: list[Any]) -> Whole:
@@ -101,10 +110,18 @@ def trace_whole(traced: Traced, optimizer: Any, trained: list[Any], arrays: list
     changed = [one for one, node in zip(variables, inputs, strict=False) if storage(node) in targets]
     constants = fold(module)
     place_passes(module.graph)
+    _call_directly(module.graph)
     module.graph.set_codegen(CodeGen())
     module.recompile()
     ends = [variable.value for variable in trained]
     return Whole(module.forward, values, constants, changed, ends, _packer(traced, step.logs))
+
+
+def _call_directly(graph: Any) -> None:
+    for node in graph.nodes:
+        name = getattr(node.target, "_opname", None)
+        if name in _DIRECT:
+            node.target = getattr(torch, name)
 
 
 def _packer(traced: Traced, count: int) -> Callable[[list[Any]], Any]:
