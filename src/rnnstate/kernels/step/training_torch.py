@@ -11,7 +11,8 @@ operations:
 The whole step is traced if all code of the optimizer belongs to Keras and does not depend on values. Accumulated gradients
 and scaled losses depend on values: then PyTorch still runs the backward pass, and Keras still runs the optimizer.
 
-A trace takes as long as a hundred steps of a small network, so it waits until a shape has come often. Then one step runs several times.
+A trace takes as long as a hundred steps of a small network, so it waits until a shape has come often. Then one step runs
+several times.
 First the traced operations run, and their writes are undone. Then Keras runs the step. The operations are kept only if both
 give the same logs, gradients, weights and states, bit for bit. A training that was killed therefore continues with the same
 bits, whether the trace comes before the kill or after it.
