@@ -9,6 +9,7 @@ import nets
 import rnnstate as rs
 from fitting import targets_of, weights_of
 from nets import host
+from rnnstate.kernels import kernels
 
 pytestmark = pytest.mark.skipif(keras.config.backend() != "torch", reason="these steps run on PyTorch alone")
 if keras.config.backend() == "torch":
@@ -319,10 +320,34 @@ def test_a_step_of_a_user_runs_at_each_step(kept):
     assert kept == []
 
 
-def test_random_numbers_are_drawn_at_each_step(kept):
-    """Dropout asks for new numbers, so a step with dropout is never kept."""
-    trained(lambda: net_of(layers.Dropout(0.5)), data_of())
+def with_dropout(rate=0.5):
+    """Return a network that drops inputs of the loop, and values after it."""
+    return net_of(
+        layers.Dropout(rate), layers.GRU(UNITS, dropout=0.3, return_sequences=True, name="gru"), layers.Dropout(0.2)
+    )
+
+
+def test_dropout_is_drawn_at_each_step(kept, monkeypatch):
+    """Each step draws new numbers from PyTorch's generator, in the order in which Keras draws them."""
+    found = trained(with_dropout, data_of())
+    drawn = kernels().random_state()["cpu"]
+    assert kept == ["whole"]
+    untraced(monkeypatch)
+    assert_same(found, trained(with_dropout, data_of()))
+    assert np.array_equal(drawn, kernels().random_state()["cpu"])  # the generator went on by as many numbers
+    assert not np.array_equal(found["0"], trained(lambda: with_dropout(0.4), data_of())["0"])  # the control
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [lambda: layers.GaussianNoise(0.5, seed=1), lambda: layers.Dropout(0.5, noise_shape=(None, 1, UNITS), seed=1)],
+)
+def test_numbers_of_own_generators_are_drawn_at_each_step(layer, kept, monkeypatch):
+    """Where Keras makes a generator from a seed, it runs each step itself."""
+    found = trained(lambda: net_of(layer()), data_of())
     assert kept == [None]
+    untraced(monkeypatch)
+    assert_same(found, trained(lambda: net_of(layer()), data_of()))
 
 
 def test_a_changed_layer_is_noticed(kept, monkeypatch):

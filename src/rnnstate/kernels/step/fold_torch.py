@@ -4,7 +4,7 @@
     repeated     same operation, same unchanged inputs     the first result serves both
     same         returns its input: a view of the same shape, a choice that is always the same, a product with ones
 
-None of these changes a bit of the results. Operations that write in place stay where they are.
+None of these changes a bit of the results. Operations that write in place or draw numbers stay.
 """
 
 import operator
@@ -15,7 +15,7 @@ import torch
 from torch.fx.node import map_arg
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from rnnstate.kernels.step.graph_torch import storage, written
+from rnnstate.kernels.step.graph_torch import draws, is_impure, storage, written
 
 _aten = torch.ops.aten
 _CHOICES = (_aten.where.self, _aten.where.ScalarSelf, _aten.where.ScalarOther)
@@ -27,9 +27,7 @@ def fold(module: Any) -> list[Any]:
     folding = _Folding(module)
     for node in list(module.graph.nodes):
         folding.take(node)
-    module.graph.eliminate_dead_code(
-        is_impure_node=lambda node: node.op in ("placeholder", "output") or bool(written(node))
-    )
+    module.graph.eliminate_dead_code(is_impure_node=is_impure)
     return _as_inputs(module.graph, folding.constants)
 
 
@@ -49,7 +47,7 @@ class _Folding:
 
     def take(self, node: Any) -> None:
         """Look at the next operation."""
-        if node.op not in ("call_function", "get_attr"):
+        if node.op not in ("call_function", "get_attr") or (draws(node) and not written(node)):
             return
         if written(node):
             for target in written(node):

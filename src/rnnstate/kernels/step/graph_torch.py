@@ -18,8 +18,8 @@ def simplify(module: Any, count: int, training: bool) -> tuple[list[int], list[i
     Args:
         module: The traced `GraphModule`.
         count: The first `count` inputs are removed if no operation reads them.
-        training: Whether gradients flow through the graph. Operations may then write into the first `count` inputs, and a
-            `detach_` cuts a gradient.
+        training: Whether gradients flow through the graph. Operations may then write into the first `count` inputs and
+            draw numbers, and a `detach_` cuts a gradient.
 
     Returns:
         The indices of the first `count` inputs that remain, and of those that operations write into.
@@ -33,9 +33,9 @@ def simplify(module: Any, count: int, training: bool) -> tuple[list[int], list[i
         if cuts or (node.target in _CASTS and _same_tensor(node)):
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
-    graph.eliminate_dead_code(is_impure_node=lambda node: node.op in ("placeholder", "output") or bool(written(node)))
+    graph.eliminate_dead_code(is_impure_node=is_impure)
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
-    check(graph, {storage(node) for node in (inputs[count:] if training else inputs)})
+    check(graph, inputs[count:] if training else inputs, may_draw=training)
     targets = {storage(target) for node in graph.nodes for target in written(node)}
     read = [index for index, node in enumerate(inputs[:count]) if node.users]
     for node in inputs[:count]:
@@ -58,14 +58,34 @@ def storage(node: Any) -> Any:
     return StorageWeakRef(node.meta["val"].untyped_storage())
 
 
-def check(graph: Any, kept: set[Any]) -> None:
-    """Raise a `ValueError` if an operation does more than compute its result or write into inputs that are not kept."""
+def is_impure(node: Any) -> bool:
+    """Return whether an operation must run even if nothing reads its result."""
+    return node.op in ("placeholder", "output") or bool(written(node)) or draws(node)
+
+
+def check(graph: Any, kept: list[Any], may_draw: bool) -> None:
+    """Check that operations only compute their results.
+
+    Args:
+        graph: The operations.
+        kept: Inputs that no operation may write into.
+        may_draw: Whether operations may draw numbers from the global generator, in their order.
+
+    Raises:
+        ValueError: If an operation does more.
+    """
+    memory = {storage(node) for node in kept}
     for node in graph.nodes:
         if node.op in ("placeholder", "output", "get_attr") or node.target is operator.getitem:
             continue
-        known = isinstance(node.target, torch._ops.OpOverload)
-        if not known or _draws(node) or any(storage(target) in kept for target in written(node)):
+        known = isinstance(node.target, torch._ops.OpOverload) and not _has_generator(node)
+        if not known or (draws(node) and not may_draw) or any(storage(target) in memory for target in written(node)):
             raise ValueError(f"A step that is kept must only compute. Received: {node.format_node()}.")
+
+
+def _has_generator(node: Any) -> bool:
+    """Return whether an operation draws from a generator that the code has made for this step."""
+    return any(isinstance(part, torch.Generator) for part in (*node.args, *node.kwargs.values()))
 
 
 def _arguments(node: Any) -> dict[str, Any]:
@@ -83,8 +103,10 @@ def written(node: Any) -> list[Any]:
     return [one for part in parts for one in (part if isinstance(part, (list, tuple)) else [part])]
 
 
-def _draws(node: Any) -> bool:
+def draws(node: Any) -> bool:
     """Return whether an operation draws numbers. PyTorch marks dropout as drawing even at rate 0."""
+    if not isinstance(node.target, torch._ops.OpOverload):
+        return False
     given = _arguments(node)
     rate = given.get("dropout", given.get("dropout_p", 1.0))
     return torch.Tag.nondeterministic_seeded in node.target.tags and bool(rate) and given.get("train") is not False

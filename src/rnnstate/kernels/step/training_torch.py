@@ -19,7 +19,7 @@ bits, whether the trace comes before the kill or after it.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Any
 
 import keras
@@ -66,7 +66,8 @@ class TrainingStep:
 
     def _try(self, key: Any, data: Any, arrays: list[Any]) -> Any:
         """Run a step as Keras does, and keep the fastest traced step that gives the same."""
-        steps = self._traced(data, arrays)
+        with _generators_kept():
+            steps = self._traced(data, arrays)
         rehearsed = [_rehearsed(step, arrays) for step in steps]
         logs = self._keras_steps(data)
         for step, made in zip(steps, rehearsed, strict=True):
@@ -164,10 +165,16 @@ class _Forward:
 
 def _rehearsed(step: Any, arrays: list[Any]) -> list[Any] | None:
     """Return the results of a step that changes nothing, or `None` if it fails."""
-    with suppress(Exception), _taken_back(step.written):
+    with suppress(Exception), _taken_back(step.written), _generators_kept():
         made: list[Any] = step.rehearse(arrays)
         return made
     return None
+
+
+def _generators_kept() -> AbstractContextManager[Any]:
+    """Return a context at whose end PyTorch's generators are as they were, because Keras draws dropout from them."""
+    context: AbstractContextManager[Any] = torch.random.fork_rng(range(torch.cuda.device_count()))
+    return context
 
 
 @contextmanager

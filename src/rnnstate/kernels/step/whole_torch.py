@@ -105,7 +105,7 @@ def trace_whole(traced: Traced, optimizer: Any, trained: list[Any], arrays: list
         blanks = [blank(end).requires_grad_(end.requires_grad) for end in (*values, *arrays)]
         module = make_fx(step, tracing_mode="fake")(*blanks)
     inputs = [node for node in module.graph.nodes if node.op == "placeholder"]
-    check(module.graph, {storage(node) for node in inputs[len(values) :]})
+    check(module.graph, inputs[len(values) :], may_draw=True)
     targets = {storage(target) for node in module.graph.nodes for target in written(node)}
     changed = [one for one, node in zip(variables, inputs, strict=False) if storage(node) in targets]
     constants = fold(module)
