@@ -39,12 +39,13 @@ def has_native_loop(loop: Loop) -> bool:
 
 def native_loop(loop: Loop) -> tuple[Array, Leaves]:
     """Run a loop."""
+    if loop.dropout:
+        loop = loop._replace(x=loop.x * loop.dropout[0][:, None], dropout=())
     if is_traced(loop.x):
         return traced_loop(loop, in_shape)
     loop = in_shape(loop)
-    x = loop.x * loop.dropout[0][:, None] if loop.dropout else loop.x
-    flags = loop.mask, loop.reset
-    outputs, *final = _Native.apply(loop.kind, flags, x, loop.kernel, loop.recurrent, loop.bias, *ends_of(loop))
+    weights, flags = (loop.x, loop.kernel, loop.recurrent, loop.bias), (loop.mask, loop.reset)
+    outputs, *final = _Native.apply(loop.kind, flags, *weights, *ends_of(loop))
     return held_outputs(loop, outputs), tuple(final)
 
 
