@@ -57,7 +57,7 @@ def resets_of(lengths):
     return {key: nets.values(len(x), seed=9) > 0.8 for key, x in nets.series(lengths).items()}
 
 
-def trained(build, windows, callbacks=(), loss="mse", optimizer="adam", initial_state="zeros", **kwargs):
+def trained(build, windows, callbacks=(), loss="mse", optimizer="adam", initial_state="zeros", epochs=3, **kwargs):
     """Return the weights, the states, the variables without gradients and the losses of a training, as arrays.
 
     The variables of the optimizer are among them: its moments, its number of steps and its learning rate.
@@ -65,7 +65,7 @@ def trained(build, windows, callbacks=(), loss="mse", optimizer="adam", initial_
     keras.utils.set_random_seed(3)
     model = rs.StatefulModel(nets.randomized(build()), initial_state=initial_state)
     model.compile(optimizer() if callable(optimizer) else optimizer, loss, **kwargs)
-    history = model.fit(windows, epochs=3, verbose=0, callbacks=list(callbacks)).history
+    history = model.fit(windows, epochs=epochs, verbose=0, callbacks=list(callbacks)).history
     states = {name: host(leaf) for name, leaf in model.states.read().items()}
     averages = {f"average {i}": host(one) for i, one in enumerate(model.net.non_trainable_variables)}
     moments = {f"moment {i}": host(one) for i, one in enumerate(model.optimizer.variables)}
@@ -182,6 +182,19 @@ def test_a_changed_optimizer_is_noticed(name, kept, monkeypatch):
     untraced(monkeypatch)
     assert_same(found, trained(net_of, data_of(), [change(keras.callbacks.Callback())]))
     assert not np.array_equal(found["0"], trained(net_of, data_of())["0"])  # the control: the change changes something
+
+
+def test_an_optimizer_that_changes_often_is_not_traced(kept, monkeypatch):
+    """A callback changes it at each epoch. From the fourth setting on, the trace holds the network alone, and serves on."""
+
+    class Change(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.optimizer.beta_1 = 0.1 + 0.1 * epoch
+
+    found = trained(net_of, data_of(), [Change()], epochs=6)
+    assert kept == ["whole"] * 3 + ["forward"]
+    untraced(monkeypatch)
+    assert_same(found, trained(net_of, data_of(), [Change()], epochs=6))
 
 
 @pytest.mark.parametrize("start", ["learned", "observed"])

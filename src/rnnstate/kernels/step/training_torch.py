@@ -31,6 +31,8 @@ from rnnstate.kernels.step.whole_torch import is_long, trace_whole
 
 # Steps of one shape before the trace.
 AFTER = 50
+# Settings of an optimizer, one after another, for which it is traced.
+_CHANGES = 3
 # A rehearsal copies the states of all sequences. Above so many bytes, no step is traced.
 _MOST = 2**28
 
@@ -46,6 +48,7 @@ class TrainingStep:
     def __init__(self, model: Any, keras_steps: Callable[[Any], Any]) -> None:
         self._model, self._keras_steps = model, keras_steps
         self._settings = _Settings()
+        self._versions: tuple[int, int | None] = (0, 0)
         self._seen: dict[Any, int] = {}
         self._kept: dict[Any, Callable[[list[Any]], Any]] = {}
 
@@ -54,7 +57,11 @@ class TrainingStep:
             return self._keras_steps(data)
         arrays: list[Any] = []
         versions = self._model.network_version(), self._settings.version(self._model.optimizer)
-        key = *versions, _described(data[0], arrays)
+        if versions != self._versions:  # the versions before do not come again
+            self._versions = versions
+            self._seen.clear()
+            self._kept.clear()
+        key = _described(data[0], arrays)
         if key in self._kept:
             with self._model.alone_in_network():
                 return self._kept[key](arrays)
@@ -83,8 +90,9 @@ class TrainingStep:
             if self._model.is_plain():  # a layer may have got code of the user since the training began
                 trained = list(self._model.trainable_variables)
                 traced = trace(self._step, self._variables(), data[0], arrays, training=True)
-                steps.append(_Forward(traced, self._model.optimizer, trained))
-                if self._model.has_plain_optimizer() and not is_long(traced):
+                steps.append(_Forward(traced, self._model, trained))
+                known = self._versions[1] is not None and self._model.has_plain_optimizer()
+                if known and not is_long(traced):
                     steps.insert(0, trace_whole(traced, self._model.optimizer, trained, arrays))
         return steps
 
@@ -103,15 +111,18 @@ class TrainingStep:
 
 
 class _Settings:
-    """The attributes that an optimizer computes with. A traced step keeps them, so it serves until one of them changes."""
+    """The attributes that an optimizer computes with. A traced step keeps them, so it serves until one of them changes.
+
+    If they change often, as by a callback at each epoch, the optimizer is not traced.
+    """
 
     def __init__(self) -> None:
         self._seen: list[Any] = []
         self._ids: list[int] = []
         self._version = 0
 
-    def version(self, optimizer: Any) -> int:
-        """Return a number that is another one after each change of an attribute."""
+    def version(self, optimizer: Any) -> int | None:
+        """Return a number that is another one after each change of an attribute, or `None` after many changes."""
         found = [optimizer, *vars(optimizer).values()]
         for value in found[1:]:
             if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
@@ -121,7 +132,7 @@ class _Settings:
             # The list keeps the objects, so no other object gets the identity of one of them.
             self._seen, self._ids = found, ids
             self._version += 1
-        return self._version
+        return self._version if self._version <= _CHANGES else None
 
 
 class _Forward:
@@ -129,23 +140,23 @@ class _Forward:
 
     Args:
         traced: The traced operations.
-        optimizer: Keras' optimizer.
-        trained: The variables that it trains.
+        model: The model, which may get another optimizer.
+        trained: The variables that the optimizer trains.
     """
 
-    def __init__(self, traced: Traced, optimizer: Any, trained: list[Any]) -> None:
-        self._traced, self._optimizer, self._trained = traced, optimizer, trained
+    def __init__(self, traced: Traced, model: Any, trained: list[Any]) -> None:
+        self._traced, self._model, self._trained = traced, model, trained
         self.written = traced.written
 
     def __call__(self, arrays: list[Any]) -> Any:
         """Run a step as Keras' `train_step` does, with the traced operations in place of the network."""
         made = self._traced.run(arrays)
-        loss = self._optimizer.scale_loss(made[0])
+        loss = self._model.optimizer.scale_loss(made[0])
         for variable in self._trained:
             variable.value.grad = None
         loss.backward()
         with torch.no_grad():
-            self._optimizer.apply([variable.value.grad for variable in self._trained], self._trained)
+            self._model.optimizer.apply([variable.value.grad for variable in self._trained], self._trained)
             for variable in reversed(self._traced.assigned):
                 variable.assign(made.pop())
         return self._traced.pack(made)["logs"]
@@ -153,7 +164,7 @@ class _Forward:
     def rehearse(self, arrays: list[Any]) -> list[Any]:
         """Run the traced operations. Return the leaves of the logs, and the parts of `results`."""
         made = self._traced.run(arrays)
-        loss = self._optimizer.scale_loss(made[0])
+        loss = self._model.optimizer.scale_loss(made[0])
         gradients = torch.autograd.grad(loss, [variable.value for variable in self._trained], allow_unused=True)
         return [*made[1:], *gradients, *[variable.value.clone() for variable in self.written]]
 
