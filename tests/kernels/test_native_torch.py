@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(keras.config.backend() != "torch", reason="these
 if keras.config.backend() == "torch":
     import torch  # noqa: TID251
 
-    from rnnstate.kernels.loops import blocks_torch, native_torch
+    from rnnstate.kernels.loops import blocks_torch, native_torch, passes_torch
     from rnnstate.kernels.loops.stepwise_torch import hoisted
     from rnnstate.kernels.loops.torch import loop_of_torch, recurrent_loop
 
@@ -22,7 +22,7 @@ KINDS = ["lstm", "gru", "rnn"]
 @pytest.fixture
 def calls(monkeypatch):
     """Return a list of the native calls: whether each ran back, and how many tasks it gave to other threads."""
-    made, run, pool = [], native_torch.run_rows, blocks_torch._pool
+    made, run, pool = [], passes_torch.run_rows, blocks_torch._pool
 
     def counted(kind, back, *rest):
         made.append([back, 0])
@@ -32,7 +32,7 @@ def calls(monkeypatch):
         made[-1][1] += 1
         return pool(process)
 
-    monkeypatch.setattr(native_torch, "run_rows", counted)
+    monkeypatch.setattr(passes_torch, "run_rows", counted)
     monkeypatch.setattr(blocks_torch, "_pool", counting)
     return made
 

@@ -9,23 +9,24 @@ import nets
 import rnnstate as rs
 from fitting import targets_of, weights_of
 from nets import host
+from rnnstate.kernels import kernels
 
 pytestmark = pytest.mark.skipif(keras.config.backend() != "torch", reason="these steps run on PyTorch alone")
 if keras.config.backend() == "torch":
-    from rnnstate.kernels.step import training_torch
+    from rnnstate.kernels.loops import blocks_torch
+    from rnnstate.kernels.step import training_torch, whole_torch
 
 UNITS = 5
 
 
 @pytest.fixture
 def kept(monkeypatch):
-    """Trace the second step of each shape. Return a list with an entry for each trace: whether it was kept."""
+    """Trace the second step of each shape. Return a list with an entry for each trace: what was kept, or `None`."""
     tries, attempt = [], training_torch.TrainingStep._try
 
-    def noted(step, *args):
-        before = len(step._kept)
-        logs = attempt(step, *args)
-        tries.append(len(step._kept) > before)
+    def noted(step, key, *args):
+        logs = attempt(step, key, *args)
+        tries.append(type(step._kept[key]).__name__.strip("_").lower() if key in step._kept else None)
         return logs
 
     monkeypatch.setattr(training_torch, "AFTER", 2)
@@ -56,15 +57,19 @@ def resets_of(lengths):
     return {key: nets.values(len(x), seed=9) > 0.8 for key, x in nets.series(lengths).items()}
 
 
-def trained(build, windows, callbacks=(), loss="mse", **kwargs):
-    """Return the weights, the states, the variables without gradients and the losses of a training, as arrays."""
+def trained(build, windows, callbacks=(), loss="mse", optimizer="adam", initial_state="zeros", epochs=3, **kwargs):
+    """Return the weights, the states, the variables without gradients and the losses of a training, as arrays.
+
+    The variables of the optimizer are among them: its moments, its number of steps and its learning rate.
+    """
     keras.utils.set_random_seed(3)
-    model = rs.StatefulModel(nets.randomized(build()))
-    model.compile("adam", loss, **kwargs)
-    history = model.fit(windows, epochs=3, verbose=0, callbacks=list(callbacks)).history
+    model = rs.StatefulModel(nets.randomized(build()), initial_state=initial_state)
+    model.compile(optimizer() if callable(optimizer) else optimizer, loss, **kwargs)
+    history = model.fit(windows, epochs=epochs, verbose=0, callbacks=list(callbacks)).history
     states = {name: host(leaf) for name, leaf in model.states.read().items()}
     averages = {f"average {i}": host(one) for i, one in enumerate(model.net.non_trainable_variables)}
-    return {**weights_of(model), **states, **averages, **history}
+    moments = {f"moment {i}": host(one) for i, one in enumerate(model.optimizer.variables)}
+    return {**weights_of(model), **states, **averages, **moments, **history}
 
 
 def assert_same(ones, others):
@@ -77,6 +82,9 @@ KINDS = {
     "plain": {},
     "padded": {"lengths": (35, 24)},
     "resets": {"resets": resets_of((35, 35))},
+    "padded resets": {"lengths": (35, 24), "resets": resets_of((35, 24))},
+    "steps before": {"burn_in": 3},
+    "context": {"back": 11},
     "weights": {"sample_weight": {key: nets.values(len(x), seed=4) ** 2 for key, x in nets.series((35, 35)).items()}},
 }
 
@@ -86,13 +94,161 @@ KINDS = {
 def test_a_traced_step_is_the_step(cell, kind, kept, monkeypatch):
     """Weights, states and losses are those of Keras' steps, bit for bit."""
     found = trained(lambda: net_of(cell=cell), data_of(**KINDS[kind]), metrics=["mae"])
-    assert kept
-    assert all(kept)
+    assert set(kept) == {"whole"}
     untraced(monkeypatch)
     expected = trained(lambda: net_of(cell=cell), data_of(**KINDS[kind]), metrics=["mae"])
     assert_same(found, expected)
     other = trained(lambda: net_of(cell=cell), data_of(**KINDS[kind]), loss="mae", metrics=["mae"])
     assert not np.array_equal(found["0"], other["0"])  # the control: training depends on the loss
+
+
+OPTIMIZERS = {
+    "sgd": lambda: keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
+    "rmsprop": lambda: keras.optimizers.RMSprop(centered=True),
+    "adamw": lambda: keras.optimizers.AdamW(0.01, weight_decay=0.02, amsgrad=True),
+    "lion": keras.optimizers.Lion,
+    "clipped": lambda: keras.optimizers.Adam(0.01, clipnorm=0.05),
+    "clipped together": lambda: keras.optimizers.Adam(0.01, global_clipnorm=0.05),
+    "decaying": lambda: keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(0.1, 3, 0.5)),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers(name, kept, monkeypatch):
+    """The steps of Keras' optimizers are part of the trace: clipped gradients, decayed weights, learning rates by step."""
+    found = trained(net_of, data_of(), optimizer=OPTIMIZERS[name])
+    assert kept == ["whole"]
+    untraced(monkeypatch)
+    assert_same(found, trained(net_of, data_of(), optimizer=OPTIMIZERS[name]))
+    assert not np.array_equal(
+        found["0"], trained(net_of, data_of())["0"]
+    )  # the control: training depends on the optimizer
+
+
+class OwnOptimizer(keras.optimizers.Adam):
+    """An optimizer of a user, which counts its steps."""
+
+    steps = 0
+
+    def apply(self, *args, **kwargs):
+        """Count."""
+        OwnOptimizer.steps += 1
+        return super().apply(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        lambda: keras.optimizers.Adam(gradient_accumulation_steps=2),
+        lambda: keras.optimizers.Adam(use_ema=True, ema_overwrite_frequency=3),
+        lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()),
+        keras.optimizers.Nadam,
+        OwnOptimizer,
+    ],
+    ids=["accumulated", "averaged", "scaled", "nadam", "own"],
+)
+def test_optimizers_that_run_as_they_are(optimizer, kept, monkeypatch):
+    """An optimizer that depends on values, or is code of a user, runs at each step after the traced network."""
+    OwnOptimizer.steps = 0
+    found = trained(net_of, data_of(), optimizer=optimizer)
+    assert kept == ["forward"]
+    assert OwnOptimizer.steps == 15 * (optimizer is OwnOptimizer)
+    untraced(monkeypatch)
+    assert_same(found, trained(net_of, data_of(), optimizer=optimizer))
+
+
+CHANGES = {
+    "rate": ("learning_rate", 0.3, ["whole"]),
+    "clip": ("clipnorm", 0.01, ["whole", "whole"]),
+    "decay": ("beta_1", 0.2, ["whole", "whole"]),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_changed_optimizer_is_noticed(name, kept, monkeypatch):
+    """A callback changes the optimizer between two epochs. A new learning rate needs no new trace."""
+    attribute, value, traces = CHANGES[name]
+
+    def change(callback):
+        def begin(epoch, logs=None):
+            if epoch == 1:
+                setattr(callback.model.optimizer, attribute, value)
+
+        callback.on_epoch_begin = begin
+        return callback
+
+    found = trained(net_of, data_of(), [change(keras.callbacks.Callback())])
+    assert kept == traces
+    untraced(monkeypatch)
+    assert_same(found, trained(net_of, data_of(), [change(keras.callbacks.Callback())]))
+    assert not np.array_equal(found["0"], trained(net_of, data_of())["0"])  # the control: the change changes something
+
+
+def test_an_optimizer_that_changes_often_is_not_traced(kept, monkeypatch):
+    """A callback changes it at each epoch. From the fourth setting on, the trace holds the network alone, and serves on."""
+
+    class Change(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.optimizer.beta_1 = 0.1 + 0.1 * epoch
+
+    found = trained(net_of, data_of(), [Change()], epochs=6)
+    assert kept == ["whole"] * 3 + ["forward"]
+    untraced(monkeypatch)
+    assert_same(found, trained(net_of, data_of(), [Change()], epochs=6))
+
+
+@pytest.mark.parametrize("start", ["learned", "observed"])
+def test_initial_states_are_trained(start, kept, monkeypatch):
+    """Gradients flow into an initial state that is learned, and into one that is computed from observed values."""
+    data = nets.series((35, 35))
+    known = {"observed": {key: nets.values(2, seed=8) for key in data}} if start == "observed" else {}
+    layer = {"learned": rs.initial.Learned, "observed": rs.initial.Observed}[start]
+    windows = data_of(resets=resets_of((35, 35)), **known) if start == "learned" else data_of(**known)
+    found = trained(net_of, windows, initial_state=layer())
+    assert kept == ["whole"]
+    untraced(monkeypatch)
+    assert_same(found, trained(net_of, windows, initial_state=layer()))
+
+
+def test_frozen_and_backward_layers(kept, monkeypatch):
+    """A layer that is not trained keeps its weights, and a layer may run in both directions."""
+
+    def build():
+        frozen = layers.GRU(UNITS, return_sequences=True, name="frozen")
+        frozen.trainable = False
+        both = layers.Bidirectional(layers.LSTM(UNITS, return_sequences=True), name="both")
+        return net_of(frozen, both, layers.Dense(UNITS, kernel_constraint="max_norm", bias_regularizer="l2"))
+
+    found = trained(build, data_of())
+    assert kept == ["whole"]
+    untraced(monkeypatch)
+    assert_same(found, trained(build, data_of()))
+
+
+def test_without_native_loops(kept, monkeypatch):
+    """PyTorch's own loop runs as one operator. Its backward pass has no operator, so autograd runs it."""
+    monkeypatch.setenv("RNNSTATE_NATIVE", "off")
+    blocks_torch.has_library.cache_clear()
+    found = trained(net_of, data_of())
+    assert kept == ["forward"]
+    untraced(monkeypatch)
+    assert_same(found, trained(net_of, data_of()))
+    blocks_torch.has_library.cache_clear()
+
+
+def test_a_wrong_trace_is_not_kept(kept, monkeypatch):
+    """The control of the rehearsal: a trace whose result differs in one bit is dropped, and the next one serves."""
+    run = whole_torch.Whole.run
+
+    def wrong(step, arrays):
+        logs, gradients = run(step, arrays)
+        return logs, [gradients[0] * (1 + 2**-23), *gradients[1:]]
+
+    monkeypatch.setattr(whole_torch.Whole, "run", wrong)
+    found = trained(net_of, data_of())
+    assert kept == ["forward"]
+    untraced(monkeypatch)
+    assert_same(found, trained(net_of, data_of()))
 
 
 def two_outputs():
@@ -109,7 +265,7 @@ def test_averages_and_several_outputs(kept, monkeypatch):
     targets = {name: targets_of(data, 3, seed=seed) for name, seed in (("one", 3), ("two", 4))}
     windows = rs.Windows(data, targets, length=7, batch_size=2)
     found = trained(two_outputs, windows, loss={"one": "mse", "two": "mae"}, loss_weights={"one": 0.3, "two": 1.7})
-    assert kept == [True]
+    assert kept == ["whole"]
     untraced(monkeypatch)
     assert_same(
         found, trained(two_outputs, windows, loss={"one": "mse", "two": "mae"}, loss_weights={"one": 0.3, "two": 1.7})
@@ -177,10 +333,34 @@ def test_a_step_of_a_user_runs_at_each_step(kept):
     assert kept == []
 
 
-def test_random_numbers_are_drawn_at_each_step(kept):
-    """Dropout asks for new numbers, so a step with dropout is never kept."""
-    trained(lambda: net_of(layers.Dropout(0.5)), data_of())
-    assert kept == [False]
+def with_dropout(rate=0.5):
+    """Return a network that drops values of layers, inputs of loops, and h within a loop."""
+    drops = {"dropout": 0.3, "return_sequences": True}
+    looped = layers.GRU(UNITS, name="gru", **drops), layers.LSTM(UNITS, name="lstm", recurrent_dropout=0.2, **drops)
+    return net_of(layers.Dropout(rate), *looped, layers.Dropout(0.2))
+
+
+def test_dropout_is_drawn_at_each_step(kept, monkeypatch):
+    """Each step draws new numbers from PyTorch's generator, in the order in which Keras draws them."""
+    found = trained(with_dropout, data_of(burn_in=3))
+    drawn = kernels().random_state()["cpu"]
+    assert kept == ["whole"]
+    untraced(monkeypatch)
+    assert_same(found, trained(with_dropout, data_of(burn_in=3)))
+    assert np.array_equal(drawn, kernels().random_state()["cpu"])  # the generator went on by as many numbers
+    assert not np.array_equal(found["0"], trained(lambda: with_dropout(0.4), data_of(burn_in=3))["0"])  # the control
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [lambda: layers.GaussianNoise(0.5, seed=1), lambda: layers.Dropout(0.5, noise_shape=(None, 1, UNITS), seed=1)],
+)
+def test_numbers_of_own_generators_are_drawn_at_each_step(layer, kept, monkeypatch):
+    """Where Keras makes a generator from a seed, it runs each step itself."""
+    found = trained(lambda: net_of(layer()), data_of())
+    assert kept == [None]
+    untraced(monkeypatch)
+    assert_same(found, trained(lambda: net_of(layer()), data_of()))
 
 
 def test_a_changed_layer_is_noticed(kept, monkeypatch):
@@ -198,7 +378,7 @@ def test_a_changed_layer_is_noticed(kept, monkeypatch):
     net = None
     callbacks = [keras.callbacks.LambdaCallback(on_epoch_begin=change)]
     found = trained(build, data_of(), callbacks)
-    assert kept == [True, True]
+    assert kept == ["whole", "whole"]
     untraced(monkeypatch)
     assert_same(found, trained(build, data_of(), callbacks))
     assert not np.array_equal(found["0"], trained(build, data_of())["0"])  # the control: the change changes something
@@ -217,7 +397,7 @@ def test_code_that_a_layer_gets_later_runs_at_each_step(kept):
 
     net, Counting.calls = net_of(), 0
     trained(lambda: net, data_of(), [keras.callbacks.LambdaCallback(on_epoch_begin=change)])
-    assert kept == [True, False]
+    assert kept == ["whole", None]
     assert Counting.calls == 10
 
 
@@ -231,8 +411,7 @@ def test_a_training_that_goes_on_is_the_whole_training(tmp_path, kept, monkeypat
             model.compile("adam", "mse")
             model.fit(data_of((35,)), epochs=until, verbose=0, checkpoint=str(tmp_path / folder))
         found.append(weights_of(model))
-    assert kept
-    assert all(kept)
+    assert set(kept) == {"whole"}
     assert_same(*found)
 
 
@@ -247,7 +426,7 @@ def test_gradients_stay_with_the_variables(kept):
     model = rs.StatefulModel(nets.randomized(net_of()))
     model.compile("adam", "mse")
     model.fit(data_of(), epochs=2, verbose=0, callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=note)])
-    assert kept == [True]
+    assert kept == ["whole"]
     assert len({tuple(norm) for norm in norms}) == 10
 
 
@@ -261,5 +440,5 @@ def test_single_batches(kept, monkeypatch):
         losses = [model.train_on_batch(*windows[i]) for _ in range(2) for i in range(len(windows))]
         found.append({**weights_of(model), "losses": np.array(losses)})
         untraced(monkeypatch)
-    assert kept == [True]
+    assert kept == ["whole"]
     assert_same(*found)

@@ -10,6 +10,7 @@ import nets
 import rnnstate as rs
 from fitting import LENGTHS, fitted, refuses_many_steps, targets_of, weights_of, windows_of
 from nets import difference, host
+from rnnstate.kernels import kernels
 from rnnstate.training.fit_checks import check_windows
 from rnnstate.training.fit_hooks import paced
 
@@ -317,8 +318,12 @@ def test_weights_are_shared_with_the_network():
     assert max(difference(old, new) for old, new in zip(before, net.trainable_variables, strict=True)) > 1e-4
 
 
-def test_fit_waits_for_no_batch():
-    """Unless the learning rate has to be put back after each batch, nothing of ours asks Keras for the logs of a batch."""
+def test_fit_waits_for_no_batch(monkeypatch):
+    """Unless the learning rate has to be put back after each batch, nothing of ours asks Keras for the logs of a batch.
+
+    On a CPU, PyTorch has them when the step returns.
+    """
+    monkeypatch.setattr(kernels(), "is_synchronous", lambda: False)
     model = nets.make(nets.lstm)
     model.compile("sgd", "mse")
     given = {"length": 3, "batch_size": 2}
@@ -327,6 +332,10 @@ def test_fit_waits_for_no_batch():
         with paced(model, windows, None) as callbacks:
             ends = {type(callback).on_train_batch_end for callback in callbacks}
         assert (ends == {keras.callbacks.Callback.on_train_batch_end}) == (vary is None)
+    monkeypatch.setattr(kernels(), "is_synchronous", lambda: True)
+    windows = rs.Windows(nets.values(2, 6, nets.FEATURES), nets.values(2, 6, 5), **given)
+    with paced(model, windows, None) as callbacks:
+        assert any("on_train_batch_end" in vars(callback) for callback in callbacks)
 
 
 def test_slots_are_looked_up_again_after_a_load(tmp_path):

@@ -10,10 +10,12 @@ import numpy as np
 from rnnstate.kernels.loops.jax import has_loop, no_loop_because, recurrent_loop
 from rnnstate.kernels.reference import (
     FEED_ERRORS,
+    LOADS_AHEAD,
     LOOPS_IN_PYTHON,
     TRACES_AGAIN_FOR_VARIABLES,
     feed,
     has_replicas,
+    is_synchronous,
     put_rows,
     random_state,
     set_random_state,
@@ -24,6 +26,7 @@ from rnnstate.kernels.step.jax import CompiledStep, many_steps
 
 __all__ = [
     "FEED_ERRORS",
+    "LOADS_AHEAD",
     "LOOPS_IN_PYTHON",
     "TRACES_AGAIN_FOR_VARIABLES",
     "CompiledStep",
@@ -32,6 +35,7 @@ __all__ = [
     "feed",
     "has_loop",
     "has_replicas",
+    "is_synchronous",
     "many_steps",
     "no_loop_because",
     "put_rows",

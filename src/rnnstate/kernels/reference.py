@@ -11,6 +11,7 @@ from rnnstate.kernels.loops.definition import has_loop, no_loop_because, recurre
 
 __all__ = [
     "FEED_ERRORS",
+    "LOADS_AHEAD",
     "LOOPS_IN_PYTHON",
     "TRACES_AGAIN_FOR_VARIABLES",
     "CompiledStep",
@@ -19,6 +20,7 @@ __all__ = [
     "feed",
     "has_loop",
     "has_replicas",
+    "is_synchronous",
     "many_steps",
     "no_loop_because",
     "put_rows",
@@ -32,6 +34,9 @@ __all__ = [
 
 # The errors that Keras may raise in place of an error of the data.
 FEED_ERRORS: tuple[type[Exception], ...] = ()
+
+# Whether the object that `feed` returns loads batches ahead by itself.
+LOADS_AHEAD = False
 
 # Whether a loop over steps runs in Python, one compiled step after the other. Else the whole loop is compiled.
 LOOPS_IN_PYTHON = False
@@ -53,6 +58,11 @@ def put_rows(variable: Any, slots: Any, rows: Any) -> None:
 
 def has_replicas() -> bool:
     """True inside a distribution strategy whose replicas would keep separate banks."""
+    return False
+
+
+def is_synchronous() -> bool:
+    """Return whether a step returns with its results, and not while a device still computes them."""
     return False
 
 

@@ -13,6 +13,7 @@ from rnnstate.kernels.reference import (
     LOOPS_IN_PYTHON,
     arrays,
     copies,
+    is_synchronous,
     many_steps,
     random_state,
     register_state,
@@ -22,6 +23,7 @@ from rnnstate.kernels.reference import (
 
 __all__ = [
     "FEED_ERRORS",
+    "LOADS_AHEAD",
     "LOOPS_IN_PYTHON",
     "TRACES_AGAIN_FOR_VARIABLES",
     "CompiledStep",
@@ -30,6 +32,7 @@ __all__ = [
     "feed",
     "has_loop",
     "has_replicas",
+    "is_synchronous",
     "many_steps",
     "no_loop_because",
     "put_rows",
@@ -43,6 +46,8 @@ __all__ = [
 
 # A pipeline tells of an error of its data in a text of its own.
 FEED_ERRORS: tuple[type[Exception], ...] = (tf.errors.OpError,)
+
+LOADS_AHEAD = True
 
 TRACES_AGAIN_FOR_VARIABLES = True
 

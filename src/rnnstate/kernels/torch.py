@@ -7,12 +7,13 @@ from typing import Any
 import torch
 from keras import ops
 
+from rnnstate.kernels.feed_torch import Batches
 from rnnstate.kernels.loops.torch import has_loop, no_loop_because, recurrent_loop
 from rnnstate.kernels.reference import (
     FEED_ERRORS,
+    LOADS_AHEAD,
     TRACES_AGAIN_FOR_VARIABLES,
     copies,
-    feed,
     has_replicas,
     register_state,
 )
@@ -21,6 +22,7 @@ from rnnstate.kernels.step.training_torch import TrainingStep
 
 __all__ = [
     "FEED_ERRORS",
+    "LOADS_AHEAD",
     "LOOPS_IN_PYTHON",
     "TRACES_AGAIN_FOR_VARIABLES",
     "CompiledStep",
@@ -29,6 +31,7 @@ __all__ = [
     "feed",
     "has_loop",
     "has_replicas",
+    "is_synchronous",
     "many_steps",
     "no_loop_because",
     "put_rows",
@@ -47,6 +50,12 @@ LOOPS_IN_PYTHON = True
 _BLOCK = 31 * 2**20
 
 
+def feed(batches: Any, count: int) -> Any:
+    """Return a loader of PyTorch that yields the batches as tensors."""
+    del count
+    return Batches(batches)
+
+
 def many_steps(model: Any, keras_steps: Callable[..., Any], is_stacked: Callable[[Any], bool]) -> Callable[..., Any]:
     """Return the training function: Keras' own, traced where it can be, on memory that is kept from step to step.
 
@@ -55,7 +64,8 @@ def many_steps(model: Any, keras_steps: Callable[..., Any], is_stacked: Callable
     """
     del is_stacked
     torch.empty(_BLOCK, dtype=torch.uint8, device="cpu")
-    return TrainingStep(model, keras_steps) if model.is_plain() else keras_steps
+    traceable = model.is_plain() and model.optimizer is not None
+    return TrainingStep(model, keras_steps) if traceable else keras_steps
 
 
 def take_rows(variable: Any, slots: Any) -> Any:
@@ -67,6 +77,11 @@ def put_rows(variable: Any, slots: Any, rows: Any) -> None:
     """Write `rows` to the rows `slots` of a variable, in place."""
     value = variable.value
     value.detach().index_copy_(0, slots.long(), rows.detach().to(value.dtype))
+
+
+def is_synchronous() -> bool:
+    """Return whether Keras computes on the CPU."""
+    return bool(ops.convert_to_tensor(0.0).device.type == "cpu")
 
 
 def random_state() -> dict[str, Any]:

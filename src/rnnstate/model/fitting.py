@@ -10,7 +10,7 @@ from rnnstate.kernels.ranks.group import group
 from rnnstate.model.compiled import drop_outdated
 from rnnstate.model.guarded import alone
 from rnnstate.model.inference import Inference
-from rnnstate.model.plain import is_plain
+from rnnstate.model.plain import is_known, is_plain
 from rnnstate.model.ranked import exchange_states, in_part, joined
 from rnnstate.model.scored import scored
 from rnnstate.network.masks import honouring_masks
@@ -56,6 +56,10 @@ class Fitting(Inference):
     def is_plain(self) -> bool:
         """Tell whether all code of a training step belongs to Keras or this package, so that a trace misses nothing."""
         return is_plain(self, self._parts.stepper.layers(), [self.loss, *self._metrics_given])
+
+    def has_plain_optimizer(self) -> bool:
+        """Tell whether all code of the optimizer belongs to Keras."""
+        return is_known(self.optimizer)
 
     def get_compile_config(self) -> dict[str, Any]:
         """Return the arguments of `compile`, for a file. It keeps `jit_compile="auto"`, for the backend that loads it."""

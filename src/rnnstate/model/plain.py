@@ -25,22 +25,22 @@ def is_plain(model: Any, layers: Iterable[Any], losses: Any) -> bool:
     """
     if model.run_eagerly or model.jit_compile or any(name in vars(model) for name in _METHODS):
         return False
-    methods = all(_is_known(getattr(type(model), name)) for name in _METHODS)
-    return methods and _is_known(losses) and all(map(_is_known_layer, layers))
+    methods = all(is_known(getattr(type(model), name)) for name in _METHODS)
+    return methods and is_known(losses) and all(map(_is_known_layer, layers))
 
 
 def _is_known_layer(layer: Any) -> bool:
     hooks = any(vars(layer).get(name) for name in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks"))
-    return not hooks and not isinstance(layer, _OPEN) and _is_known(layer)
+    return not hooks and not isinstance(layer, _OPEN) and is_known(layer)
 
 
-def _is_known(given: Any) -> bool:
-    """Return whether a loss, a metric, a layer or a function, and the functions that it holds, are known."""
+def is_known(given: Any) -> bool:
+    """Return whether a loss, a metric, a layer, an optimizer or a function, and the functions that it holds, are known."""
     if given is None or isinstance(given, str):
         return True
     if isinstance(given, (dict, list, tuple)):
-        return all(map(_is_known, given.values() if isinstance(given, dict) else given))
+        return all(map(is_known, given.values() if isinstance(given, dict) else given))
     if hasattr(given, "__qualname__"):
         return str(given.__module__).startswith(_KNOWN)
     held = [value for value in vars(given).values() if callable(value)]
-    return type(given).__module__.startswith(_KNOWN) and all(map(_is_known, held))
+    return type(given).__module__.startswith(_KNOWN) and all(map(is_known, held))

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 
 from rnnstate.errors import DataError
+from rnnstate.kernels import kernels
 from rnnstate.state.state import to_numpy
 
 
@@ -20,7 +21,7 @@ class Epochs(keras.callbacks.Callback):
     several processes exchange their states.
 
     It has no method for the end of a batch. With one, Keras would wait for the result of each batch to hand over the logs,
-    and would prepare the next batch only then.
+    and would prepare the next batch only then. Where no device needs waiting, `direct` gives it one.
 
     Args:
         windows: The `Windows` that are trained on.
@@ -36,6 +37,10 @@ class Epochs(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.model.exchange_states(self._windows)
+
+    def direct(self) -> None:
+        """Let Keras call the end of a batch in this thread, and not in another one, which takes longer than the call."""
+        self.__dict__["on_train_batch_end"] = lambda batch, logs=None: None
 
     def put_back(self) -> None:
         """Do nothing: the optimizer always has its usual learning rate here."""
@@ -89,6 +94,8 @@ def paced(model: Any, windows: Any, callbacks: Any) -> Iterator[Any]:
     if windows.varies and getattr(model, "optimizer", None) is not None:
         _check_rate(model)
     pace = Pace(windows) if windows.varies else Epochs(windows)
+    if not windows.varies and kernels().is_synchronous():
+        pace.direct()
     if isinstance(callbacks, keras.callbacks.CallbackList):
         pace.set_model(model)
         callbacks.callbacks.append(pace)

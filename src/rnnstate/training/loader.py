@@ -176,7 +176,7 @@ def _loaded(data: BoundWindows, count: int) -> Iterator[Any]:
     """Give the object from which Keras reads `data`. At the end no loading thread is left."""
     threads = 0 if _is_quick(data.windows) else min(1, data.windows.workers)
     given = kernels().feed(data, count * threads)
-    if given is data and threads:
+    if threads and not kernels().LOADS_AHEAD:
         data.ahead = Ahead(data.load, count)
     try:
         yield given

@@ -5,10 +5,10 @@
 
 import os
 import warnings
+from array import array
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
-import numpy as np
 import torch
 
 from rnnstate.kernels.loops.definition import Array
@@ -55,11 +55,12 @@ def run_rows(kind: int, back: bool, arrays: list[Array | None], steps: int, spar
         (inner, columns), width = kernel.shape, library().width
         strips = kernel.new_empty((-(-columns // width), inner, width))
     table = [kind, int(back)]
-    for array in (*arrays, spare, strips):
-        table += (0, 1, 1, 0) if array is None else (array.data_ptr(), *(1, 1, 1)[array.dim() :], *array.shape)
-    call = np.array(table, np.int64)
-    library().rnnstate_pack(call.ctypes.data)
-    _in_blocks(call.ctypes.data, batch, float(steps * batch * kernel.numel()))
+    for part in (*arrays, spare, strips):
+        table += (0, 1, 1, 0) if part is None else (part.data_ptr(), *(1, 1, 1)[part.dim() :], *part.shape)
+    call = array("q", table)
+    address = call.buffer_info()[0]
+    library().rnnstate_pack(address)
+    _in_blocks(address, batch, float(steps * batch * kernel.numel()))
 
 
 def _in_blocks(call: int, batch: int, work: float) -> None:

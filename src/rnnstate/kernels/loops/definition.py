@@ -43,6 +43,11 @@ class Loop(NamedTuple):
     recurrent_dropout: Leaves = ()
 
 
+def ends_of(loop: Loop) -> Leaves:
+    """Return the leaves before the window, and the leaves after a reset if there are resets."""
+    return loop.state if loop.reset is None else (*loop.state, *(loop.initial or loop.state))
+
+
 GATES = {"lstm": 4, "gru": 3, "gru_before": 3, "rnn": 1}
 
 

@@ -1,7 +1,7 @@
 """PyTorch on the CPU: the native loops, as a function with its own backward pass.
 
-    native_loop ── dropout, shapes ──► _Native.forward    projects the input, runs the loop, keeps the gates
-                                       _Native.backward   runs the loop back, then one product for each kernel
+    native_loop ── dropout, shapes ──► _Native.forward    the forward pass of `passes_torch`
+                                       _Native.backward   its backward pass
 
 For a gradient of a gradient, PyTorch differentiates the hoisted loop, which computes the same values.
 """
@@ -10,14 +10,13 @@ from typing import Any
 
 import torch
 
-from rnnstate.kernels.loops.blocks_torch import has_library, run_rows
-from rnnstate.kernels.loops.definition import GATES, Array, Leaves, Loop
+from rnnstate.kernels.loops.blocks_torch import has_library
+from rnnstate.kernels.loops.definition import GATES, Array, Leaves, Loop, ends_of
+from rnnstate.kernels.loops.passes_torch import CELLS, Call, Made, backward_pass, forward_pass
 from rnnstate.kernels.loops.scanned import held
 from rnnstate.kernels.loops.stepwise_torch import hoisted
 from rnnstate.kernels.loops.traced_torch import is_traced, traced_loop
 
-_NATIVE = {"lstm": 0, "gru": 1, "rnn": 2}
-_KEEPS = ("lstm", "gru")
 _transformed = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)
 _keeps_graph = getattr(torch._C._autograd, "_get_current_graph_task_keep_graph", lambda: True)
 
@@ -26,7 +25,7 @@ def has_native_loop(loop: Loop) -> bool:
     """Tell whether a loop can run as native code: plain tensors of float32 with values, on the CPU."""
     x = loop.x
     return (
-        loop.kind in _NATIVE
+        loop.kind in CELLS
         and not loop.recurrent_dropout
         and len(loop.dropout) < 2
         and (type(x) is torch.Tensor or is_traced(x))
@@ -40,14 +39,14 @@ def has_native_loop(loop: Loop) -> bool:
 
 def native_loop(loop: Loop) -> tuple[Array, Leaves]:
     """Run a loop."""
+    if loop.dropout:
+        loop = loop._replace(x=loop.x * loop.dropout[0][:, None], dropout=())
     if is_traced(loop.x):
-        return traced_loop(loop)
+        return traced_loop(loop, in_shape)
     loop = in_shape(loop)
-    x = loop.x * loop.dropout[0][:, None] if loop.dropout else loop.x
-    initial = () if loop.reset is None else loop.initial or loop.state
-    flags = loop.mask, loop.reset
-    outputs, *final = _Native.apply(loop.kind, flags, x, loop.kernel, loop.recurrent, loop.bias, *loop.state, *initial)
-    return _held(loop, outputs), tuple(final)
+    weights, flags = (loop.x, loop.kernel, loop.recurrent, loop.bias), (loop.mask, loop.reset)
+    outputs, *final = _Native.apply(loop.kind, flags, *weights, *ends_of(loop))
+    return held_outputs(loop, outputs), tuple(final)
 
 
 def in_shape(loop: Loop) -> Loop:
@@ -76,7 +75,7 @@ def _shaped(array: Array, *shape: int) -> Array:
     return array if tuple(array.shape) == shape else array.expand(shape)
 
 
-def _held(loop: Loop, outputs: Array) -> Array:
+def held_outputs(loop: Loop, outputs: Array) -> Array:
     """Return outputs that repeat the last valid step at masked steps. Most masks need no work: h is that output already."""
     mask, reset = loop.mask, loop.reset
     if mask is None:
@@ -95,18 +94,10 @@ class _Native(torch.autograd.Function):
     def forward(
         ctx: Any, kind: str, flags: Any, x: Array, kernel: Array, recurrent: Array, bias: Any, *ends: Array
     ) -> Any:
-        (batch, time, _), units, leaves = x.shape, len(recurrent), 2 if kind == "lstm" else 1
-        recurrent_bias = None if kind != "gru" or bias is None else bias[1].contiguous()
-        gates = _projected(kind, x, kernel, bias)
-        outputs, kept = x.new_empty((batch, time, units)), x.new_empty((batch, time, units * (kind in _KEEPS)))
-        final, spare = x.new_empty((leaves, batch, units)), x.new_empty((batch, 1, gates.shape[2]))
-        start, initial = _stacked(ends, leaves)
-        rows = recurrent.contiguous()
-        arrays = [start, initial, *flags, rows, recurrent_bias, None, None, gates, outputs, kept, final]
-        run_rows(_NATIVE[kind], False, arrays, time, spare, rows)
+        made, final = forward_pass(Call(kind, x, kernel, recurrent, bias, ends, *flags))
         ctx.kind, ctx.flags = kind, flags
-        ctx.save_for_backward(x, kernel, recurrent, bias, outputs, gates, kept, *ends)
-        return outputs, *(leaf.clone() for leaf in final)
+        ctx.save_for_backward(x, kernel, recurrent, bias, *made, *ends)
+        return made.outputs, *(leaf.clone() for leaf in final)
 
     @staticmethod
     def backward(ctx: Any, d_outputs: Array, *d_final: Array) -> Any:
@@ -116,50 +107,9 @@ class _Native(torch.autograd.Function):
             return None, None, *_differentiated(ctx, given, (d_outputs, *d_final))
         if _keeps_graph():  # native code overwrites both, and this backward pass may run again
             gates, kept = gates.clone(), kept.clone()
-        d_start, d_initial = _run_back(ctx, recurrent, (outputs, gates, kept), (d_outputs, d_final), ends)
-        d_h = torch.cat([gates[..., : 2 * kept.shape[2]], kept], dim=2) if ctx.kind == "gru" else gates
-        flat, width = gates.flatten(0, 1), gates.shape[2]
-        d_recurrent = _before(ctx, outputs, ends).flatten(0, 1).T @ d_h.reshape(-1, width)
-        d_x = (flat @ kernel.T).view(x.shape) if ctx.needs_input_grad[2] else None
-        d_kernel, d_bias = x.reshape(-1, x.shape[2]).T @ flat, None
-        if bias is not None:
-            d_bias = flat.sum(0)
-            d_bias = torch.stack([d_bias, d_h.sum((0, 1))]) if ctx.kind == "gru" else d_bias
-        return None, None, d_x, d_kernel, d_recurrent, d_bias, *d_start, *d_initial
-
-
-def _projected(kind: str, x: Array, kernel: Array, bias: Array | None) -> Array:
-    flat = x.reshape(-1, x.shape[2])
-    if bias is None:
-        return (flat @ kernel).view(*x.shape[:2], -1)
-    return torch.addmm(bias[0] if kind == "gru" else bias, flat, kernel).view(*x.shape[:2], -1)
-
-
-def _stacked(ends: Any, leaves: int) -> tuple[Array, Array | None]:
-    """Return the leaves before the window and the leaves after a reset, as one array each."""
-    return torch.stack(ends[:leaves]), torch.stack(ends[leaves:]) if len(ends) > leaves else None
-
-
-def _run_back(ctx: Any, recurrent: Array, made: Any, gradients: Any, ends: Any) -> tuple[Array, Any]:
-    """Run the loop back. The gradients of the projected input and of a GRU's product overwrite the gates and `kept`."""
-    outputs, gates, kept = made
-    d_outputs, d_final = gradients
-    start, initial = _stacked(ends, len(d_final))
-    d_start, d_initial = torch.empty_like(start), torch.empty_like(start)
-    spare, transposed = gates.new_empty((len(gates), 1, gates.shape[2])), recurrent.T.contiguous()
-    arrays = [start, initial, *ctx.flags, transposed, d_outputs.contiguous(), torch.stack(d_final), outputs]
-    run_rows(_NATIVE[ctx.kind], True, [*arrays, gates, kept, d_start, d_initial], gates.shape[1], spare, transposed)
-    return d_start, () if initial is None else d_initial
-
-
-def _before(ctx: Any, outputs: Array, ends: Any) -> Array:
-    """Return h before each step."""
-    before = torch.cat([ends[0][:, None], outputs[:, :-1]], dim=1)
-    reset = ctx.flags[1]
-    if reset is not None:
-        rows, steps = reset.nonzero(as_tuple=True)
-        before[rows, steps] = ends[len(ends) // 2][rows]
-    return before
+        call = Call(ctx.kind, x, kernel, recurrent, bias, ends, *ctx.flags)
+        made = Made(outputs, gates, kept)
+        return None, None, *backward_pass(call, made, d_outputs, d_final, ctx.needs_input_grad[2])
 
 
 def _differentiated(ctx: Any, given: Any, gradients: Any) -> list[Array | None]:

@@ -1,10 +1,11 @@
-"""PyTorch: the native loop in a traced training step.
+"""PyTorch: native loops in a trace.
 
-Native code needs values, and a trace has none. So a trace notes an operator in the place of the loop. The graph then gets
-the loop:
+Native code needs values, and a trace has none. So a trace notes an operator in the place of the loop:
 
-    trace      y, h, c = ops.rnnstate.native_loop("lstm", x, kernel, ...)       shapes alone
-    graph      y, h, c = run("lstm", x, kernel, ...)                            the loop with its backward pass
+    y, h, c, *made = ops.rnnstate.native_loop("lstm", x, kernel, ...)                  shapes alone
+    d_x, d_kernel, ... = ops.rnnstate.native_loop_back("lstm", x, ..., *made, d_y)     in a trace of the backward pass
+
+`placed_torch` then puts native code in the place of the operators.
 """
 
 from collections.abc import Callable, Iterator
@@ -16,15 +17,20 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 
-from rnnstate.kernels.loops.definition import Array, Leaves, Loop
+from rnnstate.kernels.loops.definition import Array, Leaves, Loop, ends_of
 
-_tracing: ContextVar[bool] = ContextVar("tracing", default=False)
+# `None`, or whether the trace goes through the backward pass.
+_tracing: ContextVar[bool | None] = ContextVar("tracing", default=None)
 
 
 @contextmanager
-def tracing() -> Iterator[None]:
-    """Let a trace note native loops."""
-    token = _tracing.set(True)
+def tracing(back: bool = False) -> Iterator[None]:
+    """Let a trace note native loops.
+
+    Args:
+        back: Whether the trace goes through the backward pass. If not, the graph gets loops with a backward pass.
+    """
+    token = _tracing.set(back)
     try:
         yield
     finally:
@@ -33,34 +39,52 @@ def tracing() -> Iterator[None]:
 
 def is_traced(x: Any) -> bool:
     """Return whether an input has no values because a training step is traced."""
-    return _tracing.get() and type(x) is FakeTensor
+    return _tracing.get() is not None and type(x) is FakeTensor
 
 
-def traced_loop(loop: Loop) -> tuple[Array, Leaves]:
+def traced_loop(loop: Loop, in_shape: Callable[[Loop], Loop]) -> tuple[Array, Leaves]:
     """Note a loop in the trace. Its results have shapes and no values."""
-    weights, flags = (loop.x, loop.kernel, loop.recurrent, loop.bias), (loop.mask, loop.reset)
-    outputs, *final = _operator()(loop.kind, *weights, list(loop.state), *flags, list(loop.initial or ()))
+    leaves = len(loop.state)
+    if not _tracing.get():
+        made = operators()[0](loop.kind, *_weights(loop), list(loop.state), *_flags(loop))
+        return made[0], tuple(made[1 : 1 + leaves])
+    loop = in_shape(loop)
+    outputs, *final = _Noted.apply(loop.kind, (loop.mask, loop.reset), leaves, *_weights(loop), *ends_of(loop))
     return outputs, tuple(final)
 
 
-def place_loops(graph: Any, run: Callable[[Loop], tuple[Array, Leaves]]) -> None:
-    """Let a graph run loops where the trace has noted them."""
+def _weights(loop: Loop) -> tuple[Any, ...]:
+    return loop.x, loop.kernel, loop.recurrent, loop.bias
 
-    def loop(kind: str, x: Any, kernel: Any, recurrent: Any, bias: Any, state: Any, *rest: Any) -> list[Array]:
-        mask, reset, initial = rest
-        outputs, final = run(Loop(kind, x, kernel, recurrent, bias, tuple(state), mask, reset, tuple(initial) or None))
-        return [outputs, *final]
 
-    _operator()
-    noted = torch.ops.rnnstate.native_loop.default
-    for node in graph.nodes:
-        if node.target is noted:
-            node.target = loop
+def _flags(loop: Loop) -> tuple[Any, ...]:
+    return loop.mask, loop.reset, list(loop.initial or ())
+
+
+class _Noted(torch.autograd.Function):
+    """A loop whose trace goes through the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, kind: str, flags: Any, leaves: int, *arrays: Any) -> Any:
+        weights, ends = arrays[:4], arrays[4:]
+        made = operators()[0](kind, *weights, list(ends[:leaves]), *flags, list(ends[leaves:]))
+        ctx.kind, ctx.flags, ctx.leaves = kind, flags, leaves
+        ctx.save_for_backward(*arrays, *made[1 + leaves :])
+        return tuple(made[: 1 + leaves])
+
+    @staticmethod
+    def backward(ctx: Any, d_outputs: Array, *d_final: Array) -> Any:
+        saved, leaves = ctx.saved_tensors, ctx.leaves
+        weights, ends, made = saved[:4], saved[4:-3], saved[-3:]
+        given = ctx.kind, *weights, list(ends[:leaves]), *ctx.flags, list(ends[leaves:]), *made
+        gradients = iter(operators()[1](*given, d_outputs, list(d_final), ctx.needs_input_grad[3]))
+        asked = [ctx.needs_input_grad[3], True, True, weights[3] is not None, *[True] * len(ends)]
+        return None, None, None, *[next(gradients) if one else None for one in asked]
 
 
 @cache
-def _operator() -> Any:
-    """Register the operator with the first trace, and return it."""
+def operators() -> tuple[Any, Any]:
+    """Register the operators with the first trace, and return them: the loop, and its backward pass."""
 
     @torch.library.custom_op("rnnstate::native_loop", mutates_args=())
     def native_loop(
@@ -76,9 +100,37 @@ def _operator() -> Any:
     ) -> list[torch.Tensor]:
         raise NotImplementedError("The operator stands for a loop in a trace, and does not run.")
 
+    @torch.library.custom_op("rnnstate::native_loop_back", mutates_args=())
+    def native_loop_back(
+        kind: str,
+        x: torch.Tensor,
+        kernel: torch.Tensor,
+        recurrent: torch.Tensor,
+        bias: torch.Tensor | None,
+        state: list[torch.Tensor],
+        mask: torch.Tensor | None,
+        reset: torch.Tensor | None,
+        initial: list[torch.Tensor],
+        outputs: torch.Tensor,
+        gates: torch.Tensor,
+        kept: torch.Tensor,
+        d_outputs: torch.Tensor,
+        d_final: list[torch.Tensor],
+        needs_x: bool,
+    ) -> list[torch.Tensor]:
+        raise NotImplementedError("The operator stands for a backward pass in a trace, and does not run.")
+
     @native_loop.register_fake
     def _(kind: Any, x: Any, kernel: Any, recurrent: Any, bias: Any, state: Any, *rest: Any) -> list[torch.Tensor]:
-        (batch, time, _), units = x.shape, recurrent.shape[0]
-        return [x.new_empty((batch, time, units)), *[x.new_empty((batch, units)) for _ in state]]
+        (batch, time, _), (units, width) = x.shape, recurrent.shape
+        final = [x.new_empty((batch, units)) for _ in state]
+        h, h_again = (x.new_empty((batch, time, units)) for _ in range(2))
+        return [h, *final, h_again, x.new_empty((batch, time, width)), x.new_empty((batch, time, units))]
 
-    return native_loop
+    @native_loop_back.register_fake
+    def _(kind: Any, x: Any, kernel: Any, recurrent: Any, bias: Any, state: Any, *rest: Any) -> list[torch.Tensor]:
+        weights = [kernel, recurrent, *([] if bias is None else [bias])]
+        ends = [*state, *rest[2]]
+        return [torch.empty_like(part) for part in [*([x] if rest[-1] else []), *weights, *ends]]
+
+    return native_loop, native_loop_back

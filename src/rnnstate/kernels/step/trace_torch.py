@@ -73,13 +73,14 @@ def trace(
     loops = tracing() if training else nullcontext()
     with torch.inference_mode(False), torch.set_grad_enabled(training), loops:
         # Each input gets a separate tensor. The trace would take a tensor that is given twice for one input.
-        blanks = [_blank(end).requires_grad_(training and end.requires_grad) for end in ends]
+        blanks = [blank(end).requires_grad_(training and end.requires_grad) for end in ends]
         module = make_fx(traced, tracing_mode="fake", pre_dispatch=True)(*blanks)
     read, written = ([variables[i] for i in part] for part in simplify(module, len(variables), training))
     return Traced(module.forward, read, traced.assigned, written, traced.pack)
 
 
-def _blank(end: Any) -> Any:
+def blank(end: Any) -> Any:
+    """Return an empty tensor like another one."""
     return torch.empty_strided(end.shape, end.stride(), dtype=end.dtype, device=end.device)
 
 
