@@ -10,8 +10,8 @@ LSTM, GRU, RNN = range(3)
 GATES = {LSTM: 4, GRU: 3, RNN: 1}
 # The arrays of a call in their order, forward and back.
 _FIRST, _LAST = ("start", "initial", "mask", "reset", "recurrent"), ("spare", "strips")
-NAMES = (*_FIRST, "bias", "given", "kernel", "x", "outputs", "kept", "final", *_LAST)
-NAMES_BACK = (*_FIRST, "d_outputs", "d_final", "outputs", "x", "kept", "d_start", "d_initial", *_LAST)
+NAMES = (*_FIRST, "bias", "given", "kernel", "input_bias", "x", "outputs", "kept", "final", *_LAST)
+NAMES_BACK = (*_FIRST, "d_outputs", "d_final", "outputs", "none", "x", "kept", "d_start", "d_initial", *_LAST)
 
 
 @contextmanager

@@ -50,16 +50,17 @@ def run_rows(kind: int, back: bool, arrays: list[Array | None], steps: int, spar
         spare: Scratch, `(batch, 1, gates * units)`.
         kernel: The recurrent kernel, or its transpose. It is also the fifth array.
     """
-    batch, strips = spare.shape[0], None
+    batch, strips, given = spare.shape[0], None, None if back else arrays[7]
+    lines = len(kernel) + (0 if given is None else len(given))
     if batch >= ROWS_FOR_STRIPS and batch * steps >= ALL_ROWS_FOR_STRIPS:
-        (inner, columns), width = kernel.shape, library().width
-        strips = kernel.new_empty((-(-columns // width), inner, width))
+        width = library().width
+        strips = kernel.new_empty((-(-kernel.shape[1] // width), lines, width))
     table = [kind, int(back)]
     for array in (*arrays, spare, strips):
         table += (0, 1, 1, 0) if array is None else (array.data_ptr(), *(1, 1, 1)[array.dim() :], *array.shape)
     call = np.array(table, np.int64)
     library().rnnstate_pack(call.ctypes.data)
-    _in_blocks(call.ctypes.data, batch, float(steps * batch * kernel.numel()))
+    _in_blocks(call.ctypes.data, batch, float(steps * batch * lines * kernel.shape[1]))
 
 
 def _in_blocks(call: int, batch: int, work: float) -> None:

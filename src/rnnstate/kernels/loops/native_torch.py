@@ -15,6 +15,7 @@ from rnnstate.kernels.loops.definition import GATES, Array, Leaves, Loop
 from rnnstate.kernels.loops.scanned import held
 from rnnstate.kernels.loops.stepwise_torch import hoisted
 from rnnstate.kernels.loops.traced_torch import is_traced, traced_loop
+from rnnstate.kernels.native.library import ROWS_FOR_STRIPS
 
 _NATIVE = {"lstm": 0, "gru": 1, "rnn": 2}
 _KEEPS = ("lstm", "gru")
@@ -97,12 +98,12 @@ class _Native(torch.autograd.Function):
     ) -> Any:
         (batch, time, _), units, leaves = x.shape, len(recurrent), 2 if kind == "lstm" else 1
         recurrent_bias = None if kind != "gru" or bias is None else bias[1].contiguous()
-        gates = _projected(kind, x, kernel, bias)
+        gates, projection = _projection(kind, x, kernel, bias)
         outputs, kept = x.new_empty((batch, time, units)), x.new_empty((batch, time, units * (kind in _KEEPS)))
         final, spare = x.new_empty((leaves, batch, units)), x.new_empty((batch, 1, gates.shape[2]))
         start, initial = _stacked(ends, leaves)
         rows = recurrent.contiguous()
-        arrays = [start, initial, *flags, rows, recurrent_bias, None, None, gates, outputs, kept, final]
+        arrays = [start, initial, *flags, rows, recurrent_bias, *projection, gates, outputs, kept, final]
         run_rows(_NATIVE[kind], False, arrays, time, spare, rows)
         ctx.kind, ctx.flags = kind, flags
         ctx.save_for_backward(x, kernel, recurrent, bias, outputs, gates, kept, *ends)
@@ -128,11 +129,16 @@ class _Native(torch.autograd.Function):
         return None, None, d_x, d_kernel, d_recurrent, d_bias, *d_start, *d_initial
 
 
-def _projected(kind: str, x: Array, kernel: Array, bias: Array | None) -> Array:
-    flat = x.reshape(-1, x.shape[2])
+def _projection(kind: str, x: Array, kernel: Array, bias: Array | None) -> tuple[Array, Any]:
+    """Return the array for the projected input, and what native code needs to fill it. PyTorch fills it for few rows."""
+    width = kernel.shape[1]
     if bias is None:
-        return (flat @ kernel).view(*x.shape[:2], -1)
-    return torch.addmm(bias[0] if kind == "gru" else bias, flat, kernel).view(*x.shape[:2], -1)
+        bias = x.new_zeros(width)
+    elif kind == "gru":
+        bias = bias[0]
+    if len(x) < ROWS_FOR_STRIPS:
+        return torch.addmm(bias, x.reshape(-1, x.shape[2]), kernel).view(*x.shape[:2], width), (None, None, None)
+    return x.new_empty((*x.shape[:2], width)), (x.contiguous(), kernel.contiguous(), bias.contiguous())
 
 
 def _stacked(ends: Any, leaves: int) -> tuple[Array, Array | None]:
@@ -147,7 +153,7 @@ def _run_back(ctx: Any, recurrent: Array, made: Any, gradients: Any, ends: Any) 
     start, initial = _stacked(ends, len(d_final))
     d_start, d_initial = torch.empty_like(start), torch.empty_like(start)
     spare, transposed = gates.new_empty((len(gates), 1, gates.shape[2])), recurrent.T.contiguous()
-    arrays = [start, initial, *ctx.flags, transposed, d_outputs.contiguous(), torch.stack(d_final), outputs]
+    arrays = [start, initial, *ctx.flags, transposed, d_outputs.contiguous(), torch.stack(d_final), outputs, None]
     run_rows(_NATIVE[ctx.kind], True, [*arrays, gates, kept, d_start, d_initial], gates.shape[1], spare, transposed)
     return d_start, () if initial is None else d_initial
 

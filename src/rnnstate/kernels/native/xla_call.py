@@ -15,21 +15,24 @@ _ADDRESS = ctypes.cast(_LIBRARY.rnnstate_xla, ctypes.c_void_p)
 jax.ffi.register_ffi_target("rnnstate_rows", jax.ffi.pycapsule(_ADDRESS), platform="cpu")
 
 
-def call_rows(settings: Array, arrays: list[Array], overwritten: list[Array], results: list[Any]) -> Any:
+def call_rows(
+    settings: Array, arrays: list[Array], overwritten: list[Array], results: list[Any], lines: int
+) -> Any:
     """Run the rows of a batch through a window, forward or back.
 
     Args:
         settings: Two int32: which cell, and whether the loop runs back.
-        arrays: The arguments 1 to 8, which native code only reads. The fifth is the recurrent kernel.
+        arrays: The arguments 1 to 9, which native code only reads. The fifth is the recurrent kernel.
         overwritten: The other arguments, which become the first results.
         results: Shapes and dtypes of the results that follow, up to `spare`.
+        lines: Rows of the kernels that are laid in strips.
 
     Returns:
         All results but `strips`.
     """
     given = [settings, *arrays, *overwritten]
-    (inner, columns), width = arrays[4].shape, _LIBRARY.width
-    strips = jax.ShapeDtypeStruct((-(-columns // width), inner, width), "float32")
+    columns, width = arrays[4].shape[1], _LIBRARY.width
+    strips = jax.ShapeDtypeStruct((-(-columns // width), lines, width), "float32")
     shapes = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in overwritten] + results + [strips]
     places = {len(given) - len(overwritten) + place: place for place in range(len(overwritten))}
     call = jax.ffi.ffi_call("rnnstate_rows", shapes, vmap_method="sequential", input_output_aliases=places)

@@ -1,13 +1,14 @@
 /* One call of the native loops: which cell, in which direction, and where its arrays lie. Each backend fills one.
  *
- *     array   forward     back           array   forward    back
- *     0       start       start          7       kernel     outputs
- *     1       initial     initial        8       x          x
- *     2       mask        mask           9       outputs    kept
- *     3       reset       reset          10      kept       d_start
- *     4       recurrent   transposed     11      final      d_initial
- *     5       bias        d_outputs      12      spare      spare
- *     6       given       d_final        13      strips     strips
+ *     array   forward     back           array   forward       back
+ *     0       start       start          8       input_bias    -
+ *     1       initial     initial        9       x             x
+ *     2       mask        mask           10      outputs       kept
+ *     3       reset       reset          11      kept          d_start
+ *     4       recurrent   transposed     12      final         d_initial
+ *     5       bias        d_outputs      13      spare         spare
+ *     6       given       d_final        14      strips        strips
+ *     7       kernel      outputs
  *
  * All numbers are float32, and flags are bytes. `rows.h` describes the arrays. PyTorch writes this struct from Python as
  * words of eight bytes, so every field has eight bytes.
@@ -18,7 +19,7 @@
 enum cell { LSTM, GRU, RNN };
 
 enum {
-    START, INITIAL, MASK, RESET, RECURRENT, BIAS, GIVEN, KERNEL, X, OUTPUTS, KEPT, FINAL, SPARE, STRIPS, ARRAYS,
+    START, INITIAL, MASK, RESET, RECURRENT, BIAS, GIVEN, KERNEL, INPUT_BIAS, X, OUTPUTS, KEPT, FINAL, SPARE, STRIPS, ARRAYS,
     TRANSPOSED = RECURRENT, D_OUTPUTS = BIAS, D_FINAL = GIVEN, OUTPUTS_BEFORE = KERNEL, KEPT_BACK = OUTPUTS,
     D_START = KEPT, D_INITIAL = FINAL,
 };
@@ -51,7 +52,7 @@ static inline int flag(const struct array *array, long row, long t, int otherwis
     return is_empty(array) ? otherwise : ((const uint8_t *)array->data)[row * array->sizes[2] + t];
 }
 
-/* What a level offers: its name, the width of its strips, the copy of the recurrent kernel into strips, and a block of rows. */
+/* What a level offers: its name, the width of its strips, the copy of kernels into strips, and a block of rows. */
 struct level {
     const char *name;
     int64_t width;

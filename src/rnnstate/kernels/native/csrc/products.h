@@ -17,6 +17,9 @@ struct matrix {
     const float *rows, *strips;
 };
 
+/* Return how many floats the strips of a matrix have. */
+static long strips_size(long inner, long columns) { return (columns + WIDTH - 1) / WIDTH * inner * WIDTH; }
+
 /* Copy the columns of a matrix into strips. */
 static void pack(float *strips, const float *matrix, long inner, long columns)
 {

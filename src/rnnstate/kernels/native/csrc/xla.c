@@ -1,26 +1,27 @@
 /* The function that XLA calls. It makes a `struct call` from the buffers of the frame, in this order:
  *
  *     argument  forward    back            result  forward         back
- *     0         settings   settings        0       gates (was 9)   d_x (was 9)
- *     1         start      start           1       outputs         d_kept (was 10)
+ *     0         settings   settings        0       gates (was 10)  d_x (was 10)
+ *     1         start      start           1       outputs         d_kept (was 11)
  *     2         initial    initial         2       kept            d_start
  *     3         mask       mask            3       final           d_initial
  *     4         reset      reset           4       spare           spare
  *     5         recurrent  transposed      5       strips          strips
  *     6         bias       d_outputs
  *     7         given      d_final
- *     8         kernel     outputs         A result that "was 9" overwrites argument 9 in place.
- *     9         projected  gates
- *     10        -          kept
+ *     8         kernel     outputs         A result that "was 10" overwrites argument 10 in place. Forward,
+ *     9         input_bias -               argument 10 is missing if the loop projects the input.
+ *     10        projected  gates
+ *     11        -          kept
  *
- * The arguments 1 to 8 and the results 0 to 5 are the arrays of the call. `settings` holds two int32: which cell, and
+ * The arguments 1 to 9 and the results 0 to 5 are the arrays of the call. `settings` holds two int32: which cell, and
  * whether the loop runs back.
  */
 #include "xla.h"
 #include "library.h"
 
 /* The fewest arguments and results for the order above, and the arguments that are only read. */
-enum { ARGUMENTS = 10, RESULTS = 6, READ = 8 };
+enum { ARGUMENTS = 10, RESULTS = 6, READ = 9 };
 /* Rows of a step, and of all steps, for which a kernel is laid in strips. Fewer rows do not repay the copy. */
 enum { ROWS_FOR_STRIPS = 4, ALL_ROWS_FOR_STRIPS = 16 };
 
@@ -63,7 +64,9 @@ OFFERED void *rnnstate_xla(const struct frame *frame)
     const int64_t *kernel = call.arrays[RECURRENT].sizes;
     if (rows < ROWS_FOR_STRIPS || rows * time < ALL_ROWS_FOR_STRIPS)
         call.arrays[STRIPS].sizes[0] = 0;
+    use_large_pages(&call);
     rnnstate_pack(&call);
-    run_in_blocks(frame, &call, rows, (double)time * rows * kernel[1] * kernel[2]);
+    const int64_t inner = kernel[1] + (call.back ? 0 : call.arrays[KERNEL].sizes[1]);
+    run_in_blocks(frame, &call, rows, (double)time * rows * inner * kernel[2]);
     return 0;
 }
