@@ -7,13 +7,24 @@ import os
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
 
 from rnnstate.kernels.loops.definition import Array
-from rnnstate.kernels.native.library import ALL_ROWS_FOR_STRIPS, ROWS_FOR_STRIPS, is_supported, library
+from rnnstate.kernels.native.library import (
+    ALL_ROWS_FOR_STRIPS,
+    ROWS_FOR_STRIPS,
+    STEPS_OF_SUMS,
+    is_supported,
+    library,
+    line_of_sums,
+    strip_count,
+)
 
+# What a call does, as in `csrc/call.h`.
+FORWARD, BACK, SUMS = range(3)
 # The least work of a block that repays a second thread, in multiplications with an addition.
 WORTH_A_THREAD = 2e6
 
@@ -38,35 +49,49 @@ def has_library() -> bool:
     return True
 
 
-def run_rows(kind: int, back: bool, arrays: list[Array | None], steps: int, spare: Array, kernel: Array) -> None:
+def run_rows(kind: int, work: int, arrays: list[Array | None], steps: int, spare: Array, kernel: Array) -> None:
     """Run all rows of a batch, forward or back, in as many threads as PyTorch has and as the work repays.
 
     Args:
         kind: Which cell.
-        back: Whether the loop runs back.
+        work: `FORWARD` or `BACK`.
         arrays: The arrays of `csrc/call.h` before `spare`, contiguous. Arrays of numbers are float32. `None` stands for
             an empty array.
         steps: Steps of the window.
         spare: Scratch, `(batch, 1, gates * units)`.
         kernel: The recurrent kernel, or its transpose. It is also the fifth array.
     """
-    batch, strips, given = spare.shape[0], None, None if back else arrays[7]
+    batch, strips, given = spare.shape[0], None, arrays[7] if work == FORWARD else None
     lines = len(kernel) + (0 if given is None else len(given))
     if batch >= ROWS_FOR_STRIPS and batch * steps >= ALL_ROWS_FOR_STRIPS:
-        width = library().width
-        strips = kernel.new_empty((-(-kernel.shape[1] // width), lines, width))
-    table = [kind, int(back)]
-    for array in (*arrays, spare, strips):
-        table += (0, 1, 1, 0) if array is None else (array.data_ptr(), *(1, 1, 1)[array.dim() :], *array.shape)
-    call = np.array(table, np.int64)
+        strips = kernel.new_empty((strip_count(kernel.shape[1]), lines, library().width))
+    call = _table(kind, work, [*arrays, spare, strips])
     library().rnnstate_pack(call.ctypes.data)
     _in_blocks(call.ctypes.data, batch, float(steps * batch * lines * kernel.shape[1]))
 
 
-def _in_blocks(call: int, batch: int, work: float) -> None:
+def run_sums(arrays: list[Any]) -> None:
+    """Sum the gradients of the kernels, for the arrays of `csrc/call.h` before `spare`. The threads share the strips."""
+    d_x, x, outputs = arrays[5:8]
+    inner, strips = max(x.shape[2], outputs.shape[2]), strip_count(d_x.shape[2])
+    spare = x.new_empty((strips, STEPS_OF_SUMS, line_of_sums(inner)))
+    in_strips = x.new_empty((strips, STEPS_OF_SUMS + inner + 1, library().width))
+    call = _table(0, SUMS, [*arrays, spare, in_strips])
+    _in_blocks(call.ctypes.data, strips, float(d_x.numel() * (x.shape[2] + outputs.shape[2])))
+
+
+def _table(kind: int, work: int, arrays: list[Array | None]) -> Any:
+    table = [kind, work]
+    for array in arrays:
+        table += (0, 1, 1, 0) if array is None else (array.data_ptr(), *(1, 1, 1)[array.dim() :], *array.shape)
+    return np.array(table, np.int64)
+
+
+def _in_blocks(call: int, parts: int, work: float) -> None:
+    """Run all parts of a call: rows of a loop, or strips of sums."""
     run = library().rnnstate_run
-    blocks = max(1, min(torch.get_num_threads(), (batch + 1) // 2, int(work / WORTH_A_THREAD)))
-    edges = [block * batch // blocks for block in range(blocks + 1)]
+    blocks = max(1, min(torch.get_num_threads(), (parts + 1) // 2, int(work / WORTH_A_THREAD)))
+    edges = [block * parts // blocks for block in range(blocks + 1)]
     others = [_pool(os.getpid()).submit(run, call, edges[i], edges[i + 1]) for i in range(1, blocks)]
     run(call, 0, edges[1])
     for other in others:

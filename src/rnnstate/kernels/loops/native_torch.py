@@ -1,7 +1,7 @@
 """PyTorch on the CPU: the native loops, as a function with its own backward pass.
 
     native_loop ── dropout, shapes ──► _Native.forward    projects the input, runs the loop, keeps the gates
-                                       _Native.backward   runs the loop back, then one product for each kernel
+                                       _Native.backward   runs the loop back, then sums the gradients of the kernels
 
 For a gradient of a gradient, PyTorch differentiates the hoisted loop, which computes the same values.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from rnnstate.kernels.loops.blocks_torch import has_library, run_rows
+from rnnstate.kernels.loops.blocks_torch import BACK, FORWARD, has_library, run_rows, run_sums
 from rnnstate.kernels.loops.definition import GATES, Array, Leaves, Loop
 from rnnstate.kernels.loops.scanned import held
 from rnnstate.kernels.loops.stepwise_torch import hoisted
@@ -104,7 +104,7 @@ class _Native(torch.autograd.Function):
         start, initial = _stacked(ends, leaves)
         rows = recurrent.contiguous()
         arrays = [start, initial, *flags, rows, recurrent_bias, *projection, gates, outputs, kept, final]
-        run_rows(_NATIVE[kind], False, arrays, time, spare, rows)
+        run_rows(_NATIVE[kind], FORWARD, arrays, time, spare, rows)
         ctx.kind, ctx.flags = kind, flags
         ctx.save_for_backward(x, kernel, recurrent, bias, outputs, gates, kept, *ends)
         return outputs, *(leaf.clone() for leaf in final)
@@ -118,14 +118,8 @@ class _Native(torch.autograd.Function):
         if _keeps_graph():  # native code overwrites both, and this backward pass may run again
             gates, kept = gates.clone(), kept.clone()
         d_start, d_initial = _run_back(ctx, recurrent, (outputs, gates, kept), (d_outputs, d_final), ends)
-        d_h = torch.cat([gates[..., : 2 * kept.shape[2]], kept], dim=2) if ctx.kind == "gru" else gates
-        flat, width = gates.flatten(0, 1), gates.shape[2]
-        d_recurrent = _before(ctx, outputs, ends).flatten(0, 1).T @ d_h.reshape(-1, width)
-        d_x = (flat @ kernel.T).view(x.shape) if ctx.needs_input_grad[2] else None
-        d_kernel, d_bias = x.reshape(-1, x.shape[2]).T @ flat, None
-        if bias is not None:
-            d_bias = flat.sum(0)
-            d_bias = torch.stack([d_bias, d_h.sum((0, 1))]) if ctx.kind == "gru" else d_bias
+        d_kernel, d_recurrent, d_bias = _sums(ctx, x, (outputs, gates, kept), ends, bias)
+        d_x = (gates.flatten(0, 1) @ kernel.T).view(x.shape) if ctx.needs_input_grad[2] else None
         return None, None, d_x, d_kernel, d_recurrent, d_bias, *d_start, *d_initial
 
 
@@ -154,18 +148,20 @@ def _run_back(ctx: Any, recurrent: Array, made: Any, gradients: Any, ends: Any) 
     d_start, d_initial = torch.empty_like(start), torch.empty_like(start)
     spare, transposed = gates.new_empty((len(gates), 1, gates.shape[2])), recurrent.T.contiguous()
     arrays = [start, initial, *ctx.flags, transposed, d_outputs.contiguous(), torch.stack(d_final), outputs, None]
-    run_rows(_NATIVE[ctx.kind], True, [*arrays, gates, kept, d_start, d_initial], gates.shape[1], spare, transposed)
+    run_rows(_NATIVE[ctx.kind], BACK, [*arrays, gates, kept, d_start, d_initial], gates.shape[1], spare, transposed)
     return d_start, () if initial is None else d_initial
 
 
-def _before(ctx: Any, outputs: Array, ends: Any) -> Array:
-    """Return h before each step."""
-    before = torch.cat([ends[0][:, None], outputs[:, :-1]], dim=1)
-    reset = ctx.flags[1]
-    if reset is not None:
-        rows, steps = reset.nonzero(as_tuple=True)
-        before[rows, steps] = ends[len(ends) // 2][rows]
-    return before
+def _sums(ctx: Any, x: Array, made: Any, ends: Any, bias: Array | None) -> tuple[Array, Array, Array | None]:
+    """Return the gradients of the kernel, the recurrent kernel and the bias, after the way back."""
+    outputs, d_x, d_kept = made
+    is_gru, (features, units), width = ctx.kind == "gru", (x.shape[2], outputs.shape[2]), d_x.shape[2]
+    start, initial = _stacked(ends, 2 if ctx.kind == "lstm" else 1)
+    sums_x, sums_h = x.new_empty((features + 1, width)), x.new_empty((units + is_gru, width))
+    arrays = [start, initial, None, ctx.flags[1], None, d_x, x.contiguous(), outputs, d_kept if is_gru else None]
+    run_sums([*arrays, sums_x, sums_h, None, None])
+    d_bias = torch.stack([sums_x[features], sums_h[units]]) if is_gru else sums_x[features]
+    return sums_x[:features], sums_h[:units], None if bias is None else d_bias
 
 
 def _differentiated(ctx: Any, given: Any, gradients: Any) -> list[Array | None]:

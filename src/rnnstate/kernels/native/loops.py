@@ -23,12 +23,19 @@ import keras
 import numpy as np
 
 from rnnstate.kernels.loops.definition import GATES, Array, Leaves, Loop, biases, product
-from rnnstate.kernels.loops.products_jax import over_steps, project, project_back
+from rnnstate.kernels.loops.products_jax import over_steps, project, rows_back
 from rnnstate.kernels.loops.scanned import Inputs, backward, forward, held
-from rnnstate.kernels.native.library import ROWS_FOR_STRIPS, is_supported
+from rnnstate.kernels.native.library import (
+    ROWS_FOR_STRIPS,
+    STEPS_OF_SUMS,
+    is_supported,
+    line_of_sums,
+    strip_count,
+)
 from rnnstate.kernels.native.xla_header import UnexpectedInterfaceError
 
 _NATIVE = {"lstm": 0, "gru": 1, "rnn": 2}
+_FORWARD, _BACK, _SUMS = range(3)
 _KEEPS = ("lstm", "gru")
 
 
@@ -103,7 +110,7 @@ def _projects(x: Array) -> bool:
     """
     if not all(isinstance(size, int) for size in x.shape):  # Keras asks for the shapes of results with symbols as sizes
         return False
-    return x.size > 0 and (x.shape[1] == 1 or x.shape[0] >= ROWS_FOR_STRIPS)
+    return bool(x.size > 0 and (x.shape[1] == 1 or x.shape[0] >= ROWS_FOR_STRIPS))
 
 
 def in_shape(loop: Loop) -> Loop:
@@ -141,11 +148,10 @@ def _save(kind: str, x: Array, kernel: Array, inputs: Inputs) -> Any:
 
 def _back(kind: str, saved: Any, gradients: Any) -> tuple[Array, Array, Inputs]:
     x, kernel, loop = saved
-    found = _gradients(kind, loop, gradients)
+    found, sums_x = _gradients(kind, x, loop, gradients)
     if not x.size:
         return x, kernel, found
-    d_x, d_kernel = project_back(x, kernel, found.projected)
-    return d_x, d_kernel, found._replace(projected=jnp.sum(found.projected, axis=(0, 1)))
+    return rows_back(kernel, found.projected), sums_x[:-1], found._replace(projected=sums_x[-1])
 
 
 _run.defvjp(_save, _back)
@@ -161,31 +167,42 @@ def _forward(kind: str, x: Array, kernel: Array, inputs: Inputs) -> tuple[Array,
     arrays = [*_common(inputs), inputs.recurrent, bias, x, kernel, input_bias]
     shapes = [(batch, time, units), (batch, time, units * (kind in _KEEPS)), (leaves, batch, units), (batch, 1, width)]
     shapes = shapes if projected else [(batch, time, width), *shapes]
-    gates, outputs, kept, final, _ = _call(kind, False, arrays, projected, shapes)
+    gates, outputs, kept, final, _ = _call(kind, _FORWARD, arrays, projected, shapes, (units + kernel.shape[0], width))
     return gates, outputs, kept, tuple(final)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _gradients(kind: str, saved: Any, gradients: Any) -> Inputs:
+def _gradients(kind: str, x: Array, saved: Any, gradients: Any) -> tuple[Inputs, Array]:
+    """Return the gradients of the inputs, and `[x, 1].T @ d_projected`: the gradients of the kernel and its bias."""
     inputs, outputs, gates, kept = saved
     d_outputs, d_final = gradients
     batch, _, units = outputs.shape
     leaves = (len(inputs.state), batch, units)
-    arrays = [*_common(inputs), inputs.recurrent.T, d_outputs, jnp.stack(d_final), outputs, _none(1)]
+    common = _common(inputs)
+    arrays = [*common, inputs.recurrent.T, d_outputs, jnp.stack(d_final), outputs, _none(1)]
     shapes = [leaves, leaves, (batch, 1, inputs.recurrent.shape[1])]
-    d_x, d_kept, d_state, d_initial, _ = _call(kind, True, arrays, [gates, kept], shapes)
-    d_h = jnp.concatenate([d_x[..., : 2 * units], d_kept], axis=-1) if kind == "gru" else d_x
-    d_recurrent = over_steps(_h_before(inputs, outputs), d_h)
-    d_bias = None if inputs.bias is None else jnp.sum(d_h, axis=(0, 1))
+    d_x, d_kept, d_state, d_initial, _ = _call(kind, _BACK, arrays, [gates, kept], shapes)
+    sums_x, sums_h = _sums(kind, common, (x, d_x), (outputs, d_kept))
+    d_bias = None if inputs.bias is None else sums_h[units]
     d_initial = None if inputs.initial is None else tuple(d_initial)
-    return Inputs(d_x, d_recurrent, d_bias, tuple(d_state), d_initial, None, None, ())
+    return Inputs(d_x, sums_h[:units], d_bias, tuple(d_state), d_initial, None, None, ()), sums_x
 
 
-def _h_before(inputs: Inputs, outputs: Array) -> Array:
-    before = jnp.concatenate([inputs.state[0][:, None], outputs[:, :-1]], axis=1)
-    if inputs.reset is None or inputs.initial is None:
-        return before
-    return jnp.where(inputs.reset[..., None], inputs.initial[0][:, None], before)
+def _sums(
+    kind: str, common: list[Array], given: tuple[Array, Array], after: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    """Return `[x, 1].T @ d_x`, and `[h before the step, 1].T` times the gradient of the recurrent product.
+
+    Without a bias of this product, as only a GRU has one, the second factor has no ones.
+    """
+    (x, d_x), (outputs, d_kept) = given, after
+    (units, width), features = (outputs.shape[2], d_x.shape[2]), x.shape[2]
+    arrays = [*common, _none(2), d_x, x, outputs, d_kept if kind == "gru" else _none(3)]
+    spare = (strip_count(width), STEPS_OF_SUMS, line_of_sums(max(units, features)))
+    shapes = [(features + 1, width) if x.size else (0, 0), (units + (kind == "gru"), width), (0,), (0,), spare]
+    lines = STEPS_OF_SUMS + max(units, features) + 1
+    sums_x, sums_h, *_ = _call(kind, _SUMS, arrays, [], shapes, (lines, width))
+    return sums_x, sums_h
 
 
 # XLA cannot differentiate native code. For a gradient of a gradient, it differentiates the hoisted loops, which compute the
@@ -202,14 +219,16 @@ def _forward_by_xla(kind: str, x: Array, kernel: Array, inputs: Inputs) -> tuple
     return _swapped(jnp.concatenate(gates[: GATES[kind]], axis=-1)), _swapped(states[0]), _swapped(kept), final
 
 
-def _gradients_by_xla(kind: str, saved: Any, gradients: Any) -> Inputs:
+def _gradients_by_xla(kind: str, x: Array, saved: Any, gradients: Any) -> tuple[Inputs, Array]:
     inputs, outputs, gates, kept = saved
     parts = tuple(jnp.split(_swapped(gates), GATES[kind], axis=-1))
     parts = {"lstm": (*parts, jnp.tanh(_swapped(kept))), "gru": (*parts, _swapped(kept)), "rnn": ()}[kind]
     states = (_swapped(outputs), _swapped(kept)) if kind == "lstm" else (_swapped(outputs),)
     d_outputs, d_final = gradients
     found = backward(kind, (_by_time(inputs), states, parts), (_swapped(d_outputs), d_final), scan)
-    return found._replace(projected=_swapped(found.projected))
+    d_x = _swapped(found.projected)
+    sums_x = jnp.concatenate([over_steps(x, d_x), jnp.sum(d_x, axis=(0, 1))[None]]) if x.size else _none(2)
+    return found._replace(projected=d_x), sums_x
 
 
 def scan(step: Any, carry: Any, given: Any, reverse: bool) -> Any:
@@ -232,7 +251,7 @@ _forward.defvjp(
     lambda kind, given, higher: jax.vjp(partial(_forward_by_xla, kind), *given)[1](higher),
 )
 _gradients.defvjp(
-    lambda kind, saved, gradients: (_gradients(kind, saved, gradients), (saved, gradients)),
+    lambda kind, *given: (_gradients(kind, *given), given),
     lambda kind, given, higher: jax.vjp(partial(_gradients_by_xla, kind), *given)[1](higher),
 )
 
@@ -248,11 +267,11 @@ def _none(axes: int, dtype: Any = jnp.float32) -> Array:
     return jnp.zeros((0,) * axes, dtype)
 
 
-def _call(kind: str, back: bool, arrays: list[Array], overwritten: list[Array], shapes: Any) -> Any:
-    settings = np.array([_NATIVE[kind], back], np.int32)
+def _call(kind: str, work: int, arrays: list[Array], overwritten: list[Array], shapes: Any, strips: Any = None) -> Any:
+    """Call native code. `strips` is the shape of what is laid in strips, which is the fifth array if `None`."""
+    settings = np.array([_NATIVE[kind], work], np.int32)
     results = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    lines = arrays[4].shape[0] + (0 if back else arrays[7].shape[0])
-    return _native_code().call_rows(settings, arrays, overwritten, results, lines)
+    return _native_code().call_rows(settings, arrays, overwritten, results, strips or arrays[4].shape)
 
 
 @cache

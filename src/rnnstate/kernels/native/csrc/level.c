@@ -1,12 +1,12 @@
 /* The loops for one level of instructions. This file is compiled once for each level, with `LEVEL` as its name. */
-#include "rows.h"
+#include "sums.h"
 
 static void pack_kernels(const struct call *call)
 {
     const struct array *kernel = &call->arrays[RECURRENT], *input = &call->arrays[KERNEL];
     float *strips = call->arrays[STRIPS].data;
     pack(strips, kernel->data, kernel->sizes[1], kernel->sizes[2]);
-    if (!call->back && !is_empty(input))
+    if (call->work == FORWARD && !is_empty(input))
         pack(strips + strips_size(kernel->sizes[1], kernel->sizes[2]), input->data, input->sizes[1], input->sizes[2]);
 }
 
@@ -16,10 +16,14 @@ enum { GROUP = 24 };
 
 static void run(const struct call *call, long lo, long hi)
 {
+    if (call->work == SUMS) {
+        sum_both(call, lo, hi);
+        return;
+    }
     long rows = hi - lo, groups = (rows + GROUP - 1) / GROUP;
     for (long group = 0; group < groups; group++) {
         long first = lo + group * rows / groups, end = lo + (group + 1) * rows / groups;
-        if (call->back)
+        if (call->work == BACK)
             rows_back(call, first, end);
         else
             rows_forward(call, first, end);

@@ -14,7 +14,7 @@ OFFERED int64_t rnnstate_use_level(int64_t level);
 
 /* Copy the kernels of a call into strips, if the call has strips. */
 OFFERED void rnnstate_pack(const struct call *call);
-/* Run the rows lo to hi of a call. */
+/* Run the rows lo to hi of a loop, or the strips lo to hi of sums. */
 OFFERED void rnnstate_run(const struct call *call, int64_t lo, int64_t hi);
 
 /* Ask for large pages for the arrays that a call forward fills. */

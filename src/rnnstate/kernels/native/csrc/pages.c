@@ -26,6 +26,6 @@ static void advise(const struct array *array) { (void)array; }
 
 void use_large_pages(const struct call *call)
 {
-    for (int number = X; number <= KEPT && !call->back; number++)
+    for (int number = X; number <= KEPT && call->work == FORWARD; number++)
         advise(&call->arrays[number]);
 }

@@ -77,7 +77,7 @@ static void add_product(long rows, struct rows z, struct rows from, struct rows 
         const float *strip = matrix->strips;
         for (long first = 0; first < columns; first += WIDTH, strip += inner * WIDTH) {
             long width = columns - first < WIDTH ? columns - first : WIDTH;
-            add_strip(rows, inner, width, moved(z, 0, first), moved(from, 0, first), a, strip);
+            add_rows_of(rows, inner, width, moved(z, 0, first), moved(from, 0, first), a, strip);
         }
         return;
     }
