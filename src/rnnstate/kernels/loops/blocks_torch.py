@@ -24,7 +24,7 @@ from rnnstate.kernels.native.library import (
 )
 
 # What a call does, as in `csrc/call.h`.
-FORWARD, BACK, SUMS = range(3)
+FORWARD, BACK, SUMS, _PROJECT = range(4)
 # The least work of a block that repays a second thread, in multiplications with an addition.
 WORTH_A_THREAD = 2e6
 
@@ -78,6 +78,20 @@ def run_sums(arrays: list[Any]) -> None:
     in_strips = x.new_empty((strips, STEPS_OF_SUMS + inner + 1, library().width))
     call = _table(0, SUMS, [*arrays, spare, in_strips])
     _in_blocks(call.ctypes.data, strips, float(d_x.numel() * (x.shape[2] + outputs.shape[2])))
+
+
+def run_product(rows: Array, matrix: Array) -> Array:
+    """Return `rows @ matrix` for `(batch, time, inner)` and `(inner, columns)`. The threads share the rows."""
+    (batch, time, inner), columns, strips = rows.shape, matrix.shape[1], None
+    result, bias = rows.new_empty((batch, time, columns)), rows.new_zeros(columns)
+    if batch * time >= ALL_ROWS_FOR_STRIPS:
+        strips = rows.new_empty((strip_count(columns), inner, library().width))
+    nothing = [None, None, None]
+    arrays = [*nothing, *nothing, rows.contiguous(), matrix.contiguous(), bias, result, *nothing, None, strips]
+    call = _table(0, _PROJECT, arrays)
+    library().rnnstate_pack(call.ctypes.data)
+    _in_blocks(call.ctypes.data, batch, float(rows.numel() * columns))
+    return result
 
 
 def _table(kind: int, work: int, arrays: list[Array | None]) -> Any:

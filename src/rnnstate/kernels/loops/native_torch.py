@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from rnnstate.kernels.loops.blocks_torch import BACK, FORWARD, has_library, run_rows, run_sums
+from rnnstate.kernels.loops.blocks_torch import BACK, FORWARD, has_library, run_product, run_rows, run_sums
 from rnnstate.kernels.loops.definition import GATES, Array, Leaves, Loop
 from rnnstate.kernels.loops.scanned import held
 from rnnstate.kernels.loops.stepwise_torch import hoisted
@@ -119,7 +119,7 @@ class _Native(torch.autograd.Function):
             gates, kept = gates.clone(), kept.clone()
         d_start, d_initial = _run_back(ctx, recurrent, (outputs, gates, kept), (d_outputs, d_final), ends)
         d_kernel, d_recurrent, d_bias = _sums(ctx, x, (outputs, gates, kept), ends, bias)
-        d_x = (gates.flatten(0, 1) @ kernel.T).view(x.shape) if ctx.needs_input_grad[2] else None
+        d_x = run_product(gates, kernel.T) if ctx.needs_input_grad[2] else None
         return None, None, d_x, d_kernel, d_recurrent, d_bias, *d_start, *d_initial
 
 

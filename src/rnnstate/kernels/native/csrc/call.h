@@ -24,8 +24,9 @@
 #include <stdint.h>
 
 enum cell { LSTM, GRU, RNN };
-/* Run a loop forward, run it back, or sum the gradients of the kernels after the way back. */
-enum work { FORWARD, BACK, SUMS };
+/* Run a loop forward, run it back, sum the gradients of the kernels after the way back, or only project the input: the
+ * product of any rows and a matrix. */
+enum work { FORWARD, BACK, SUMS, PROJECT };
 
 enum {
     START, INITIAL, MASK, RESET, RECURRENT, BIAS, GIVEN, KERNEL, INPUT_BIAS, X, OUTPUTS, KEPT, FINAL, SPARE, STRIPS, ARRAYS,

@@ -6,7 +6,7 @@ static void pack_kernels(const struct call *call)
     const struct array *kernel = &call->arrays[RECURRENT], *input = &call->arrays[KERNEL];
     float *strips = call->arrays[STRIPS].data;
     pack(strips, kernel->data, kernel->sizes[1], kernel->sizes[2]);
-    if (call->work == FORWARD && !is_empty(input))
+    if (call->work != BACK && !is_empty(input))
         pack(strips + strips_size(kernel->sizes[1], kernel->sizes[2]), input->data, input->sizes[1], input->sizes[2]);
 }
 
@@ -18,6 +18,10 @@ static void run(const struct call *call, long lo, long hi)
 {
     if (call->work == SUMS) {
         sum_both(call, lo, hi);
+        return;
+    }
+    if (call->work == PROJECT) {
+        project(call, lo, hi);
         return;
     }
     long rows = hi - lo, groups = (rows + GROUP - 1) / GROUP;
