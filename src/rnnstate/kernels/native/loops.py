@@ -35,7 +35,7 @@ from rnnstate.kernels.native.library import (
 from rnnstate.kernels.native.xla_header import UnexpectedInterfaceError
 
 _NATIVE = {"lstm": 0, "gru": 1, "rnn": 2}
-_FORWARD, _BACK, _SUMS = range(3)
+_FORWARD, _BACK, _SUMS, _PROJECT = range(4)
 _KEEPS = ("lstm", "gru")
 
 
@@ -148,10 +148,8 @@ def _save(kind: str, x: Array, kernel: Array, inputs: Inputs) -> Any:
 
 def _back(kind: str, saved: Any, gradients: Any) -> tuple[Array, Array, Inputs]:
     x, kernel, loop = saved
-    found, sums_x = _gradients(kind, x, loop, gradients)
-    if not x.size:
-        return x, kernel, found
-    return rows_back(kernel, found.projected), sums_x[:-1], found._replace(projected=sums_x[-1])
+    d_x, sums_x, found = _gradients(kind, x, kernel, loop, gradients)
+    return (d_x, sums_x[:-1], found._replace(projected=sums_x[-1])) if x.size else (x, kernel, found)
 
 
 _run.defvjp(_save, _back)
@@ -172,8 +170,8 @@ def _forward(kind: str, x: Array, kernel: Array, inputs: Inputs) -> tuple[Array,
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _gradients(kind: str, x: Array, saved: Any, gradients: Any) -> tuple[Inputs, Array]:
-    """Return the gradients of the inputs, and `[x, 1].T @ d_projected`: the gradients of the kernel and its bias."""
+def _gradients(kind: str, x: Array, kernel: Array, saved: Any, gradients: Any) -> tuple[Array, Array, Inputs]:
+    """Return the gradients of x, of the kernel with the bias as its last row, and of the inputs with the projected input."""
     inputs, outputs, gates, kept = saved
     d_outputs, d_final = gradients
     batch, _, units = outputs.shape
@@ -181,11 +179,20 @@ def _gradients(kind: str, x: Array, saved: Any, gradients: Any) -> tuple[Inputs,
     common = _common(inputs)
     arrays = [*common, inputs.recurrent.T, d_outputs, jnp.stack(d_final), outputs, _none(1)]
     shapes = [leaves, leaves, (batch, 1, inputs.recurrent.shape[1])]
-    d_x, d_kept, d_state, d_initial, _ = _call(kind, _BACK, arrays, [gates, kept], shapes)
-    sums_x, sums_h = _sums(kind, common, (x, d_x), (outputs, d_kept))
+    d_projected, d_kept, d_state, d_initial, _ = _call(kind, _BACK, arrays, [gates, kept], shapes)
+    sums_x, sums_h = _sums(kind, common, (x, d_projected), (outputs, d_kept))
     d_bias = None if inputs.bias is None else sums_h[units]
     d_initial = None if inputs.initial is None else tuple(d_initial)
-    return Inputs(d_x, sums_h[:units], d_bias, tuple(d_state), d_initial, None, None, ()), sums_x
+    d_x = _times(d_projected, kernel.T) if x.size else x
+    return d_x, sums_x, Inputs(d_projected, sums_h[:units], d_bias, tuple(d_state), d_initial, None, None, ())
+
+
+def _times(rows: Array, matrix: Array) -> Array:
+    """Return `rows @ matrix` for the rows of all steps."""
+    empty, columns = _none(3), matrix.shape[1]
+    arrays = [empty, empty, _none(2, bool), _none(2, bool), _none(2), _none(1), rows, matrix, jnp.zeros(columns)]
+    shapes = [(*rows.shape[:2], columns), *[(0,)] * 4]
+    return _call("lstm", _PROJECT, arrays, [], shapes, matrix.shape)[0]
 
 
 def _sums(
@@ -219,16 +226,19 @@ def _forward_by_xla(kind: str, x: Array, kernel: Array, inputs: Inputs) -> tuple
     return _swapped(jnp.concatenate(gates[: GATES[kind]], axis=-1)), _swapped(states[0]), _swapped(kept), final
 
 
-def _gradients_by_xla(kind: str, x: Array, saved: Any, gradients: Any) -> tuple[Inputs, Array]:
+def _gradients_by_xla(kind: str, x: Array, kernel: Array, saved: Any, gradients: Any) -> tuple[Array, Array, Inputs]:
     inputs, outputs, gates, kept = saved
     parts = tuple(jnp.split(_swapped(gates), GATES[kind], axis=-1))
     parts = {"lstm": (*parts, jnp.tanh(_swapped(kept))), "gru": (*parts, _swapped(kept)), "rnn": ()}[kind]
     states = (_swapped(outputs), _swapped(kept)) if kind == "lstm" else (_swapped(outputs),)
     d_outputs, d_final = gradients
     found = backward(kind, (_by_time(inputs), states, parts), (_swapped(d_outputs), d_final), scan)
-    d_x = _swapped(found.projected)
-    sums_x = jnp.concatenate([over_steps(x, d_x), jnp.sum(d_x, axis=(0, 1))[None]]) if x.size else _none(2)
-    return found._replace(projected=d_x), sums_x
+    found = found._replace(projected=_swapped(found.projected))
+    if not x.size:
+        return x, _none(2), found
+    d_bias = jnp.sum(found.projected, axis=(0, 1))
+    sums_x = jnp.concatenate([over_steps(x, found.projected), d_bias[None]])
+    return rows_back(kernel, found.projected), sums_x, found
 
 
 def scan(step: Any, carry: Any, given: Any, reverse: bool) -> Any:

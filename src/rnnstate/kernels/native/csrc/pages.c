@@ -26,6 +26,6 @@ static void advise(const struct array *array) { (void)array; }
 
 void use_large_pages(const struct call *call)
 {
-    for (int number = X; number <= KEPT && call->work == FORWARD; number++)
+    for (int number = X; number <= KEPT && call->work != BACK; number++)
         advise(&call->arrays[number]);
 }

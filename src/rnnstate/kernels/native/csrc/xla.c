@@ -49,13 +49,13 @@ static struct array as_array(const struct buffer *buffer)
 static void run_loop(const struct frame *frame, struct call *call)
 {
     struct array *a = call->arrays;
-    const int64_t rows = a[START].sizes[1], time = a[X].sizes[1], *kernel = a[RECURRENT].sizes;
-    const int64_t inner = kernel[1] + (call->work == FORWARD ? a[KERNEL].sizes[1] : 0);
+    const int64_t rows = a[X].sizes[0], time = a[X].sizes[1], *recurrent = a[RECURRENT].sizes, *kernel = a[KERNEL].sizes;
+    const int64_t numbers = recurrent[1] * recurrent[2] + (call->work == BACK ? 0 : kernel[1] * kernel[2]);
     if (rows < ROWS_FOR_STRIPS || rows * time < ALL_ROWS_FOR_STRIPS)
         a[STRIPS].sizes[0] = 0;
     use_large_pages(call);
     rnnstate_pack(call);
-    run_in_blocks(frame, call, rows, (double)time * rows * inner * kernel[2]);
+    run_in_blocks(frame, call, rows, (double)time * rows * numbers);
 }
 
 static void run_sums(const struct frame *frame, const struct call *call)
