@@ -248,8 +248,8 @@ def test_wrong_numbers_lead_to_the_loops_of_xla(monkeypatch):
     code = importlib.import_module("rnnstate.kernels.native.xla_call")
     call_rows = code.call_rows
 
-    def wrong(settings, arrays, overwritten, results):
-        gates, outputs, *others = call_rows(settings, arrays, overwritten, results)
+    def wrong(settings, arrays, overwritten, results, strips):
+        gates, outputs, *others = call_rows(settings, arrays, overwritten, results, strips)
         return gates, outputs * 1.001, *others
 
     monkeypatch.setattr(code, "call_rows", wrong)

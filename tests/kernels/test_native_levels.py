@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from native_calls import GRU, LSTM, RNN, all_levels, at_level, back_arrays, forward_arrays, run
+from native_calls import GATES, GRU, LSTM, RNN, all_levels, at_level, back_arrays, forward_arrays, numbers, run, sums
 from rnnstate.kernels.native import building
 from rnnstate.kernels.native.library import library
 
@@ -75,6 +75,96 @@ def test_products(level, strips, rows, units):
     np.testing.assert_allclose(back["d_start"][0, :rows], expected[:rows], rtol=0, atol=4e-6 * np.sqrt(units))
     assert np.isnan(back["d_start"][:, rows]).all()
     assert np.abs(expected).max() > 1e-2
+
+
+@CELLS
+@LEVELS
+@pytest.mark.parametrize("strips", [True, False])
+@pytest.mark.parametrize(("rows", "time", "features"), [(5, 3, 1), (7, 29, 11), (4, 2, 131)])
+def test_the_loop_projects_its_input(cell, level, strips, rows, time, features):
+    """A loop with an input, a kernel and a bias gives what a loop with the projected input gives, in any blocks of rows."""
+    arrays = forward_arrays(cell, rows, time, 21, 0.3)
+    given, kernel, bias = (
+        numbers(7, rows, time, features),
+        numbers(8, features, GATES[cell] * 21),
+        numbers(9, GATES[cell] * 21),
+    )
+    exact = given.astype("float64") @ kernel + bias
+    expected = run(cell, {**arrays, "x": exact.astype("float32")}, level, strips=strips)
+    results = ("x", "outputs", "kept", "final")
+    for blocks in (None, [(row, row + 1) for row in range(rows)]):
+        empty = {name: np.full_like(arrays[name], np.nan) for name in results}
+        found = run(
+            cell,
+            {**arrays, **empty, "given": given, "kernel": kernel, "input_bias": bias},
+            level,
+            False,
+            strips,
+            blocks,
+        )
+        for name in results:
+            np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-5, err_msg=name)
+    assert np.abs(exact).max() > 1
+
+
+def sum_arrays(cell, rows, time, units, features):
+    """Return the arrays of a call that sums the gradients of the kernels, with resets."""
+    width, is_gru = GATES[cell] * units, cell == GRU
+    return {
+        "start": numbers(1, 2, rows, units),
+        "initial": numbers(2, 2, rows, units),
+        "reset": np.random.default_rng(3).random((rows, time)) < 0.2,
+        "d_x": numbers(4, rows, time, width),
+        "given": numbers(5, rows, time, features),
+        "outputs": numbers(6, rows, time, units),
+        "d_kept": numbers(7, rows, time, units) if is_gru else None,
+        "sums_x": np.full((features + 1, width), np.nan, "float32"),
+        "sums_h": np.full((units + is_gru, width), np.nan, "float32"),
+    }
+
+
+def exact_sums(arrays):
+    """Return what NumPy gives in double precision."""
+    d_x, d_kept, outputs = (arrays[name] for name in ("d_x", "d_kept", "outputs"))
+    before = np.concatenate([arrays["start"][0][:, None], outputs[:, :-1]], axis=1)
+    before = np.where(arrays["reset"][..., None], arrays["initial"][0][:, None], before)
+    d_h = d_x if d_kept is None else np.concatenate([d_x[..., : -d_kept.shape[2]], d_kept], axis=2)
+    ones = np.ones((*d_x.shape[:2], 1))
+    factors = (np.concatenate([arrays["given"], ones], axis=2), d_x), (np.concatenate([before, ones], axis=2), d_h)
+    return [np.einsum("nti,ntj->ij", left.astype("float64"), right) for left, right in factors]
+
+
+@CELLS
+@LEVELS
+@pytest.mark.parametrize(
+    ("rows", "time", "units", "features"), [(1, 1, 1, 1), (3, 7, 21, 2), (13, 29, 67, 11), (5, 3, 8, 131)]
+)
+def test_sums(cell, level, rows, time, units, features):
+    """The gradients of the kernels and biases are the sums over all steps, strip by strip or in one block to the bit."""
+    arrays = sum_arrays(cell, rows, time, units, features)
+    sums(arrays, level)
+    sums_x, sums_h = exact_sums(arrays)
+    bound = 1e-6 * np.sqrt(rows * time) + 1e-6
+    np.testing.assert_allclose(arrays["sums_x"], sums_x, rtol=0, atol=bound)
+    np.testing.assert_allclose(arrays["sums_h"], sums_h[: len(arrays["sums_h"])], rtol=0, atol=bound)
+    apart = sum_arrays(cell, rows, time, units, features)
+    sums(apart, level, blocks="one by one")
+    assert all(np.array_equal(arrays[name], apart[name]) for name in ("sums_x", "sums_h"))
+    if rows * time > 20:
+        without = exact_sums({**arrays, "reset": np.zeros_like(arrays["reset"])})[1]
+        assert np.abs(without - sums_h).max() > 0.1
+
+
+@LEVELS
+def test_sums_of_nothing(level):
+    """Without steps the sums are zero, and without an input only those of h are made."""
+    arrays = sum_arrays(GRU, 3, 0, 7, 5)
+    sums(arrays, level)
+    assert not arrays["sums_x"].any()
+    assert not arrays["sums_h"].any()
+    arrays = {**sum_arrays(LSTM, 3, 2, 7, 5), "given": np.zeros((0, 0, 0), "float32"), "sums_x": None}
+    sums(arrays, level)
+    np.testing.assert_allclose(arrays["sums_h"], exact_sums(sum_arrays(LSTM, 3, 2, 7, 5))[1][:-1], rtol=0, atol=1e-5)
 
 
 def applied(cell, level, values):

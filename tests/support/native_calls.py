@@ -4,14 +4,15 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from rnnstate.kernels.native.library import levels, library, use_level
+from rnnstate.kernels.native.library import STEPS_OF_SUMS, levels, library, line_of_sums, strip_count, use_level
 
 LSTM, GRU, RNN = range(3)
 GATES = {LSTM: 4, GRU: 3, RNN: 1}
-# The arrays of a call in their order, forward and back.
+# The arrays of a call in their order: forward, for sums, and back.
 _FIRST, _LAST = ("start", "initial", "mask", "reset", "recurrent"), ("spare", "strips")
-NAMES = (*_FIRST, "bias", "given", "kernel", "x", "outputs", "kept", "final", *_LAST)
-NAMES_BACK = (*_FIRST, "d_outputs", "d_final", "outputs", "x", "kept", "d_start", "d_initial", *_LAST)
+NAMES = (*_FIRST, "bias", "given", "kernel", "input_bias", "x", "outputs", "kept", "final", *_LAST)
+NAMES_SUMS = (*_FIRST, "d_x", "given", "outputs", "d_kept", "sums_x", "sums_h", "none", "none", *_LAST)
+NAMES_BACK = (*_FIRST, "d_outputs", "d_final", "outputs", "none", "x", "kept", "d_start", "d_initial", *_LAST)
 
 
 @contextmanager
@@ -66,18 +67,33 @@ def back_arrays(cell, forward):
     }
 
 
+def sums(arrays, level, blocks=None):
+    """Sum the gradients of the kernels, in blocks of strips. Results are filled in place."""
+    with at_level(level):
+        strips, width = strip_count(arrays["d_x"].shape[2]), library().width
+        inner = max(arrays["given"].shape[2], arrays["outputs"].shape[2])
+        spare = np.full((strips, STEPS_OF_SUMS, line_of_sums(inner)), np.nan, "float32")
+        in_strips = np.full((strips, STEPS_OF_SUMS + inner + 1, width), np.nan, "float32")
+        table = _table((0, 2), NAMES_SUMS, {**arrays, "spare": spare, "strips": in_strips})
+        for lo, hi in [(0, strips)] if blocks is None else [(strip, strip + 1) for strip in range(strips)]:
+            library().rnnstate_run(table.ctypes.data, lo, hi)
+
+
+def _table(first, names, arrays):
+    words = list(first)
+    for array in map(arrays.get, names):
+        words += (0, 1, 1, 0) if array is None else (array.ctypes.data, *(1, 1, 1)[array.ndim :], *array.shape)
+    return np.array(words, "int64")
+
+
 def run(cell, arrays, level, back=False, strips=True, blocks=None):
     """Run a call in place, in blocks of rows. Return the arrays."""
     rows = arrays["start"].shape[1]
     with at_level(level):
-        inner, columns = arrays["recurrent"].shape
-        width = library().width
-        packed = np.full((-(-columns // width), inner, width), np.nan, "float32") if strips else None
-        words = [cell, int(back)]
-        for name in NAMES_BACK if back else NAMES:
-            array = packed if name == "strips" else arrays.get(name)
-            words += (0, 1, 1, 0) if array is None else (array.ctypes.data, *(1, 1, 1)[array.ndim :], *array.shape)
-        table = np.array(words, "int64")
+        lines, columns = arrays["recurrent"].shape
+        lines += 0 if back or arrays.get("kernel") is None else len(arrays["kernel"])
+        packed = np.full((strip_count(columns), lines, library().width), np.nan, "float32") if strips else None
+        table = _table((cell, int(back)), NAMES_BACK if back else NAMES, {**arrays, "strips": packed})
         library().rnnstate_pack(table.ctypes.data)
         for lo, hi in blocks or [(0, rows)]:
             library().rnnstate_run(table.ctypes.data, lo, hi)

@@ -8,12 +8,23 @@ import warnings
 from array import array
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from typing import Any
 
 import torch
 
 from rnnstate.kernels.loops.definition import Array
-from rnnstate.kernels.native.library import ALL_ROWS_FOR_STRIPS, ROWS_FOR_STRIPS, is_supported, library
+from rnnstate.kernels.native.library import (
+    ALL_ROWS_FOR_STRIPS,
+    ROWS_FOR_STRIPS,
+    STEPS_OF_SUMS,
+    is_supported,
+    library,
+    line_of_sums,
+    strip_count,
+)
 
+# What a call does, as in `csrc/call.h`.
+FORWARD, BACK, SUMS, _PROJECT = range(4)
 # The least work of a block that repays a second thread, in multiplications with an addition.
 WORTH_A_THREAD = 2e6
 
@@ -38,35 +49,67 @@ def has_library() -> bool:
     return True
 
 
-def run_rows(kind: int, back: bool, arrays: list[Array | None], steps: int, spare: Array, kernel: Array) -> None:
+def run_rows(kind: int, work: int, arrays: list[Array | None], steps: int, spare: Array, kernel: Array) -> None:
     """Run all rows of a batch, forward or back, in as many threads as PyTorch has and as the work repays.
 
     Args:
         kind: Which cell.
-        back: Whether the loop runs back.
+        work: `FORWARD` or `BACK`.
         arrays: The arrays of `csrc/call.h` before `spare`, contiguous. Arrays of numbers are float32. `None` stands for
             an empty array.
         steps: Steps of the window.
         spare: Scratch, `(batch, 1, gates * units)`.
         kernel: The recurrent kernel, or its transpose. It is also the fifth array.
     """
-    batch, strips = spare.shape[0], None
+    batch, strips, given = spare.shape[0], None, arrays[7] if work == FORWARD else None
+    lines = len(kernel) + (0 if given is None else len(given))
     if batch >= ROWS_FOR_STRIPS and batch * steps >= ALL_ROWS_FOR_STRIPS:
-        (inner, columns), width = kernel.shape, library().width
-        strips = kernel.new_empty((-(-columns // width), inner, width))
-    table = [kind, int(back)]
-    for part in (*arrays, spare, strips):
+        strips = kernel.new_empty((strip_count(kernel.shape[1]), lines, library().width))
+    call = _table(kind, work, [*arrays, spare, strips])
+    library().rnnstate_pack(_address(call))
+    _in_blocks(call, batch, float(steps * batch * lines * kernel.shape[1]))
+
+
+def run_sums(arrays: list[Any]) -> None:
+    """Sum the gradients of the kernels, for the arrays of `csrc/call.h` before `spare`. The threads share the strips."""
+    d_x, x, outputs = arrays[5:8]
+    inner, strips = max(x.shape[2], outputs.shape[2]), strip_count(d_x.shape[2])
+    spare = x.new_empty((strips, STEPS_OF_SUMS, line_of_sums(inner)))
+    in_strips = x.new_empty((strips, STEPS_OF_SUMS + inner + 1, library().width))
+    call = _table(0, SUMS, [*arrays, spare, in_strips])
+    _in_blocks(call, strips, float(d_x.numel() * (x.shape[2] + outputs.shape[2])))
+
+
+def run_product(rows: Array, matrix: Array) -> Array:
+    """Return `rows @ matrix` for `(batch, time, inner)` and `(inner, columns)`. The threads share the rows."""
+    (batch, time, inner), columns, strips = rows.shape, matrix.shape[1], None
+    result, bias = rows.new_empty((batch, time, columns)), rows.new_zeros(columns)
+    if batch * time >= ALL_ROWS_FOR_STRIPS:
+        strips = rows.new_empty((strip_count(columns), inner, library().width))
+    nothing = [None, None, None]
+    arrays = [*nothing, *nothing, rows.contiguous(), matrix.contiguous(), bias, result, *nothing, None, strips]
+    call = _table(0, _PROJECT, arrays)
+    library().rnnstate_pack(_address(call))
+    _in_blocks(call, batch, float(rows.numel() * columns))
+    return result
+
+
+def _table(kind: int, work: int, arrays: list[Array | None]) -> "array[int]":
+    table = [kind, work]
+    for part in arrays:
         table += (0, 1, 1, 0) if part is None else (part.data_ptr(), *(1, 1, 1)[part.dim() :], *part.shape)
-    call = array("q", table)
-    address = call.buffer_info()[0]
-    library().rnnstate_pack(address)
-    _in_blocks(address, batch, float(steps * batch * kernel.numel()))
+    return array("q", table)
 
 
-def _in_blocks(call: int, batch: int, work: float) -> None:
-    run = library().rnnstate_run
-    blocks = max(1, min(torch.get_num_threads(), (batch + 1) // 2, int(work / WORTH_A_THREAD)))
-    edges = [block * batch // blocks for block in range(blocks + 1)]
+def _address(table: "array[int]") -> int:
+    return table.buffer_info()[0]
+
+
+def _in_blocks(table: "array[int]", parts: int, work: float) -> None:
+    """Run all parts of a call: rows of a loop, or strips of sums."""
+    run, call = library().rnnstate_run, _address(table)
+    blocks = max(1, min(torch.get_num_threads(), (parts + 1) // 2, int(work / WORTH_A_THREAD)))
+    edges = [block * parts // blocks for block in range(blocks + 1)]
     others = [_pool(os.getpid()).submit(run, call, edges[i], edges[i + 1]) for i in range(1, blocks)]
     run(call, 0, edges[1])
     for other in others:

@@ -1,7 +1,7 @@
 """PyTorch on the CPU: the forward and the backward pass of a native loop, as plain functions without autograd.
 
 forward    projects the input, runs the loop, keeps the gates
-backward   runs the loop back, then one product for each kernel
+backward   runs the loop back, then sums the gradients of the kernels
 
 gates  (batch, time, gates * units)   the activated gates; the backward pass writes the gradients of the projected input
 kept   (batch, time, units)           c of an LSTM, or the recurrent product of a GRU
@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from rnnstate.kernels.loops.blocks_torch import run_rows
+from rnnstate.kernels.loops.blocks_torch import BACK, FORWARD, run_product, run_rows, run_sums
 from rnnstate.kernels.loops.definition import Array
+from rnnstate.kernels.native.library import ROWS_FOR_STRIPS
 
 CELLS = {"lstm": 0, "gru": 1, "rnn": 2}
 _KEEPS = ("lstm", "gru")
@@ -55,13 +56,13 @@ def forward_pass(call: Call) -> tuple[Made, Array]:
     kind, x, recurrent, bias = call.kind, call.x, call.recurrent, call.bias
     (batch, time, _), units, leaves = x.shape, len(recurrent), 2 if kind == "lstm" else 1
     recurrent_bias = None if kind != "gru" or bias is None else bias[1].contiguous()
-    gates = _projected(kind, x, call.kernel, bias)
+    gates, projection = _projection(kind, x, call.kernel, bias)
     outputs, kept = x.new_empty((batch, time, units)), x.new_empty((batch, time, units * (kind in _KEEPS)))
     final, spare = x.new_empty((leaves, batch, units)), x.new_empty((batch, 1, gates.shape[2]))
     start, initial = _stacked(call.ends, leaves)
     rows = recurrent.contiguous()
-    arrays = [start, initial, call.mask, call.reset, rows, recurrent_bias, None, None, gates, outputs, kept, final]
-    run_rows(CELLS[kind], False, arrays, time, spare, rows)
+    arrays = [start, initial, call.mask, call.reset, rows, recurrent_bias, *projection, gates, outputs, kept, final]
+    run_rows(CELLS[kind], FORWARD, arrays, time, spare, rows)
     return Made(outputs, gates, kept), final
 
 
@@ -72,25 +73,22 @@ def backward_pass(call: Call, made: Made, d_outputs: Array, d_final: Any, needs_
         The gradients of the input, of both kernels and of the bias, and of each of the ends. The gradient of the input is
         `None` if nothing needs it.
     """
-    kind, x = call.kind, call.x
-    outputs, gates, kept = made
     d_start, d_initial = _run_back(call, made, d_outputs, d_final)
-    d_h = torch.cat([gates[..., : 2 * kept.shape[2]], kept], dim=2) if kind == "gru" else gates
-    flat, width = gates.flatten(0, 1), gates.shape[2]
-    d_recurrent = _before(call, outputs).flatten(0, 1).T @ d_h.reshape(-1, width)
-    d_x = (flat @ call.kernel.T).view(x.shape) if needs_x else None
-    d_kernel, d_bias = x.reshape(-1, x.shape[2]).T @ flat, None
-    if call.bias is not None:
-        d_bias = flat.sum(0)
-        d_bias = torch.stack([d_bias, d_h.sum((0, 1))]) if kind == "gru" else d_bias
-    return [d_x, d_kernel, d_recurrent, d_bias, *d_start, *d_initial]
+    sums = _sums(call, made)
+    d_x = run_product(made.gates, call.kernel.T) if needs_x else None
+    return [d_x, *sums, *d_start, *d_initial]
 
 
-def _projected(kind: str, x: Array, kernel: Array, bias: Array | None) -> Array:
-    flat = x.reshape(-1, x.shape[2])
+def _projection(kind: str, x: Array, kernel: Array, bias: Array | None) -> tuple[Array, Any]:
+    """Return the array for the projected input, and the arrays with which native code fills it. PyTorch fills few rows."""
+    width = kernel.shape[1]
     if bias is None:
-        return (flat @ kernel).view(*x.shape[:2], -1)
-    return torch.addmm(bias[0] if kind == "gru" else bias, flat, kernel).view(*x.shape[:2], -1)
+        bias = x.new_zeros(width)
+    elif kind == "gru":
+        bias = bias[0]
+    if len(x) < ROWS_FOR_STRIPS:
+        return torch.addmm(bias, x.reshape(-1, x.shape[2]), kernel).view(*x.shape[:2], width), (None, None, None)
+    return x.new_empty((*x.shape[:2], width)), (x.contiguous(), kernel.contiguous(), bias.contiguous())
 
 
 def _stacked(ends: Any, leaves: int) -> tuple[Array, Array | None]:
@@ -105,14 +103,18 @@ def _run_back(call: Call, made: Made, d_outputs: Array, d_final: Any) -> tuple[A
     d_start, d_initial = torch.empty_like(start), torch.empty_like(start)
     spare, transposed = gates.new_empty((len(gates), 1, gates.shape[2])), call.recurrent.T.contiguous()
     arrays = [start, initial, call.mask, call.reset, transposed, d_outputs.contiguous(), torch.stack(d_final), outputs]
-    run_rows(CELLS[call.kind], True, [*arrays, gates, kept, d_start, d_initial], gates.shape[1], spare, transposed)
+    arrays += [None, gates, kept, d_start, d_initial]
+    run_rows(CELLS[call.kind], BACK, arrays, gates.shape[1], spare, transposed)
     return d_start, () if initial is None else d_initial
 
 
-def _before(call: Call, outputs: Array) -> Array:
-    """Return h before each step."""
-    before = torch.cat([call.ends[0][:, None], outputs[:, :-1]], dim=1)
-    if call.reset is not None:
-        rows, steps = call.reset.nonzero(as_tuple=True)
-        before[rows, steps] = call.ends[len(call.ends) // 2][rows]
-    return before
+def _sums(call: Call, made: Made) -> tuple[Array, Array, Array | None]:
+    """Return the gradients of the kernel, the recurrent kernel and the bias, after the way back."""
+    x, (outputs, d_x, d_kept) = call.x, made
+    is_gru, (features, units), width = call.kind == "gru", (x.shape[2], outputs.shape[2]), d_x.shape[2]
+    start, initial = _stacked(call.ends, 2 if call.kind == "lstm" else 1)
+    sums_x, sums_h = x.new_empty((features + 1, width)), x.new_empty((units + is_gru, width))
+    arrays = [start, initial, None, call.reset, None, d_x, x.contiguous(), outputs, d_kept if is_gru else None]
+    run_sums([*arrays, sums_x, sums_h, None, None])
+    d_bias = torch.stack([sums_x[features], sums_h[units]]) if is_gru else sums_x[features]
+    return sums_x[:features], sums_h[:units], None if call.bias is None else d_bias

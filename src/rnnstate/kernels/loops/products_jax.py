@@ -20,10 +20,15 @@ def project(x: Array, kernel: Array) -> Array:
 
 def _way_back(saved: tuple[Array, Array], d: Array) -> tuple[Array, Array]:
     x, kernel = saved
-    return _multiply(d, kernel, axis=1), over_steps(x, d)
+    return rows_back(kernel, d), over_steps(x, d)
 
 
 project.defvjp(lambda x, kernel: (project(x, kernel), (x, kernel)), _way_back)
+
+
+def rows_back(kernel: Array, d: Array) -> Array:
+    """Return the gradient of `x`, from the gradient of `project(x, kernel)`."""
+    return _multiply(d, kernel, axis=1)
 
 
 def over_steps(left: Array, right: Array) -> Array:

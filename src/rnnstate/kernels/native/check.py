@@ -60,13 +60,13 @@ def _by_numpy(x: Any, h: Any, initial: Any, mask: Any, reset: Any, recurrent: An
 
 def _by_xla(call_rows: Callable[..., Any], arrays: list[Any], x: Any) -> Any:
     """Return h after each step and the final leaves. A loop that is being traced must not become part of the trace."""
-    empty = [np.zeros((0,) * axes, np.float32) for axes in (1, 3, 2)]  # no bias, no input to project, no kernel
+    empty = [np.zeros((0,) * axes, np.float32) for axes in (1, 3, 2, 1)]  # no bias, and no input to project
     shapes = [(_BATCH, _TIME, _UNITS), (_BATCH, _TIME, 0), (1, _BATCH, _UNITS), (_BATCH, 1, _UNITS)]
     results = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
 
     def call(*given: Any) -> Any:
         settings = np.array([_RNN, False], np.int32)
-        _, outputs, _, final, _ = call_rows(settings, list(given[:-1]), [given[-1]], results)
+        _, outputs, _, final, _ = call_rows(settings, list(given[:-1]), [given[-1]], results, arrays[4].shape)
         return outputs, final
 
     with jax.ensure_compile_time_eval():

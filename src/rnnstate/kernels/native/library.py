@@ -35,6 +35,8 @@ _FUNCTIONS = {
 }
 # Rows of a step, and of all steps, for which a kernel is laid in strips, as in `xla.c`.
 ROWS_FOR_STRIPS, ALL_ROWS_FOR_STRIPS = 4, 16
+# Steps that sums take together: a block of both factors stays in the caches.
+STEPS_OF_SUMS = 128
 
 
 def is_supported() -> bool:
@@ -76,6 +78,19 @@ def use_level(found: Any, name: str | None = None) -> None:
     if not names or (name and name not in names):
         raise ValueError(f"RNNSTATE_NATIVE must be `off` or one of {list(names)}. Received: {name!r}.")
     found.width = found.rnnstate_use_level(names[name or list(names)[-1]])
+
+
+def strip_count(columns: int) -> int:
+    """Return the number of strips of a matrix."""
+    return -(-columns // int(library().width))
+
+
+def line_of_sums(columns: int) -> int:
+    """Return the length of a line that holds a row of a factor of sums and a one.
+
+    It is an odd number of cache lines: lines at a distance of a large power of two share few places of a cache.
+    """
+    return (columns // 16 + 1 | 1) * 16
 
 
 def fields(found: Any) -> dict[str, int]:

@@ -3,11 +3,12 @@
 XLA runs each step of a loop as some dozen small operations of about 2 us each. A native loop is one compiled function: a
 step of 8 units takes half a microsecond, and the cores share the rows of a batch.
 
-    native_loop ── one step ─────►  _step              projects the input in native code as well
-                └─ more steps ───►  _project_and_run   projects the input of all steps first
-                                       └─► _run        (outputs, final), differentiable
-                                             ├─ forward:  _forward    and its own gradient by XLA
-                                             └─ backward: _gradients  and its own gradient by XLA
+    native_loop ──►  _run                  (outputs, final), differentiable
+                       ├─ forward:  _forward    and its own gradient by XLA
+                       └─ backward: _gradients  and its own gradient by XLA
+
+Native code projects the input as well. XLA does so before the loop if there are few rows but several steps, or if dropout
+has a factor for each gate: `x` and `kernel` are then empty.
 """
 
 import importlib
@@ -22,12 +23,19 @@ import keras
 import numpy as np
 
 from rnnstate.kernels.loops.definition import GATES, Array, Leaves, Loop, biases, product
-from rnnstate.kernels.loops.products_jax import over_steps, project
+from rnnstate.kernels.loops.products_jax import over_steps, project, rows_back
 from rnnstate.kernels.loops.scanned import Inputs, backward, forward, held
-from rnnstate.kernels.native.library import is_supported
+from rnnstate.kernels.native.library import (
+    ROWS_FOR_STRIPS,
+    STEPS_OF_SUMS,
+    is_supported,
+    line_of_sums,
+    strip_count,
+)
 from rnnstate.kernels.native.xla_header import UnexpectedInterfaceError
 
 _NATIVE = {"lstm": 0, "gru": 1, "rnn": 2}
+_FORWARD, _BACK, _SUMS, _PROJECT = range(4)
 _KEEPS = ("lstm", "gru")
 
 
@@ -83,15 +91,26 @@ def native_loop(loop: Loop) -> tuple[Array, Leaves]:
         loop.reset,
         (),
     )
-    x = loop.x * loop.dropout[0][:, None] if len(loop.dropout) == 1 else loop.x
-    if len(loop.dropout) > 1:
-        projected = (
-            product(tuple(factor[:, None] for factor in loop.dropout), x, loop.kernel, GATES[loop.kind], project) + bias
-        )
-        outputs, final = _run(loop.kind, inputs._replace(projected=projected))
+    factors = tuple(factor[:, None] for factor in loop.dropout)
+    if len(factors) < 2 and _projects(loop.x):
+        x = loop.x * factors[0] if factors else loop.x
+        bias = jnp.broadcast_to(bias, loop.kernel.shape[1:]).astype(x.dtype)
+        outputs, final = _run(loop.kind, x, loop.kernel, inputs._replace(projected=bias))
     else:
-        outputs, final = (_step if x.shape[1] == 1 else _project_and_run)(loop.kind, x, loop.kernel, inputs)
+        projected = product(factors, loop.x, loop.kernel, GATES[loop.kind], project) + bias
+        outputs, final = _run(loop.kind, _none(3), _none(2), inputs._replace(projected=projected))
     return held(loop, outputs), final
+
+
+def _projects(x: Array) -> bool:
+    """Return whether native code projects the input. XLA is faster for few rows with several steps.
+
+    JAX moves a program of a thousand multiplications or more to another thread. The move takes longer than a step of one
+    row. JAX does not count the multiplications in native code, so it runs this program in the calling thread.
+    """
+    if not all(isinstance(size, int) for size in x.shape):  # Keras asks for the shapes of results with symbols as sizes
+        return False
+    return bool(x.size > 0 and (x.shape[1] == 1 or x.shape[0] >= ROWS_FOR_STRIPS))
 
 
 def in_shape(loop: Loop) -> Loop:
@@ -115,92 +134,91 @@ def in_shape(loop: Loop) -> Loop:
     )
 
 
-def _project_and_run(kind: str, x: Array, kernel: Array, inputs: Inputs) -> tuple[Array, Leaves]:
-    outputs, final = _run(kind, inputs._replace(projected=project(x, kernel) + inputs.projected))
-    return outputs, final
-
-
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _step(kind: str, x: Array, kernel: Array, inputs: Inputs) -> tuple[Array, Leaves]:
-    """Run a window of one step, including the projection of the input, in native code.
-
-    JAX moves a program of a thousand multiplications or more to another thread. The move takes longer than a step of one
-    row. JAX does not count the multiplications in native code, so it runs this program in the calling thread.
-    """
-    biases = jnp.broadcast_to(inputs.projected, (*x.shape[:2], kernel.shape[1])).astype(x.dtype)
-    _, outputs, _, final = _call_forward(kind, inputs._replace(projected=biases), x, kernel)
+def _run(kind: str, x: Array, kernel: Array, inputs: Inputs) -> tuple[Array, Leaves]:
+    """Run a loop. `inputs.projected` is the bias of the projected input, or the projected input if `x` is empty."""
+    _, outputs, _, final = _forward(kind, x, kernel, inputs)
     return outputs, final
 
 
-def _step_and_way_back(kind: str, *given: Any) -> Any:
-    return jax.vjp(partial(_project_and_run, kind), *given)
+def _save(kind: str, x: Array, kernel: Array, inputs: Inputs) -> Any:
+    gates, outputs, kept, final = _forward(kind, x, kernel, inputs)
+    return (outputs, final), (x, kernel, (inputs._replace(projected=None), outputs, gates, kept))
 
 
-_step.defvjp(_step_and_way_back, lambda kind, way_back, gradients: way_back(gradients))
-
-
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _run(kind: str, inputs: Inputs) -> tuple[Array, Leaves]:
-    _, outputs, _, final = _forward(kind, inputs)
-    return outputs, final
-
-
-def _save(kind: str, inputs: Inputs) -> Any:
-    gates, outputs, kept, final = _forward(kind, inputs)
-    return (outputs, final), (inputs._replace(projected=None), outputs, gates, kept)
-
-
-def _back(kind: str, saved: Any, gradients: Any) -> tuple[Inputs]:
-    return (_gradients(kind, saved, gradients),)
+def _back(kind: str, saved: Any, gradients: Any) -> tuple[Array, Array, Inputs]:
+    x, kernel, loop = saved
+    d_x, sums_x, found = _gradients(kind, x, kernel, loop, gradients)
+    return (d_x, sums_x[:-1], found._replace(projected=sums_x[-1])) if x.size else (x, kernel, found)
 
 
 _run.defvjp(_save, _back)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _forward(kind: str, inputs: Inputs) -> tuple[Array, Array, Array, Leaves]:
+def _forward(kind: str, x: Array, kernel: Array, inputs: Inputs) -> tuple[Array, Array, Array, Leaves]:
     """Return the gates, h, the array `kept` for the backward pass, and the final leaves."""
-    return _call_forward(kind, inputs, _none(3), _none(2))
-
-
-def _call_forward(kind: str, inputs: Inputs, x: Array, kernel: Array) -> tuple[Array, Array, Array, Leaves]:
-    batch, time, width = inputs.projected.shape
-    units, leaves = inputs.recurrent.shape[0], len(inputs.state)
     bias = _none(1) if inputs.bias is None else inputs.bias
-    arrays = [*_common(inputs), inputs.recurrent, bias, x, kernel]
+    input_bias, projected = (inputs.projected, []) if x.size else (_none(1), [inputs.projected])
+    batch, time, _ = (x if x.size else inputs.projected).shape
+    (units, width), leaves = inputs.recurrent.shape, len(inputs.state)
+    arrays = [*_common(inputs), inputs.recurrent, bias, x, kernel, input_bias]
     shapes = [(batch, time, units), (batch, time, units * (kind in _KEEPS)), (leaves, batch, units), (batch, 1, width)]
-    gates, outputs, kept, final, _ = _call(kind, False, arrays, [inputs.projected], shapes)
+    shapes = shapes if projected else [(batch, time, width), *shapes]
+    gates, outputs, kept, final, _ = _call(kind, _FORWARD, arrays, projected, shapes, (units + kernel.shape[0], width))
     return gates, outputs, kept, tuple(final)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _gradients(kind: str, saved: Any, gradients: Any) -> Inputs:
+def _gradients(kind: str, x: Array, kernel: Array, saved: Any, gradients: Any) -> tuple[Array, Array, Inputs]:
+    """Return the gradients of x, of the kernel with the bias as its last row, and of the inputs with the projected input."""
     inputs, outputs, gates, kept = saved
     d_outputs, d_final = gradients
     batch, _, units = outputs.shape
     leaves = (len(inputs.state), batch, units)
-    arrays = [*_common(inputs), inputs.recurrent.T, d_outputs, jnp.stack(d_final), outputs]
+    common = _common(inputs)
+    arrays = [*common, inputs.recurrent.T, d_outputs, jnp.stack(d_final), outputs, _none(1)]
     shapes = [leaves, leaves, (batch, 1, inputs.recurrent.shape[1])]
-    d_x, d_kept, d_state, d_initial, _ = _call(kind, True, arrays, [gates, kept], shapes)
-    d_h = jnp.concatenate([d_x[..., : 2 * units], d_kept], axis=-1) if kind == "gru" else d_x
-    d_recurrent = over_steps(_h_before(inputs, outputs), d_h)
-    d_bias = None if inputs.bias is None else jnp.sum(d_h, axis=(0, 1))
+    d_projected, d_kept, d_state, d_initial, _ = _call(kind, _BACK, arrays, [gates, kept], shapes)
+    sums_x, sums_h = _sums(kind, common, (x, d_projected), (outputs, d_kept))
+    d_bias = None if inputs.bias is None else sums_h[units]
     d_initial = None if inputs.initial is None else tuple(d_initial)
-    return Inputs(d_x, d_recurrent, d_bias, tuple(d_state), d_initial, None, None, ())
+    d_x = _times(d_projected, kernel.T) if x.size else x
+    return d_x, sums_x, Inputs(d_projected, sums_h[:units], d_bias, tuple(d_state), d_initial, None, None, ())
 
 
-def _h_before(inputs: Inputs, outputs: Array) -> Array:
-    before = jnp.concatenate([inputs.state[0][:, None], outputs[:, :-1]], axis=1)
-    if inputs.reset is None or inputs.initial is None:
-        return before
-    return jnp.where(inputs.reset[..., None], inputs.initial[0][:, None], before)
+def _times(rows: Array, matrix: Array) -> Array:
+    """Return `rows @ matrix` for the rows of all steps."""
+    empty, columns = _none(3), matrix.shape[1]
+    arrays = [empty, empty, _none(2, bool), _none(2, bool), _none(2), _none(1), rows, matrix, jnp.zeros(columns)]
+    shapes = [(*rows.shape[:2], columns), *[(0,)] * 4]
+    return _call("lstm", _PROJECT, arrays, [], shapes, matrix.shape)[0]
+
+
+def _sums(
+    kind: str, common: list[Array], given: tuple[Array, Array], after: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    """Return `[x, 1].T @ d_x`, and `[h before the step, 1].T` times the gradient of the recurrent product.
+
+    Without a bias of this product, as only a GRU has one, the second factor has no ones.
+    """
+    (x, d_x), (outputs, d_kept) = given, after
+    (units, width), features = (outputs.shape[2], d_x.shape[2]), x.shape[2]
+    arrays = [*common, _none(2), d_x, x, outputs, d_kept if kind == "gru" else _none(3)]
+    spare = (strip_count(width), STEPS_OF_SUMS, line_of_sums(max(units, features)))
+    shapes = [(features + 1, width) if x.size else (0, 0), (units + (kind == "gru"), width), (0,), (0,), spare]
+    lines = STEPS_OF_SUMS + max(units, features) + 1
+    sums_x, sums_h, *_ = _call(kind, _SUMS, arrays, [], shapes, (lines, width))
+    return sums_x, sums_h
 
 
 # XLA cannot differentiate native code. For a gradient of a gradient, it differentiates the hoisted loops, which compute the
 # same values.
 
 
-def _forward_by_xla(kind: str, inputs: Inputs) -> tuple[Array, Array, Array, Leaves]:
+def _forward_by_xla(kind: str, x: Array, kernel: Array, inputs: Inputs) -> tuple[Array, Array, Array, Leaves]:
+    if x.size:
+        inputs = inputs._replace(projected=project(x, kernel) + inputs.projected)
     final, (states, gates) = forward(kind, _by_time(inputs), scan, save=True)
     if kind == "rnn":
         return inputs.projected, _swapped(states[0]), jnp.zeros((*inputs.projected.shape[:2], 0)), final
@@ -208,14 +226,19 @@ def _forward_by_xla(kind: str, inputs: Inputs) -> tuple[Array, Array, Array, Lea
     return _swapped(jnp.concatenate(gates[: GATES[kind]], axis=-1)), _swapped(states[0]), _swapped(kept), final
 
 
-def _gradients_by_xla(kind: str, saved: Any, gradients: Any) -> Inputs:
+def _gradients_by_xla(kind: str, x: Array, kernel: Array, saved: Any, gradients: Any) -> tuple[Array, Array, Inputs]:
     inputs, outputs, gates, kept = saved
     parts = tuple(jnp.split(_swapped(gates), GATES[kind], axis=-1))
     parts = {"lstm": (*parts, jnp.tanh(_swapped(kept))), "gru": (*parts, _swapped(kept)), "rnn": ()}[kind]
     states = (_swapped(outputs), _swapped(kept)) if kind == "lstm" else (_swapped(outputs),)
     d_outputs, d_final = gradients
     found = backward(kind, (_by_time(inputs), states, parts), (_swapped(d_outputs), d_final), scan)
-    return found._replace(projected=_swapped(found.projected))
+    found = found._replace(projected=_swapped(found.projected))
+    if not x.size:
+        return x, _none(2), found
+    d_bias = jnp.sum(found.projected, axis=(0, 1))
+    sums_x = jnp.concatenate([over_steps(x, found.projected), d_bias[None]])
+    return rows_back(kernel, found.projected), sums_x, found
 
 
 def scan(step: Any, carry: Any, given: Any, reverse: bool) -> Any:
@@ -234,11 +257,11 @@ def _swapped(array: Array) -> Array:
 
 
 _forward.defvjp(
-    lambda kind, inputs: (_forward(kind, inputs), inputs),
-    lambda kind, inputs, higher: jax.vjp(partial(_forward_by_xla, kind), inputs)[1](higher),
+    lambda kind, *given: (_forward(kind, *given), given),
+    lambda kind, given, higher: jax.vjp(partial(_forward_by_xla, kind), *given)[1](higher),
 )
 _gradients.defvjp(
-    lambda kind, saved, gradients: (_gradients(kind, saved, gradients), (saved, gradients)),
+    lambda kind, *given: (_gradients(kind, *given), given),
     lambda kind, given, higher: jax.vjp(partial(_gradients_by_xla, kind), *given)[1](higher),
 )
 
@@ -254,10 +277,11 @@ def _none(axes: int, dtype: Any = jnp.float32) -> Array:
     return jnp.zeros((0,) * axes, dtype)
 
 
-def _call(kind: str, back: bool, arrays: list[Array], overwritten: list[Array], shapes: Any) -> Any:
-    settings = np.array([_NATIVE[kind], back], np.int32)
+def _call(kind: str, work: int, arrays: list[Array], overwritten: list[Array], shapes: Any, strips: Any = None) -> Any:
+    """Call native code. `strips` is the shape of what is laid in strips, which is the fifth array if `None`."""
+    settings = np.array([_NATIVE[kind], work], np.int32)
     results = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    return _native_code().call_rows(settings, arrays, overwritten, results)
+    return _native_code().call_rows(settings, arrays, overwritten, results, strips or arrays[4].shape)
 
 
 @cache

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from rnnstate.kernels.loops.definition import Array
-from rnnstate.kernels.native.library import library
+from rnnstate.kernels.native.library import library, strip_count
 from rnnstate.kernels.native.xla_header import place_of
 
 _LIBRARY = library()
@@ -15,22 +15,24 @@ _ADDRESS = ctypes.cast(_LIBRARY.rnnstate_xla, ctypes.c_void_p)
 jax.ffi.register_ffi_target("rnnstate_rows", jax.ffi.pycapsule(_ADDRESS), platform="cpu")
 
 
-def call_rows(settings: Array, arrays: list[Array], overwritten: list[Array], results: list[Any]) -> Any:
+def call_rows(
+    settings: Array, arrays: list[Array], overwritten: list[Array], results: list[Any], strips: tuple[int, int]
+) -> Any:
     """Run the rows of a batch through a window, forward or back.
 
     Args:
-        settings: Two int32: which cell, and whether the loop runs back.
-        arrays: The arguments 1 to 8, which native code only reads. The fifth is the recurrent kernel.
+        settings: Two int32: which cell, and what to do.
+        arrays: The arguments 1 to 9, which native code only reads. The fifth is the recurrent kernel.
         overwritten: The other arguments, which become the first results.
         results: Shapes and dtypes of the results that follow, up to `spare`.
+        strips: Shape of what is laid in strips.
 
     Returns:
         All results but `strips`.
     """
     given = [settings, *arrays, *overwritten]
-    (inner, columns), width = arrays[4].shape, _LIBRARY.width
-    strips = jax.ShapeDtypeStruct((-(-columns // width), inner, width), "float32")
-    shapes = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in overwritten] + results + [strips]
+    in_strips = jax.ShapeDtypeStruct((strip_count(strips[1]), strips[0], _LIBRARY.width), "float32")
+    shapes = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in overwritten] + results + [in_strips]
     places = {len(given) - len(overwritten) + place: place for place in range(len(overwritten))}
     call = jax.ffi.ffi_call("rnnstate_rows", shapes, vmap_method="sequential", input_output_aliases=places)
     return call(*given)[:-1]

@@ -1,26 +1,37 @@
-/* One call of the native loops: which cell, in which direction, and where its arrays lie. Each backend fills one.
+/* One call of the native loops: which cell, what to do, and where the arrays lie. Each backend fills one.
  *
- *     array   forward     back           array   forward    back
- *     0       start       start          7       kernel     outputs
- *     1       initial     initial        8       x          x
- *     2       mask        mask           9       outputs    kept
- *     3       reset       reset          10      kept       d_start
- *     4       recurrent   transposed     11      final      d_initial
- *     5       bias        d_outputs      12      spare      spare
- *     6       given       d_final        13      strips     strips
+ *     array   forward       back          sums
+ *     0       start         start         start
+ *     1       initial       initial       initial
+ *     2       mask          mask          -
+ *     3       reset         reset         reset
+ *     4       recurrent     transposed    -
+ *     5       bias          d_outputs     d_x
+ *     6       given         d_final       given
+ *     7       kernel        outputs       outputs
+ *     8       input_bias    -             d_kept
+ *     9       x             x             sums_x
+ *     10      outputs       kept          sums_h
+ *     11      kept          d_start       -
+ *     12      final         d_initial     -
+ *     13      spare         spare         spare
+ *     14      strips        strips        strips
  *
- * All numbers are float32, and flags are bytes. `rows.h` describes the arrays. PyTorch writes this struct from Python as
+ * All numbers are float32, and flags are bytes. `rows.h` and `sums.h` describe the arrays. PyTorch writes this struct from Python as
  * words of eight bytes, so every field has eight bytes.
  */
 #pragma once
 #include <stdint.h>
 
 enum cell { LSTM, GRU, RNN };
+/* Run a loop forward, run it back, sum the gradients of the kernels after the way back, or only project the input: the
+ * product of any rows and a matrix. */
+enum work { FORWARD, BACK, SUMS, PROJECT };
 
 enum {
-    START, INITIAL, MASK, RESET, RECURRENT, BIAS, GIVEN, KERNEL, X, OUTPUTS, KEPT, FINAL, SPARE, STRIPS, ARRAYS,
+    START, INITIAL, MASK, RESET, RECURRENT, BIAS, GIVEN, KERNEL, INPUT_BIAS, X, OUTPUTS, KEPT, FINAL, SPARE, STRIPS, ARRAYS,
     TRANSPOSED = RECURRENT, D_OUTPUTS = BIAS, D_FINAL = GIVEN, OUTPUTS_BEFORE = KERNEL, KEPT_BACK = OUTPUTS,
-    D_START = KEPT, D_INITIAL = FINAL,
+    D_START = KEPT, D_INITIAL = FINAL, D_X = BIAS, BEFORE = KERNEL, D_KEPT = INPUT_BIAS, SUMS_X = X, SUMS_H = OUTPUTS,
 };
 
 /* An array, with its last three sizes. An array with fewer axes has sizes of one in front. An empty array has a size of 0. */
@@ -30,7 +41,7 @@ struct array {
 };
 
 struct call {
-    int64_t cell, back;
+    int64_t cell, work;
     struct array arrays[ARRAYS];
 };
 
@@ -51,7 +62,8 @@ static inline int flag(const struct array *array, long row, long t, int otherwis
     return is_empty(array) ? otherwise : ((const uint8_t *)array->data)[row * array->sizes[2] + t];
 }
 
-/* What a level offers: its name, the width of its strips, the copy of the recurrent kernel into strips, and a block of rows. */
+/* What a level offers: its name, the width of its strips, the copy of kernels into strips, and a
+ * block of the work: rows of a loop, or strips of sums. */
 struct level {
     const char *name;
     int64_t width;

@@ -1,10 +1,13 @@
 /* The loops for one level of instructions. This file is compiled once for each level, with `LEVEL` as its name. */
-#include "rows.h"
+#include "sums.h"
 
-static void pack_recurrent(const struct call *call)
+static void pack_kernels(const struct call *call)
 {
-    const struct array *kernel = &call->arrays[RECURRENT];
-    pack(call->arrays[STRIPS].data, kernel->data, kernel->sizes[1], kernel->sizes[2]);
+    const struct array *kernel = &call->arrays[RECURRENT], *input = &call->arrays[KERNEL];
+    float *strips = call->arrays[STRIPS].data;
+    pack(strips, kernel->data, kernel->sizes[1], kernel->sizes[2]);
+    if (call->work != BACK && !is_empty(input))
+        pack(strips + strips_size(kernel->sizes[1], kernel->sizes[2]), input->data, input->sizes[1], input->sizes[2]);
 }
 
 /* Rows that go through the window together. The rows of a step, and their scratch, then stay in the caches next to the core.
@@ -13,10 +16,18 @@ enum { GROUP = 24 };
 
 static void run(const struct call *call, long lo, long hi)
 {
+    if (call->work == SUMS) {
+        sum_both(call, lo, hi);
+        return;
+    }
+    if (call->work == PROJECT) {
+        project(call, lo, hi);
+        return;
+    }
     long rows = hi - lo, groups = (rows + GROUP - 1) / GROUP;
     for (long group = 0; group < groups; group++) {
         long first = lo + group * rows / groups, end = lo + (group + 1) * rows / groups;
-        if (call->back)
+        if (call->work == BACK)
             rows_back(call, first, end);
         else
             rows_forward(call, first, end);
@@ -25,4 +36,4 @@ static void run(const struct call *call, long lo, long hi)
 
 #define TEXT_OF(name) #name
 #define TEXT(name) TEXT_OF(name)
-const struct level LEVEL = {TEXT(LEVEL), WIDTH, pack_recurrent, run};
+const struct level LEVEL = {TEXT(LEVEL), WIDTH, pack_kernels, run};

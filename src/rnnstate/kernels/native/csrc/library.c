@@ -34,7 +34,7 @@ int64_t rnnstate_use_level(int64_t level)
 
 void rnnstate_pack(const struct call *call)
 {
-    if (!is_empty(&call->arrays[STRIPS]))
+    if (call->work != SUMS && !is_empty(&call->arrays[STRIPS]))
         chosen->pack(call);
 }
 

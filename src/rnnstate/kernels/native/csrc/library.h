@@ -12,7 +12,10 @@ OFFERED int64_t rnnstate_has_level(int64_t level);
 /* Use a level from now on. Return the width of its strips. */
 OFFERED int64_t rnnstate_use_level(int64_t level);
 
-/* Copy the recurrent kernel of a call into strips, if the call has strips. */
+/* Copy the kernels of a call into strips, if the call has strips. */
 OFFERED void rnnstate_pack(const struct call *call);
-/* Run the rows lo to hi of a call. */
+/* Run the rows lo to hi of a loop, or the strips lo to hi of sums. */
 OFFERED void rnnstate_run(const struct call *call, int64_t lo, int64_t hi);
+
+/* Ask for large pages for the arrays that a call forward fills. */
+void use_large_pages(const struct call *call);

@@ -17,6 +17,9 @@ struct matrix {
     const float *rows, *strips;
 };
 
+/* Return how many floats the strips of a matrix have. */
+static long strips_size(long inner, long columns) { return (columns + WIDTH - 1) / WIDTH * inner * WIDTH; }
+
 /* Copy the columns of a matrix into strips. */
 static void pack(float *strips, const float *matrix, long inner, long columns)
 {
@@ -74,7 +77,7 @@ static void add_product(long rows, struct rows z, struct rows from, struct rows 
         const float *strip = matrix->strips;
         for (long first = 0; first < columns; first += WIDTH, strip += inner * WIDTH) {
             long width = columns - first < WIDTH ? columns - first : WIDTH;
-            add_strip(rows, inner, width, moved(z, 0, first), moved(from, 0, first), a, strip);
+            add_rows_of(rows, inner, width, moved(z, 0, first), moved(from, 0, first), a, strip);
         }
         return;
     }

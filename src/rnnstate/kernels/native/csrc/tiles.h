@@ -33,10 +33,10 @@ INLINE struct rows moved(struct rows rows, long row, long column)
     return (struct rows){rows.at + row * rows.step + column, rows.step};
 }
 
-/* Write one tile: z = from + a @ strip, `rows` by `width`. With constants for `rows` and `vectors`, the compiler keeps the
- * sums in registers. */
-INLINE void add_tile(const int rows, const int vectors, long inner, long width, struct rows z, struct rows from,
-                     struct rows a, const float *strip)
+/* Write one tile: z = from + a @ strip, `rows` by `width`, or z = from + a.T @ strip if `turned`. With constants for `rows`,
+ * `vectors` and `turned`, the compiler keeps the sums in registers. */
+INLINE void add_tile(const int rows, const int vectors, const int turned, long inner, long width, struct rows z,
+                     struct rows from, struct rows a, const float *strip)
 {
     vec sums[ROWS][VECTORS] = {{{0}}};
 #pragma GCC unroll 8
@@ -49,7 +49,7 @@ INLINE void add_tile(const int rows, const int vectors, long inner, long width, 
             line[part] = load(strip + k * WIDTH + part * LANES, LANES);
 #pragma GCC unroll 8
         for (int row = 0; row < rows; row++) {
-            vec factor = all(a.at[row * a.step + k]);
+            vec factor = all(turned ? a.at[k * a.step + row] : a.at[row * a.step + k]);
 #pragma GCC unroll 2
             for (int part = 0; part < vectors; part++)
                 sums[row][part] += factor * line[part];
@@ -66,12 +66,12 @@ INLINE void add_tile(const int rows, const int vectors, long inner, long width, 
 }
 
 /* Write a tile of any number of rows up to ROWS. */
-INLINE void add_tile_of(int rows, const int vectors, long inner, long width, struct rows z, struct rows from,
-                        struct rows a, const float *strip)
+INLINE void add_tile_of(int rows, const int vectors, const int turned, long inner, long width, struct rows z,
+                        struct rows from, struct rows a, const float *strip)
 {
 #define TILE(count)                                                                                                    \
     case count:                                                                                                        \
-        add_tile(count, vectors, inner, width, z, from, a, strip);                                                     \
+        add_tile(count, vectors, turned, inner, width, z, from, a, strip);                                             \
         break
     switch (rows) {
         TILE(1);
@@ -93,17 +93,31 @@ INLINE void add_tile_of(int rows, const int vectors, long inner, long width, str
 /* Write one strip of a product, z = from + a @ strip, in tiles of nearly equal height: a tile of few rows is slow, because
  * each of its sums waits for the sum of the step before. A part of the strip stays in the nearest cache for all tiles.
  * `width` is at most WIDTH. */
-static void add_strip(long rows, long inner, long width, struct rows z, struct rows from, struct rows a,
-                      const float *strip)
+INLINE void add_strip(const int turned, long rows, long inner, long width, struct rows z, struct rows from,
+                      struct rows a, const float *strip)
 {
     long tiles = (rows + ROWS - 1) / ROWS;
     for (long k = 0; k < inner; k += SUMMED, from = z)
         for (long tile = 0; tile < tiles; tile++) {
             long lo = tile * rows / tiles, hi = (tile + 1) * rows / tiles, part = inner - k < SUMMED ? inner - k : SUMMED;
-            struct rows z_at = moved(z, lo, 0), from_at = moved(from, lo, 0), a_at = moved(a, lo, k);
+            struct rows z_at = moved(z, lo, 0), from_at = moved(from, lo, 0), a_at = turned ? moved(a, k, lo) : moved(a, lo, k);
             if (width > LANES)
-                add_tile_of(hi - lo, VECTORS, part, width, z_at, from_at, a_at, strip + k * WIDTH);
+                add_tile_of(hi - lo, VECTORS, turned, part, width, z_at, from_at, a_at, strip + k * WIDTH);
             else
-                add_tile_of(hi - lo, 1, part, width, z_at, from_at, a_at, strip + k * WIDTH);
+                add_tile_of(hi - lo, 1, turned, part, width, z_at, from_at, a_at, strip + k * WIDTH);
         }
+}
+
+/* Write one strip of a product, z = from + a @ strip. */
+static void add_rows_of(long rows, long inner, long width, struct rows z, struct rows from, struct rows a,
+                        const float *strip)
+{
+    add_strip(0, rows, inner, width, z, from, a, strip);
+}
+
+/* Write one strip of a product with a transposed factor, z = from + a.T @ strip. */
+static void add_columns(long rows, long inner, long width, struct rows z, struct rows from, struct rows a,
+                        const float *strip)
+{
+    add_strip(1, rows, inner, width, z, from, a, strip);
 }

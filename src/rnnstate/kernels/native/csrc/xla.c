@@ -1,26 +1,22 @@
 /* The function that XLA calls. It makes a `struct call` from the buffers of the frame, in this order:
  *
  *     argument  forward    back            result  forward         back
- *     0         settings   settings        0       gates (was 9)   d_x (was 9)
- *     1         start      start           1       outputs         d_kept (was 10)
- *     2         initial    initial         2       kept            d_start
- *     3         mask       mask            3       final           d_initial
- *     4         reset      reset           4       spare           spare
- *     5         recurrent  transposed      5       strips          strips
- *     6         bias       d_outputs
- *     7         given      d_final
- *     8         kernel     outputs         A result that "was 9" overwrites argument 9 in place.
- *     9         projected  gates
- *     10        -          kept
+ *     0         settings   settings        0       gates (was 10)  d_x (was 10)
+ *     1 to 9    arrays 0 to 8              1       outputs         d_kept (was 11)
+ *     10        projected  gates           2       kept            d_start
+ *     11        -          kept            3       final           d_initial
+ *                                          4       spare           spare
+ *                                          5       strips          strips
  *
- * The arguments 1 to 8 and the results 0 to 5 are the arrays of the call. `settings` holds two int32: which cell, and
- * whether the loop runs back.
+ * A result that "was 10" overwrites argument 10 in place. Argument 10 is missing if the loop projects the input, and for
+ * sums. The arguments 1 to 9 and the results 0 to 5 are the arrays of the call. `settings` holds two int32: which cell, and
+ * what to do.
  */
 #include "xla.h"
 #include "library.h"
 
-/* The fewest arguments and results for the order above, and the arguments that are only read. */
-enum { ARGUMENTS = 10, RESULTS = 6, READ = 8 };
+/* The fewest arguments and results for the order above, and the arguments that are arrays and only read. */
+enum { ARGUMENTS = 10, RESULTS = 6, READ = 9 };
 /* Rows of a step, and of all steps, for which a kernel is laid in strips. Fewer rows do not repay the copy. */
 enum { ROWS_FOR_STRIPS = 4, ALL_ROWS_FOR_STRIPS = 16 };
 
@@ -50,6 +46,25 @@ static struct array as_array(const struct buffer *buffer)
     return array;
 }
 
+static void run_loop(const struct frame *frame, struct call *call)
+{
+    struct array *a = call->arrays;
+    const int64_t rows = a[X].sizes[0], time = a[X].sizes[1], *recurrent = a[RECURRENT].sizes, *kernel = a[KERNEL].sizes;
+    const int64_t numbers = recurrent[1] * recurrent[2] + (call->work == BACK ? 0 : kernel[1] * kernel[2]);
+    if (rows < ROWS_FOR_STRIPS || rows * time < ALL_ROWS_FOR_STRIPS)
+        a[STRIPS].sizes[0] = 0;
+    use_large_pages(call);
+    rnnstate_pack(call);
+    run_in_blocks(frame, call, rows, (double)time * rows * numbers);
+}
+
+static void run_sums(const struct frame *frame, const struct call *call)
+{
+    const struct array *a = call->arrays, *d_x = &a[D_X];
+    const int64_t inner = a[SUMS_H].sizes[1] + a[SUMS_X].sizes[1];
+    run_in_blocks(frame, call, a[STRIPS].sizes[0], (double)d_x->sizes[0] * d_x->sizes[1] * d_x->sizes[2] * inner);
+}
+
 /* A frame of another form is left alone: the check at load then fails. */
 OFFERED void *rnnstate_xla(const struct frame *frame)
 {
@@ -59,11 +74,9 @@ OFFERED void *rnnstate_xla(const struct frame *frame)
     struct call call = {settings[0], settings[1], {{0}}};
     for (int number = 0; number < ARRAYS; number++)
         call.arrays[number] = as_array(number < READ ? frame->args.list[1 + number] : frame->rets.list[number - READ]);
-    const int64_t rows = call.arrays[START].sizes[1], time = call.arrays[X].sizes[1];
-    const int64_t *kernel = call.arrays[RECURRENT].sizes;
-    if (rows < ROWS_FOR_STRIPS || rows * time < ALL_ROWS_FOR_STRIPS)
-        call.arrays[STRIPS].sizes[0] = 0;
-    rnnstate_pack(&call);
-    run_in_blocks(frame, &call, rows, (double)time * rows * kernel[1] * kernel[2]);
+    if (call.work == SUMS)
+        run_sums(frame, &call);
+    else
+        run_loop(frame, &call);
     return 0;
 }
