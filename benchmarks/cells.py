@@ -1,6 +1,6 @@
 """Training of LSTM, GRU and SimpleRNN on plain windows, padded windows and windows with resets inside, side by side.
 
-    python benchmarks/cells.py [--units 8 64 256] [--cells LSTM GRU SimpleRNN] [--rounds 5] [--contenders jax torch ...]
+    OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/cells.py [--units 8 64 256] [--cells LSTM GRU SimpleRNN] [--rounds 5] [--contenders jax torch ...]
 
 The network has two layers of the cell and an output at each step. Each contender runs in a separate process. The processes
 take turns, and the table shows the fastest round of each in milliseconds per training step:
@@ -9,6 +9,7 @@ take turns, and the table shows the fastest round of each in milliseconds per tr
     padded    sequences of different lengths, so that windows end in masked steps
     resets    a reset before one step in a hundred; the last column is the median of resets / plain in the same round
 
+All contenders run on one core if `taskset` says so: JAX does not read `OMP_NUM_THREADS`.
 `nn` is PyTorch's `nn.LSTM`, `nn.GRU` or `nn.RNN` with a loop by hand. It has no masks and no resets. `operators` is `torch`
 without the native loops. `torchrl` is TorchRL's `LSTMModule` or `GRUModule` (`pip install torchrl`), which splits a window
 at its resets, pads the parts, and runs them in PyTorch's layer. It has no masks here, and no SimpleRNN.
@@ -101,8 +102,10 @@ def by_torchrl(units: int, cell: str, kind: str) -> Callable[[], object]:
     return epoch
 
 
-def kinds_of(contender: str) -> tuple[str, ...]:
+def kinds_of(contender: str, cell: str) -> tuple[str, ...]:
     """Return the windows that a contender can run."""
+    if (contender, cell) == ("torchrl", "SimpleRNN"):
+        return ()
     return {"nn": KINDS[:1], "torchrl": ("plain", "resets")}.get(contender, KINDS)
 
 
@@ -117,7 +120,7 @@ def serve(contender: str, units: int, cell: str) -> None:
     """Answer each line of standard input, the kind of the windows, with the milliseconds per step of one epoch."""
     if contender == "operators":
         os.environ["RNNSTATE_NATIVE"] = "off"
-    runs = {kind: run_of(contender, units, cell, kind) for kind in kinds_of(contender)}
+    runs = {kind: run_of(contender, units, cell, kind) for kind in kinds_of(contender, cell)}
     for run in runs.values():
         run(), run()  # compile, allocate memory
     for line in sys.stdin:
@@ -141,7 +144,7 @@ def compare(contenders: list[str], units: int, cell: str, rounds: int) -> dict[t
     try:
         for _ in range(rounds):
             for contender, process in workers.items():
-                for kind in kinds_of(contender):
+                for kind in kinds_of(contender, cell):
                     print(kind, file=process.stdin, flush=True)
                     times.setdefault((contender, kind), []).append(float(process.stdout.readline()))
     finally:
@@ -166,7 +169,7 @@ def main() -> None:
             for contender in asked.contenders:
                 rounds = [times.get((contender, kind)) for kind in KINDS]
                 cells = [f"{min(taken):.2f}" if taken else "" for taken in rounds]
-                ratio = "" if contender == "nn" else f"{_median_ratio(rounds[2], rounds[0]):.2f}"
+                ratio = f"{_median_ratio(rounds[2], rounds[0]):.2f}" if rounds[0] and rounds[2] else ""
                 print("|", " | ".join([cell, str(units), contender, *cells, ratio]), "|", flush=True)
 
 
