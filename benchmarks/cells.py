@@ -1,6 +1,7 @@
 """Training of LSTM, GRU and SimpleRNN on plain windows, padded windows and windows with resets inside, side by side.
 
-    OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/cells.py [--units 8 64 256] [--cells LSTM GRU SimpleRNN] [--rounds 5] [--contenders jax torch ...]
+    OMP_NUM_THREADS=1 taskset -c 0 python benchmarks/cells.py [--units 8 64 256] [--cells LSTM GRU SimpleRNN] [--rounds 5]
+        [--contenders jax torch ...]
 
 The network has two layers of the cell and an output at each step. Each contender runs in a separate process. The processes
 take turns, and the table shows the fastest round of each in milliseconds per training step:

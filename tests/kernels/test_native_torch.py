@@ -1,5 +1,7 @@
 """Law: on PyTorch the native loops are as good as its operators in every use: threads, graphs, higher gradients."""
 
+from pathlib import Path
+
 import keras
 import pytest
 from keras import ops
@@ -21,25 +23,37 @@ KINDS = ["lstm", "gru", "rnn"]
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Return a list of the native calls: whether each ran back, and how many tasks it gave to other threads."""
-    made, run, pool = [], passes_torch.run_rows, blocks_torch._pool
+    """Return a list of the native calls: whether each ran back, and how often it asked for other threads."""
+    made, run = [], passes_torch.run_rows
 
     def counted(kind, back, *rest):
         made.append([back, 0])
         run(kind, back, *rest)
 
-    def counting(process):
-        made[-1][1] += 1
-        return pool(process)
+    def counting(threads):
+        def asked(*process):
+            made[-1][1] += 1
+            return threads(*process)
+
+        return asked
 
     monkeypatch.setattr(passes_torch, "run_rows", counted)
-    monkeypatch.setattr(blocks_torch, "_pool", counting)
+    for threads in ("_team", "_pool"):
+        monkeypatch.setattr(blocks_torch, threads, counting(getattr(blocks_torch, threads)))
     return made
 
 
+def test_the_threads_of_pytorch_are_found():
+    """Where PyTorch brings OpenMP of GCC, native loops run on its threads, in a process that was not forked."""
+    assert (blocks_torch._team() is not None) == any(Path(torch.__file__).parent.glob("lib/libgomp*.so*"))
+
+
+@pytest.mark.parametrize("threads_of", ["pytorch", "pool"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_threads_share_the_rows(kind, calls):
-    """Three threads give bit for bit the numbers of one thread."""
+def test_threads_share_the_rows(kind, threads_of, calls, monkeypatch):
+    """Three threads give bit for bit the numbers of one thread, those of PyTorch and those of a pool."""
+    if threads_of == "pool":
+        monkeypatch.setattr(blocks_torch, "_PROCESS", 0)  # as in a process that was forked
     loop = a_loop(kind, 29, 11, 131, mask=True, reset=True)
     threads, found = torch.get_num_threads(), []
     try:

@@ -1,13 +1,17 @@
 """PyTorch on the CPU: calls of the native loops. Tensors fill the table of arrays, and threads share the rows.
 
-`ctypes` runs native code without Python's lock, so the threads of a pool compute at the same time.
+The threads are those of PyTorch's OpenMP (`csrc/teams.c`). On macOS, and in a process that was forked, where OpenMP has no
+threads, it is a pool: `ctypes` runs native code without Python's lock, so its threads compute at the same time.
 """
 
+import ctypes
 import os
 import warnings
 from array import array
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,6 +31,7 @@ from rnnstate.kernels.native.library import (
 FORWARD, BACK, SUMS, _PROJECT = range(4)
 # The least work of a block that repays a second thread, in multiplications with an addition.
 WORTH_A_THREAD = 2e6
+_PROCESS = os.getpid()
 
 
 @cache
@@ -109,11 +114,29 @@ def _in_blocks(table: "array[int]", parts: int, work: float) -> None:
     """Run all parts of a call: rows of a loop, or strips of sums."""
     run, call = library().rnnstate_run, _address(table)
     blocks = max(1, min(torch.get_num_threads(), (parts + 1) // 2, int(work / WORTH_A_THREAD)))
-    edges = [block * parts // blocks for block in range(blocks + 1)]
-    others = [_pool(os.getpid()).submit(run, call, edges[i], edges[i + 1]) for i in range(1, blocks)]
-    run(call, 0, edges[1])
-    for other in others:
-        other.result()
+    team = _team() if blocks > 1 and os.getpid() == _PROCESS else None
+    if blocks == 1:
+        run(call, 0, parts)
+    elif team is not None:
+        library().rnnstate_run_team(call, parts, blocks, team)
+    else:
+        edges = [block * parts // blocks for block in range(blocks + 1)]
+        others = [_pool(os.getpid()).submit(run, call, edges[i], edges[i + 1]) for i in range(1, blocks)]
+        run(call, 0, edges[1])
+        for other in others:
+            other.result()
+
+
+@cache
+def _team() -> int | None:
+    """Return the address of the function that starts PyTorch's threads, `GOMP_parallel`, or `None` without such threads."""
+    if not torch.backends.openmp.is_available():
+        return None
+    for path in Path(torch.__file__).parent.glob("lib/libgomp*.so*"):
+        with suppress(OSError, AttributeError):  # PyTorch computes with another library
+            start = ctypes.CDLL(str(path), os.RTLD_NOLOAD | os.RTLD_NOW).GOMP_parallel
+            return ctypes.cast(start, ctypes.c_void_p).value
+    return None
 
 
 @cache
