@@ -1,4 +1,4 @@
-"""Law: the batches that Keras gets on PyTorch are those of PyTorch's own loader."""
+"""Law: on PyTorch, Keras gets the same batches from this loader as from PyTorch's own loader."""
 
 import keras
 import numpy as np

@@ -1,7 +1,7 @@
 """PyTorch on the CPU: calls of the native loops. Tensors fill the table of arrays, and threads share the rows.
 
-The threads are those of PyTorch's OpenMP (`csrc/teams.c`). On macOS, and in a process that was forked, where OpenMP has no
-threads, it is a pool: `ctypes` runs native code without Python's lock, so its threads compute at the same time.
+PyTorch's OpenMP gives the threads (`csrc/teams.c`). On macOS, and in a process that was forked, a pool gives them: `ctypes`
+runs native code without Python's lock, so the threads of a pool compute at the same time.
 """
 
 import ctypes

@@ -60,7 +60,7 @@ def _call(loop: Loop) -> Call:
 
 
 def _through_held(loop: Loop, outputs: Array, d_outputs: Array) -> Array:
-    """Return the gradient of h, given that of the outputs, which repeat h at masked steps."""
+    """Return the gradient of h from the gradient of the outputs. At masked steps the outputs repeat h."""
     with torch.enable_grad():
         h = outputs.detach().requires_grad_()
         held = held_outputs(loop, h)

@@ -278,7 +278,7 @@ def _none(axes: int, dtype: Any = jnp.float32) -> Array:
 
 
 def _call(kind: str, work: int, arrays: list[Array], overwritten: list[Array], shapes: Any, strips: Any = None) -> Any:
-    """Call native code. `strips` is the shape of what is laid in strips, which is the fifth array if `None`."""
+    """Call native code. `strips` is the shape of the matrix that is laid in strips. The default is the fifth array."""
     settings = np.array([_NATIVE[kind], work], np.int32)
     results = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
     return _native_code().call_rows(settings, arrays, overwritten, results, strips or arrays[4].shape)

@@ -4,7 +4,7 @@ Live sources are often pushed in the same groups at every tick. Two lists of the
 addresses, in a tenth of the time that a dict takes to find each key:
 
     ("north", "south", ...)   rows 0, 1, ...        the sensors of one group
-    ("west", "up", ...)       rows 256, 257, ...    those of the next group
+    ("west", "up", ...)       rows 256, 257, ...    the sensors of the next group
 """
 
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ class Places:
         return found[1] if found is not None and found[0] == keys else None
 
     def keep(self, keys: Sequence[str], rows: Rows, limit: int) -> None:
-        """Remember the rows of keys. All groups together have at most `limit` keys, or those of one group."""
+        """Remember the rows of keys. All groups together have at most `limit` keys; a single group may have more."""
         if len(self._groups) >= _GROUPS or self._keys + len(keys) > limit:
             self.clear()
         self._groups[keys[0], len(keys)] = [*keys], rows  # the caller may change its list
