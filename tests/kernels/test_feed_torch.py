@@ -7,8 +7,9 @@ import pytest
 import nets
 
 pytestmark = pytest.mark.skipif(keras.config.backend() != "torch", reason="this loader is for PyTorch")
-torch = pytest.importorskip("torch")
 if keras.config.backend() == "torch":
+    import torch  # noqa: TID251
+
     from rnnstate.kernels.feed_torch import Batches
 
 DTYPES = ("bool", "int32", "int64", "uint32", "float16", "float32", "float64")

@@ -4,9 +4,10 @@ import keras
 import pytest
 
 pytestmark = pytest.mark.skipif(keras.config.backend() != "torch", reason="these graphs are of PyTorch's operators")
-torch = pytest.importorskip("torch")
-tracer = pytest.importorskip("torch.fx.experimental.proxy_tensor")
 if keras.config.backend() == "torch":
+    import torch  # noqa: TID251
+    from torch.fx.experimental import proxy_tensor as tracer  # noqa: TID251
+
     from rnnstate.kernels.step.fold_torch import fold
 
 ROWS, VALUES = 5, 3

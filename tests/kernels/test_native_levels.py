@@ -157,7 +157,7 @@ def test_sums(cell, level, rows, time, units, features):
 
 @LEVELS
 def test_sums_of_nothing(level):
-    """Without steps the sums are zero, and without an input only those of h are made."""
+    """Without steps all sums are zero. Without an input the sums of h alone are made."""
     arrays = sum_arrays(GRU, 3, 0, 7, 5)
     sums(arrays, level)
     assert not arrays["sums_x"].any()

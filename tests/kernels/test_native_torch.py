@@ -51,7 +51,7 @@ def test_the_threads_of_pytorch_are_found():
 @pytest.mark.parametrize("threads_of", ["pytorch", "pool"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_threads_share_the_rows(kind, threads_of, calls, monkeypatch):
-    """Three threads give bit for bit the numbers of one thread, those of PyTorch and those of a pool."""
+    """Three threads, of PyTorch or of a pool, give the same bits as one thread."""
     if threads_of == "pool":
         monkeypatch.setattr(blocks_torch, "_PROCESS", 0)  # as in a process that was forked
     loop = a_loop(kind, 29, 11, 131, mask=True, reset=True)

@@ -8,75 +8,13 @@ from keras import layers, ops
 import nets
 import rnnstate as rs
 from fitting import targets_of, weights_of
-from nets import host
 from rnnstate.kernels import kernels
+from traced_steps import UNITS, assert_same, data_of, net_of, resets_of, trained, untraced
 
 pytestmark = pytest.mark.skipif(keras.config.backend() != "torch", reason="these steps run on PyTorch alone")
 if keras.config.backend() == "torch":
     from rnnstate.kernels.loops import blocks_torch
-    from rnnstate.kernels.step import training_torch, whole_torch
-
-UNITS = 5
-
-
-@pytest.fixture
-def kept(monkeypatch):
-    """Trace the second step of each shape. Return a list with an entry for each trace: what was kept, or `None`."""
-    tries, attempt = [], training_torch.TrainingStep._try
-
-    def noted(step, key, *args):
-        logs = attempt(step, key, *args)
-        tries.append(type(step._kept[key]).__name__.strip("_").lower() if key in step._kept else None)
-        return logs
-
-    monkeypatch.setattr(training_torch, "AFTER", 2)
-    monkeypatch.setattr(training_torch.TrainingStep, "_try", noted)
-    return tries
-
-
-def untraced(monkeypatch):
-    """Let Keras run each step."""
-    monkeypatch.setattr(training_torch, "AFTER", -1)
-
-
-def net_of(*more, cell=layers.LSTM):
-    """Return a network of a recurrent layer, more layers, and an output at each step."""
-    return keras.Sequential(
-        [nets.series_input(), cell(UNITS, return_sequences=True, name="loop"), *more, layers.Dense(3)]
-    )
-
-
-def data_of(lengths=(35, 35), **kwargs):
-    """Return windows of seven steps."""
-    data = nets.series(lengths)
-    return rs.Windows(data, targets_of(data, 3), length=7, batch_size=2, **kwargs)
-
-
-def resets_of(lengths):
-    """Return a reset before one step in five."""
-    return {key: nets.values(len(x), seed=9) > 0.8 for key, x in nets.series(lengths).items()}
-
-
-def trained(build, windows, callbacks=(), loss="mse", optimizer="adam", initial_state="zeros", epochs=3, **kwargs):
-    """Return the weights, the states, the variables without gradients and the losses of a training, as arrays.
-
-    The variables of the optimizer are among them: its moments, its number of steps and its learning rate.
-    """
-    keras.utils.set_random_seed(3)
-    model = rs.StatefulModel(nets.randomized(build()), initial_state=initial_state)
-    model.compile(optimizer() if callable(optimizer) else optimizer, loss, **kwargs)
-    history = model.fit(windows, epochs=epochs, verbose=0, callbacks=list(callbacks)).history
-    states = {name: host(leaf) for name, leaf in model.states.read().items()}
-    averages = {f"average {i}": host(one) for i, one in enumerate(model.net.non_trainable_variables)}
-    moments = {f"moment {i}": host(one) for i, one in enumerate(model.optimizer.variables)}
-    return {**weights_of(model), **states, **averages, **moments, **history}
-
-
-def assert_same(ones, others):
-    """Assert that two trainings ended in the same bits."""
-    assert ones.keys() == others.keys()
-    assert [name for name in ones if not np.array_equal(ones[name], others[name])] == []
-
+    from rnnstate.kernels.step import whole_torch
 
 KINDS = {
     "plain": {},
@@ -100,101 +38,6 @@ def test_a_traced_step_is_the_step(cell, kind, kept, monkeypatch):
     assert_same(found, expected)
     other = trained(lambda: net_of(cell=cell), data_of(**KINDS[kind]), loss="mae", metrics=["mae"])
     assert not np.array_equal(found["0"], other["0"])  # the control: training depends on the loss
-
-
-OPTIMIZERS = {
-    "sgd": lambda: keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
-    "rmsprop": lambda: keras.optimizers.RMSprop(centered=True),
-    "adamw": lambda: keras.optimizers.AdamW(0.01, weight_decay=0.02, amsgrad=True),
-    "lion": keras.optimizers.Lion,
-    "clipped": lambda: keras.optimizers.Adam(0.01, clipnorm=0.05),
-    "clipped together": lambda: keras.optimizers.Adam(0.01, global_clipnorm=0.05),
-    "decaying": lambda: keras.optimizers.Adam(keras.optimizers.schedules.ExponentialDecay(0.1, 3, 0.5)),
-}
-
-
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_optimizers(name, kept, monkeypatch):
-    """The steps of Keras' optimizers are part of the trace: clipped gradients, decayed weights, learning rates by step."""
-    found = trained(net_of, data_of(), optimizer=OPTIMIZERS[name])
-    assert kept == ["whole"]
-    untraced(monkeypatch)
-    assert_same(found, trained(net_of, data_of(), optimizer=OPTIMIZERS[name]))
-    assert not np.array_equal(
-        found["0"], trained(net_of, data_of())["0"]
-    )  # the control: training depends on the optimizer
-
-
-class OwnOptimizer(keras.optimizers.Adam):
-    """An optimizer of a user, which counts its steps."""
-
-    steps = 0
-
-    def apply(self, *args, **kwargs):
-        """Count."""
-        OwnOptimizer.steps += 1
-        return super().apply(*args, **kwargs)
-
-
-@pytest.mark.parametrize(
-    "optimizer",
-    [
-        lambda: keras.optimizers.Adam(gradient_accumulation_steps=2),
-        lambda: keras.optimizers.Adam(use_ema=True, ema_overwrite_frequency=3),
-        lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()),
-        keras.optimizers.Nadam,
-        OwnOptimizer,
-    ],
-    ids=["accumulated", "averaged", "scaled", "nadam", "own"],
-)
-def test_optimizers_that_run_as_they_are(optimizer, kept, monkeypatch):
-    """An optimizer that depends on values, or is code of a user, runs at each step after the traced network."""
-    OwnOptimizer.steps = 0
-    found = trained(net_of, data_of(), optimizer=optimizer)
-    assert kept == ["forward"]
-    assert OwnOptimizer.steps == 15 * (optimizer is OwnOptimizer)
-    untraced(monkeypatch)
-    assert_same(found, trained(net_of, data_of(), optimizer=optimizer))
-
-
-CHANGES = {
-    "rate": ("learning_rate", 0.3, ["whole"]),
-    "clip": ("clipnorm", 0.01, ["whole", "whole"]),
-    "decay": ("beta_1", 0.2, ["whole", "whole"]),
-}
-
-
-@pytest.mark.parametrize("name", CHANGES)
-def test_a_changed_optimizer_is_noticed(name, kept, monkeypatch):
-    """A callback changes the optimizer between two epochs. A new learning rate needs no new trace."""
-    attribute, value, traces = CHANGES[name]
-
-    def change(callback):
-        def begin(epoch, logs=None):
-            if epoch == 1:
-                setattr(callback.model.optimizer, attribute, value)
-
-        callback.on_epoch_begin = begin
-        return callback
-
-    found = trained(net_of, data_of(), [change(keras.callbacks.Callback())])
-    assert kept == traces
-    untraced(monkeypatch)
-    assert_same(found, trained(net_of, data_of(), [change(keras.callbacks.Callback())]))
-    assert not np.array_equal(found["0"], trained(net_of, data_of())["0"])  # the control: the change changes something
-
-
-def test_an_optimizer_that_changes_often_is_not_traced(kept, monkeypatch):
-    """A callback changes it at each epoch. From the fourth setting on, the trace holds the network alone, and serves on."""
-
-    class Change(keras.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            self.model.optimizer.beta_1 = 0.1 + 0.1 * epoch
-
-    found = trained(net_of, data_of(), [Change()], epochs=6)
-    assert kept == ["whole"] * 3 + ["forward"]
-    untraced(monkeypatch)
-    assert_same(found, trained(net_of, data_of(), [Change()], epochs=6))
 
 
 @pytest.mark.parametrize("start", ["learned", "observed"])

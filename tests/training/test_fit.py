@@ -319,7 +319,7 @@ def test_weights_are_shared_with_the_network():
 
 
 def test_fit_waits_for_no_batch(monkeypatch):
-    """Unless the learning rate has to be put back after each batch, nothing of ours asks Keras for the logs of a batch.
+    """No callback of rnnstate asks Keras for the logs of a batch, except one that puts the learning rate back.
 
     On a CPU, PyTorch has them when the step returns.
     """
