@@ -57,7 +57,7 @@ def _with_rows(keys: list[Any], name: str, x: Any) -> NDArray[Any]:
 
 
 def by_key(keys: list[Any], x: Any) -> dict[Any, Any]:
-    """Return the input of each key, as a push of single keys takes them."""
+    """Return the input of each key, as `push` takes it."""
     if isinstance(x, dict):
         return {key: {name: part[row] for name, part in x.items()} for row, key in enumerate(keys)}
     return dict(zip(keys, x, strict=True))
