@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from rnnstate.kernels.native.library import STEPS_OF_SUMS, levels, library, line_of_sums, strip_count, use_level
+from rnnstate.kernels.native.library import STEPS_OF_SUMS, levels, library, line_of_sums, lines_of_sums, strip_count, use_level
 
 LSTM, GRU, RNN = range(3)
 GATES = {LSTM: 4, GRU: 3, RNN: 1}
@@ -71,9 +71,9 @@ def sums(arrays, level, blocks=None):
     """Sum the gradients of the kernels, in blocks of strips. Results are filled in place."""
     with at_level(level):
         strips, width = strip_count(arrays["d_x"].shape[2]), library().width
-        inner = max(arrays["given"].shape[2], arrays["outputs"].shape[2])
+        inner = arrays["given"].shape[2] + arrays["outputs"].shape[2]
         spare = np.full((strips, STEPS_OF_SUMS, line_of_sums(inner)), np.nan, "float32")
-        in_strips = np.full((strips, STEPS_OF_SUMS + inner + 1, width), np.nan, "float32")
+        in_strips = np.full((strips, lines_of_sums(inner), width), np.nan, "float32")
         table = _table((0, 2), NAMES_SUMS, {**arrays, "spare": spare, "strips": in_strips})
         for lo, hi in [(0, strips)] if blocks is None else [(strip, strip + 1) for strip in range(strips)]:
             library().rnnstate_run(table.ctypes.data, lo, hi)

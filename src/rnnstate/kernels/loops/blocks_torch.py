@@ -24,6 +24,7 @@ from rnnstate.kernels.native.library import (
     is_supported,
     library,
     line_of_sums,
+    lines_of_sums,
     strip_count,
 )
 
@@ -78,9 +79,9 @@ def run_rows(kind: int, work: int, arrays: list[Array | None], steps: int, spare
 def run_sums(arrays: list[Any]) -> None:
     """Sum the gradients of the kernels, for the arrays of `csrc/call.h` before `spare`. The threads share the strips."""
     d_x, x, outputs = arrays[5:8]
-    inner, strips = max(x.shape[2], outputs.shape[2]), strip_count(d_x.shape[2])
+    inner, strips = x.shape[2] + outputs.shape[2], strip_count(d_x.shape[2])
     spare = x.new_empty((strips, STEPS_OF_SUMS, line_of_sums(inner)))
-    in_strips = x.new_empty((strips, STEPS_OF_SUMS + inner + 1, library().width))
+    in_strips = x.new_empty((strips, lines_of_sums(inner), library().width))
     call = _table(0, SUMS, [*arrays, spare, in_strips])
     _in_blocks(call, strips, float(d_x.numel() * (x.shape[2] + outputs.shape[2])))
 

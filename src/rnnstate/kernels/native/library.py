@@ -87,11 +87,18 @@ def strip_count(columns: int) -> int:
 
 
 def line_of_sums(columns: int) -> int:
-    """Return the length of a line that holds a row of a factor of sums and a one.
+    """Return the length of a line that holds a row of both left factors of sums, with their ones.
+
+    `columns` is the number of units and features.
 
     It is an odd number of cache lines: lines at a distance of a large power of two share few places of a cache.
     """
-    return (columns // 16 + 1 | 1) * 16
+    return ((columns + 1) // 16 + 1 | 1) * 16
+
+
+def lines_of_sums(columns: int) -> int:
+    """Return how many lines a strip of sums has: a block of the right factor, and both results with their biases."""
+    return STEPS_OF_SUMS + columns + 2
 
 
 def fields(found: Any) -> dict[str, int]:

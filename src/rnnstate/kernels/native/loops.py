@@ -30,6 +30,7 @@ from rnnstate.kernels.native.library import (
     STEPS_OF_SUMS,
     is_supported,
     line_of_sums,
+    lines_of_sums,
     strip_count,
 )
 from rnnstate.kernels.native.xla_header import UnexpectedInterfaceError
@@ -205,10 +206,9 @@ def _sums(
     (x, d_x), (outputs, d_kept) = given, after
     (units, width), features = (outputs.shape[2], d_x.shape[2]), x.shape[2]
     arrays = [*common, _none(2), d_x, x, outputs, d_kept if kind == "gru" else _none(3)]
-    spare = (strip_count(width), STEPS_OF_SUMS, line_of_sums(max(units, features)))
+    spare = (strip_count(width), STEPS_OF_SUMS, line_of_sums(units + features))
     shapes = [(features + 1, width) if x.size else (0, 0), (units + (kind == "gru"), width), (0,), (0,), spare]
-    lines = STEPS_OF_SUMS + max(units, features) + 1
-    sums_x, sums_h, *_ = _call(kind, _SUMS, arrays, [], shapes, (lines, width))
+    sums_x, sums_h, *_ = _call(kind, _SUMS, arrays, [], shapes, (lines_of_sums(units + features), width))
     return sums_x, sums_h
 
 

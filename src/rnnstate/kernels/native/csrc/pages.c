@@ -11,13 +11,13 @@
 #include <sys/mman.h>
 
 /* The size of a large page, and the least size of an array that repays the call, in bytes. */
-static const uintptr_t PAGE = 1 << 21, LARGE = 1 << 22;
+static const uintptr_t PAGE = 1 << 21, LARGE = 1 << 19;
 
 static void advise(const struct array *array)
 {
     uintptr_t size = array->sizes[0] * array->sizes[1] * array->sizes[2] * sizeof(float);
-    uintptr_t first = ((uintptr_t)array->data + PAGE - 1) / PAGE * PAGE, end = ((uintptr_t)array->data + size) / PAGE * PAGE;
-    if (size >= LARGE && first < end)
+    uintptr_t first = (uintptr_t)array->data / PAGE * PAGE, end = ((uintptr_t)array->data + size + PAGE - 1) / PAGE * PAGE;
+    if (size >= LARGE)
         madvise((void *)first, end - first, MADV_HUGEPAGE);
 }
 #else
@@ -26,6 +26,6 @@ static void advise(const struct array *array) { (void)array; }
 
 void use_large_pages(const struct call *call)
 {
-    for (int number = X; number <= KEPT && call->work != BACK; number++)
+    for (int number = X; number < ARRAYS; number++)
         advise(&call->arrays[number]);
 }

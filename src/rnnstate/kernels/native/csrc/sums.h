@@ -32,34 +32,44 @@
 #pragma once
 #include "rows.h"
 
-/* One of the two products: `inner` is the number of columns of its left factor without ones. */
+/* The rows of both results: those of sums_h come first. */
 struct sums {
     const struct call *call;
-    const struct array *result;
-    long inner;
-    int of_h;
+    long of_h, of_x;
 };
 
-/* Return a row of the left factor. */
-static const float *left_row(const struct sums *sums, long row, long t)
+static struct sums sums_of(const struct call *call)
 {
-    const struct array *a = sums->call->arrays;
-    if (!sums->of_h)
-        return place(&a[GIVEN], row, t);
+    const struct array *a = call->arrays;
+    return (struct sums){call, a[SUMS_H].sizes[1], is_empty(&a[SUMS_X]) ? 0 : a[SUMS_X].sizes[1]};
+}
+
+/* Return h before a step of a row. */
+static const float *before(const struct array *a, long row, long t)
+{
     if (flag(&a[RESET], row, t, 0))
         return place(&a[INITIAL], 0, row);
     return t ? place(&a[BEFORE], row, t - 1) : place(&a[START], 0, row);
 }
 
-/* Copy a block of the left factor, from a step on. Steps are counted over all rows. */
+/* Copy a line of a left factor, and a one where the result has a row for a bias. */
+static void copy_line(float *to, const float *from, long count, long rows)
+{
+    copy(to, from, count);
+    if (rows > count)
+        to[count] = 1.0f;
+}
+
+/* Copy a block of both left factors side by side, from a step on. Steps are counted over all rows. */
 static void copy_left(const struct sums *sums, struct rows left, long first, long count)
 {
-    long time = sums->call->arrays[D_X].sizes[1];
+    const struct array *a = sums->call->arrays;
+    long time = a[D_X].sizes[1];
     for (long k = 0; k < count; k++) {
-        float *to = moved(left, k, 0).at;
-        copy(to, left_row(sums, (first + k) / time, (first + k) % time), sums->inner);
-        if (sums->result->sizes[1] > sums->inner)
-            to[sums->inner] = 1.0f;
+        long row = (first + k) / time, t = (first + k) % time;
+        copy_line(moved(left, k, 0).at, before(a, row, t), a[BEFORE].sizes[2], sums->of_h);
+        if (sums->of_x)
+            copy_line(moved(left, k, sums->of_h).at, place(&a[GIVEN], row, t), a[GIVEN].sizes[2], sums->of_x);
     }
 }
 
@@ -76,67 +86,75 @@ static void copy_columns(float *strip, const struct array *array, long column, l
             copy(strip, from, width);
 }
 
-/* Copy a strip of a block of the right factor, which may come from two arrays. */
-static void copy_right(const struct sums *sums, float *strip, long column, long width, long first, long count)
+/* Return the first column at which the right factor of sums_h is D_KEPT. */
+static long edge_of(const struct array *a)
 {
-    const struct array *a = sums->call->arrays;
-    long edge = a[D_X].sizes[2] - (sums->of_h && !is_empty(&a[D_KEPT]) ? a[D_KEPT].sizes[2] : 0);
-    long from_x = column >= edge ? 0 : column + width <= edge ? width : edge - column;
+    return a[D_X].sizes[2] - (is_empty(&a[D_KEPT]) ? 0 : a[D_KEPT].sizes[2]);
+}
+
+/* Copy a strip of the right factor of sums_h, which may come from two arrays. */
+static void copy_right(const struct array *a, float *strip, long column, long width, long first, long count)
+{
+    long edge = edge_of(a), from_x = column >= edge ? 0 : column + width <= edge ? width : edge - column;
     if (from_x)
         copy_columns(strip, &a[D_X], column, from_x, first, count);
     if (from_x < width)
         copy_columns(strip + from_x, &a[D_KEPT], column + from_x - edge, width - from_x, first, count);
 }
 
-/* Return the strip of a result, which follows that of the right factor: rows next to each other stay in the caches. */
+/* Return the strip of the results, which follows that of the right factor: rows next to each other stay in the caches. */
 static struct rows result_strip(const struct call *call, long strip)
 {
     return (struct rows){place(&call->arrays[STRIPS], strip, SUMMED), WIDTH};
 }
 
 /* Return how many columns a strip has. */
-static long width_of(const struct sums *sums, long strip)
+static long width_of(const struct call *call, long strip)
 {
-    long left = sums->result->sizes[2] - strip * WIDTH;
+    long left = call->arrays[D_X].sizes[2] - strip * WIDTH;
     return left < WIDTH ? left : WIDTH;
 }
 
-/* Add a block to the strips lo to hi of a result. */
-static void add_block(const struct sums *sums, long lo, long hi, long first, long count)
+/* Add a block to a strip of both results. Both have the same right factor, except for the last third of a GRU. */
+static void add_to_strip(const struct sums *sums, long strip, struct rows left, long first, long count)
 {
     const struct array *a = sums->call->arrays;
-    struct rows left = {place(&a[SPARE], lo, 0), a[SPARE].sizes[2]};
-    copy_left(sums, left, first, count);
-    for (long strip = lo; strip < hi; strip++) {
-        long width = width_of(sums, strip);
-        struct rows result = result_strip(sums->call, strip);
-        float *right = place(&a[STRIPS], strip, 0);
-        copy_right(sums, right, strip * WIDTH, width, first, count);
-        add_columns(sums->result->sizes[1], count, width, result, result, left, right);
-    }
+    long column = strip * WIDTH, width = width_of(sums->call, strip), both = column + width <= edge_of(a);
+    struct rows result = result_strip(sums->call, strip), of_x = moved(result, sums->of_h, 0);
+    float *right = place(&a[STRIPS], strip, 0);
+    copy_right(a, right, column, width, first, count);
+    add_columns(sums->of_h + both * sums->of_x, count, width, result, result, left, right);
+    if (both || !sums->of_x)
+        return;
+    copy_columns(right, &a[D_X], column, width, first, count);
+    add_columns(sums->of_x, count, width, of_x, of_x, moved(left, 0, sums->of_h), right);
 }
 
-/* Compute the strips lo to hi of a result. */
-static void sum(const struct sums *sums, long lo, long hi)
+/* Copy rows of a strip into the columns of a result. */
+static void copy_result(const struct array *result, struct rows strip, long rows, long column, long width)
 {
-    const struct array *d = &sums->call->arrays[D_X];
-    long steps = d->sizes[0] * d->sizes[1];
-    for (long strip = lo; strip < hi; strip++)
-        fill(result_strip(sums->call, strip).at, sums->result->sizes[1] * WIDTH);
-    for (long first = 0; first < steps; first += SUMMED)
-        add_block(sums, lo, hi, first, steps - first < SUMMED ? steps - first : SUMMED);
-    for (long strip = lo; strip < hi; strip++)
-        for (long row = 0; row < sums->result->sizes[1]; row++)
-            copy(place(sums->result, 0, row) + strip * WIDTH, moved(result_strip(sums->call, strip), row, 0).at,
-                 width_of(sums, strip));
+    for (long row = 0; row < rows; row++)
+        copy(place(result, 0, row) + column, moved(strip, row, 0).at, width);
 }
 
 /* Compute the strips lo to hi of both results. */
 static void sum_both(const struct call *call, long lo, long hi)
 {
     const struct array *a = call->arrays;
-    struct sums of_h = {call, &a[SUMS_H], a[BEFORE].sizes[2], 1}, of_x = {call, &a[SUMS_X], a[GIVEN].sizes[2], 0};
-    sum(&of_h, lo, hi);
-    if (!is_empty(&a[SUMS_X]))
-        sum(&of_x, lo, hi);
+    struct sums sums = sums_of(call);
+    struct rows left = {place(&a[SPARE], lo, 0), a[SPARE].sizes[2]};
+    long steps = a[D_X].sizes[0] * a[D_X].sizes[1];
+    for (long strip = lo; strip < hi; strip++)
+        fill(result_strip(call, strip).at, (sums.of_h + sums.of_x) * WIDTH);
+    for (long first = 0; first < steps; first += SUMMED) {
+        long count = steps - first < SUMMED ? steps - first : SUMMED;
+        copy_left(&sums, left, first, count);
+        for (long strip = lo; strip < hi; strip++)
+            add_to_strip(&sums, strip, left, first, count);
+    }
+    for (long strip = lo; strip < hi; strip++) {
+        struct rows result = result_strip(call, strip);
+        copy_result(&a[SUMS_H], result, sums.of_h, strip * WIDTH, width_of(call, strip));
+        copy_result(&a[SUMS_X], moved(result, sums.of_h, 0), sums.of_x, strip * WIDTH, width_of(call, strip));
+    }
 }
