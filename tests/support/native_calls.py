@@ -55,7 +55,7 @@ def back_arrays(cell, forward):
     start, outputs = forward["start"], forward["outputs"]
     return {
         "start": start,
-        "recurrent": np.ascontiguousarray(forward["recurrent"].T),
+        "recurrent": forward["recurrent"],
         "d_outputs": numbers(5, *outputs.shape),
         "d_final": numbers(6, *start.shape),
         "outputs": outputs,
@@ -90,10 +90,13 @@ def run(cell, arrays, level, back=False, strips=True, blocks=None):
     """Run a call in place, in blocks of rows. Return the arrays."""
     rows = arrays["start"].shape[1]
     with at_level(level):
-        lines, columns = arrays["recurrent"].shape
+        recurrent = arrays["recurrent"]
+        lines, columns = recurrent.shape[::-1] if back else recurrent.shape
+        if back and not strips:
+            recurrent = np.ascontiguousarray(recurrent.T)
         lines += 0 if back or arrays.get("kernel") is None else len(arrays["kernel"])
         packed = np.full((strip_count(columns), lines, library().width), np.nan, "float32") if strips else None
-        table = _table((cell, int(back)), NAMES_BACK if back else NAMES, {**arrays, "strips": packed})
+        table = _table((cell, int(back)), NAMES_BACK if back else NAMES, {**arrays, "recurrent": recurrent, "strips": packed})
         library().rnnstate_pack(table.ctypes.data)
         for lo, hi in blocks or [(0, rows)]:
             library().rnnstate_run(table.ctypes.data, lo, hi)

@@ -18,10 +18,9 @@ import torch
 
 from rnnstate.kernels.loops.definition import Array
 from rnnstate.kernels.native.library import (
-    ALL_ROWS_FOR_STRIPS,
-    ROWS_FOR_STRIPS,
     STEPS_OF_SUMS,
     is_supported,
+    lie_in_strips,
     library,
     line_of_sums,
     lines_of_sums,
@@ -29,7 +28,7 @@ from rnnstate.kernels.native.library import (
 )
 
 # What a call does, as in `csrc/call.h`.
-FORWARD, BACK, SUMS, _PROJECT = range(4)
+FORWARD, BACK, SUMS, _GRADIENT_OF_X = range(4)
 # The least work of a block that repays a second thread, in multiplications with an addition.
 WORTH_A_THREAD = 2e6
 _PROCESS = os.getpid()
@@ -55,7 +54,7 @@ def has_library() -> bool:
     return True
 
 
-def run_rows(kind: int, work: int, arrays: list[Array | None], steps: int, spare: Array, kernel: Array) -> None:
+def run_rows(kind: int, work: int, arrays: list[Array | None], steps: int, spare: Array, strips: Array | None) -> None:
     """Run all rows of a batch, forward or back, in as many threads as PyTorch has and as the work repays.
 
     Args:
@@ -65,15 +64,24 @@ def run_rows(kind: int, work: int, arrays: list[Array | None], steps: int, spare
             an empty array.
         steps: Steps of the window.
         spare: Scratch, `(batch, 1, gates * units)`.
-        kernel: The recurrent kernel, or its transpose. It is also the fifth array.
+        strips: Scratch for kernels in strips, or `None`.
     """
-    batch, strips, given = spare.shape[0], None, arrays[7] if work == FORWARD else None
-    lines = len(kernel) + (0 if given is None else len(given))
-    if batch >= ROWS_FOR_STRIPS and batch * steps >= ALL_ROWS_FOR_STRIPS:
-        strips = kernel.new_empty((strip_count(kernel.shape[1]), lines, library().width))
+    kernels = [arrays[4], arrays[7] if work == FORWARD else None]
     call = _table(kind, work, [*arrays, spare, strips])
     library().rnnstate_pack(_address(call))
-    _in_blocks(call, batch, float(steps * batch * lines * kernel.shape[1]))
+    _in_blocks(call, len(spare), float(steps * len(spare) * sum(kernel.numel() for kernel in kernels if kernel is not None)))
+
+
+def turned(kernel: Array, rows: int, steps: int) -> tuple[Array, Array | None]:
+    """Return a kernel whose transpose is a factor, and scratch for its strips. Native code transposes it into strips."""
+    if not lie_in_strips(rows, steps):
+        return kernel.T.contiguous(), None
+    return kernel.contiguous(), scratch_for_strips(*kernel.T.shape, kernel)
+
+
+def scratch_for_strips(lines: int, columns: int, like: Array) -> Array:
+    """Return scratch for a matrix in strips."""
+    return like.new_empty((strip_count(columns), lines, library().width))
 
 
 def run_sums(arrays: list[Any]) -> None:
@@ -86,17 +94,15 @@ def run_sums(arrays: list[Any]) -> None:
     _in_blocks(call, strips, float(d_x.numel() * (x.shape[2] + outputs.shape[2])))
 
 
-def run_product(rows: Array, matrix: Array) -> Array:
-    """Return `rows @ matrix` for `(batch, time, inner)` and `(inner, columns)`. The threads share the rows."""
-    (batch, time, inner), columns, strips = rows.shape, matrix.shape[1], None
-    result, bias = rows.new_empty((batch, time, columns)), rows.new_zeros(columns)
-    if batch * time >= ALL_ROWS_FOR_STRIPS:
-        strips = rows.new_empty((strip_count(columns), inner, library().width))
+def run_gradient_of_x(d_x: Array, kernel: Array) -> Array:
+    """Return the gradient of x, `(batch, time, features)`, from the gradient of the projected input. The threads share the rows."""
+    (batch, time, _), features = d_x.shape, len(kernel)
+    result, zeros = d_x.new_empty((batch, time, features)), d_x.new_zeros(features)
+    kernel, strips = turned(kernel, batch * time, 1)
     nothing = [None, None, None]
-    arrays = [*nothing, *nothing, rows.contiguous(), matrix.contiguous(), bias, result, *nothing, None, strips]
-    call = _table(0, _PROJECT, arrays)
+    call = _table(0, _GRADIENT_OF_X, [*nothing, *nothing, d_x.contiguous(), kernel, zeros, result, *nothing, None, strips])
     library().rnnstate_pack(_address(call))
-    _in_blocks(call, batch, float(rows.numel() * columns))
+    _in_blocks(call, batch, float(d_x.numel() * features))
     return result
 
 

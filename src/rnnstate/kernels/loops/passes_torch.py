@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import torch
 
-from rnnstate.kernels.loops.blocks_torch import BACK, FORWARD, run_product, run_rows, run_sums
+from rnnstate.kernels.loops.blocks_torch import BACK, FORWARD, run_gradient_of_x, run_rows, run_sums, scratch_for_strips, turned
 from rnnstate.kernels.loops.definition import Array
-from rnnstate.kernels.native.library import ROWS_FOR_STRIPS
+from rnnstate.kernels.native.library import ROWS_FOR_STRIPS, lie_in_strips
 
 CELLS = {"lstm": 0, "gru": 1, "rnn": 2}
 _KEEPS = ("lstm", "gru")
@@ -54,7 +54,7 @@ class Made(NamedTuple):
 def forward_pass(call: Call) -> tuple[Made, Array]:
     """Run a loop. Return its results and the final leaves, `(leaves, batch, units)`."""
     kind, x, recurrent, bias = call.kind, call.x, call.recurrent, call.bias
-    (batch, time, _), units, leaves = x.shape, len(recurrent), 2 if kind == "lstm" else 1
+    (batch, time, features), units, leaves = x.shape, len(recurrent), 2 if kind == "lstm" else 1
     recurrent_bias = None if kind != "gru" or bias is None else bias[1].contiguous()
     gates, projection = _projection(kind, x, call.kernel, bias)
     outputs, kept = x.new_empty((batch, time, units)), x.new_empty((batch, time, units * (kind in _KEEPS)))
@@ -62,7 +62,9 @@ def forward_pass(call: Call) -> tuple[Made, Array]:
     start, initial = _stacked(call.ends, leaves)
     rows = recurrent.contiguous()
     arrays = [start, initial, call.mask, call.reset, rows, recurrent_bias, *projection, gates, outputs, kept, final]
-    run_rows(CELLS[kind], FORWARD, arrays, time, spare, rows)
+    in_strips = lie_in_strips(batch, time)
+    strips = scratch_for_strips(units + features, gates.shape[2], x) if in_strips else None
+    run_rows(CELLS[kind], FORWARD, arrays, time, spare, strips)
     return Made(outputs, gates, kept), final
 
 
@@ -75,7 +77,7 @@ def backward_pass(call: Call, made: Made, d_outputs: Array, d_final: Any, needs_
     """
     d_start, d_initial = _run_back(call, made, d_outputs, d_final)
     sums = _sums(call, made)
-    d_x = run_product(made.gates, call.kernel.T) if needs_x else None
+    d_x = run_gradient_of_x(made.gates, call.kernel) if needs_x else None
     return [d_x, *sums, *d_start, *d_initial]
 
 
@@ -101,10 +103,10 @@ def _run_back(call: Call, made: Made, d_outputs: Array, d_final: Any) -> tuple[A
     outputs, gates, kept = made
     start, initial = _stacked(call.ends, len(d_final))
     d_start, d_initial = torch.empty_like(start), torch.empty_like(start)
-    spare, transposed = gates.new_empty((len(gates), 1, gates.shape[2])), call.recurrent.T.contiguous()
-    arrays = [start, initial, call.mask, call.reset, transposed, d_outputs.contiguous(), torch.stack(d_final), outputs]
+    spare, (recurrent, strips) = gates.new_empty((len(gates), 1, gates.shape[2])), turned(call.recurrent, *gates.shape[:2])
+    arrays = [start, initial, call.mask, call.reset, recurrent, d_outputs.contiguous(), torch.stack(d_final), outputs]
     arrays += [None, gates, kept, d_start, d_initial]
-    run_rows(CELLS[call.kind], BACK, arrays, gates.shape[1], spare, transposed)
+    run_rows(CELLS[call.kind], BACK, arrays, gates.shape[1], spare, strips)
     return d_start, () if initial is None else d_initial
 
 

@@ -34,7 +34,7 @@ _FUNCTIONS = {
     "use_pool": (None, _WORD, _WORD),
     "field": (ctypes.c_char_p, _WORD, ctypes.POINTER(_WORD)),
 }
-# Rows of a step, and of all steps, for which a kernel is laid in strips, as in `xla.c`.
+# Rows of a step, and of all steps, for which a kernel is laid in strips. Fewer rows do not repay the copy.
 ROWS_FOR_STRIPS, ALL_ROWS_FOR_STRIPS = 4, 16
 # Steps that sums take together: a block of both factors stays in the caches.
 STEPS_OF_SUMS = 128
@@ -79,6 +79,11 @@ def use_level(found: Any, name: str | None = None) -> None:
     if not names or (name and name not in names):
         raise ValueError(f"RNNSTATE_NATIVE must be `off` or one of {list(names)}. Received: {name!r}.")
     found.width = found.rnnstate_use_level(names[name or list(names)[-1]])
+
+
+def lie_in_strips(rows: int, steps: int) -> bool:
+    """Return whether a kernel is laid in strips for some rows and steps."""
+    return rows >= ROWS_FOR_STRIPS and rows * steps >= ALL_ROWS_FOR_STRIPS
 
 
 def strip_count(columns: int) -> int:

@@ -29,6 +29,7 @@ from rnnstate.kernels.native.library import (
     ROWS_FOR_STRIPS,
     STEPS_OF_SUMS,
     is_supported,
+    lie_in_strips,
     line_of_sums,
     lines_of_sums,
     strip_count,
@@ -36,7 +37,7 @@ from rnnstate.kernels.native.library import (
 from rnnstate.kernels.native.xla_header import UnexpectedInterfaceError
 
 _NATIVE = {"lstm": 0, "gru": 1, "rnn": 2}
-_FORWARD, _BACK, _SUMS, _PROJECT = range(4)
+_FORWARD, _BACK, _SUMS, _GRADIENT_OF_X = range(4)
 _KEEPS = ("lstm", "gru")
 
 
@@ -166,7 +167,8 @@ def _forward(kind: str, x: Array, kernel: Array, inputs: Inputs) -> tuple[Array,
     arrays = [*_common(inputs), inputs.recurrent, bias, x, kernel, input_bias]
     shapes = [(batch, time, units), (batch, time, units * (kind in _KEEPS)), (leaves, batch, units), (batch, 1, width)]
     shapes = shapes if projected else [(batch, time, width), *shapes]
-    gates, outputs, kept, final, _ = _call(kind, _FORWARD, arrays, projected, shapes, (units + kernel.shape[0], width))
+    strips = (units + kernel.shape[0], width) if _lie_in_strips(batch, time) else None
+    gates, outputs, kept, final, _ = _call(kind, _FORWARD, arrays, projected, shapes, strips)
     return gates, outputs, kept, tuple(final)
 
 
@@ -175,25 +177,36 @@ def _gradients(kind: str, x: Array, kernel: Array, saved: Any, gradients: Any) -
     """Return the gradients of x, of the kernel with the bias as its last row, and of the inputs with the projected input."""
     inputs, outputs, gates, kept = saved
     d_outputs, d_final = gradients
-    batch, _, units = outputs.shape
+    batch, time, units = outputs.shape
     leaves = (len(inputs.state), batch, units)
     common = _common(inputs)
-    arrays = [*common, inputs.recurrent.T, d_outputs, jnp.stack(d_final), outputs, _none(1)]
+    recurrent, strips = _turned(inputs.recurrent, batch, time)
+    arrays = [*common, recurrent, d_outputs, jnp.stack(d_final), outputs, _none(1)]
     shapes = [leaves, leaves, (batch, 1, inputs.recurrent.shape[1])]
-    d_projected, d_kept, d_state, d_initial, _ = _call(kind, _BACK, arrays, [gates, kept], shapes)
+    d_projected, d_kept, d_state, d_initial, _ = _call(kind, _BACK, arrays, [gates, kept], shapes, strips)
     sums_x, sums_h = _sums(kind, common, (x, d_projected), (outputs, d_kept))
     d_bias = None if inputs.bias is None else sums_h[units]
     d_initial = None if inputs.initial is None else tuple(d_initial)
-    d_x = _times(d_projected, kernel.T) if x.size else x
+    d_x = _gradient_of_x(d_projected, kernel) if x.size else x
     return d_x, sums_x, Inputs(d_projected, sums_h[:units], d_bias, tuple(d_state), d_initial, None, None, ())
 
 
-def _times(rows: Array, matrix: Array) -> Array:
-    """Return `rows @ matrix` for the rows of all steps."""
-    empty, columns = _none(3), matrix.shape[1]
-    arrays = [empty, empty, _none(2, bool), _none(2, bool), _none(2), _none(1), rows, matrix, jnp.zeros(columns)]
-    shapes = [(*rows.shape[:2], columns), *[(0,)] * 4]
-    return _call("lstm", _PROJECT, arrays, [], shapes, matrix.shape)[0]
+def _gradient_of_x(d_projected: Array, kernel: Array) -> Array:
+    """Return `d_projected @ kernel.T` for the rows of all steps."""
+    (batch, time, _), features, empty = d_projected.shape, kernel.shape[0], _none(3)
+    turned, strips = _turned(kernel, batch * time, 1)
+    arrays = [empty, empty, _none(2, bool), _none(2, bool), _none(2), _none(1), d_projected, turned, jnp.zeros(features)]
+    return _call("lstm", _GRADIENT_OF_X, arrays, [], [(batch, time, features), *[(0,)] * 4], strips)[0]
+
+
+def _turned(kernel: Array, rows: int, steps: int) -> tuple[Array, tuple[int, int] | None]:
+    """Return a kernel whose transpose is a factor, and the shape of its strips. Native code transposes it into strips."""
+    in_strips = _lie_in_strips(rows, steps)
+    return (kernel, (kernel.shape[1], kernel.shape[0])) if in_strips else (kernel.T, None)
+
+
+def _lie_in_strips(rows: Any, steps: Any) -> bool:
+    return isinstance(rows, int) and isinstance(steps, int) and lie_in_strips(rows, steps)
 
 
 def _sums(
@@ -277,11 +290,11 @@ def _none(axes: int, dtype: Any = jnp.float32) -> Array:
     return jnp.zeros((0,) * axes, dtype)
 
 
-def _call(kind: str, work: int, arrays: list[Array], overwritten: list[Array], shapes: Any, strips: Any = None) -> Any:
-    """Call native code. `strips` is the shape of the matrix that is laid in strips. The default is the fifth array."""
+def _call(kind: str, work: int, arrays: list[Array], overwritten: list[Array], shapes: Any, strips: Any) -> Any:
+    """Call native code. `strips` is the shape of the factor that is laid in strips, or `None`."""
     settings = np.array([_NATIVE[kind], work], np.int32)
     results = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    return _native_code().call_rows(settings, arrays, overwritten, results, strips or arrays[4].shape)
+    return _native_code().call_rows(settings, arrays, overwritten, results, strips)
 
 
 @cache

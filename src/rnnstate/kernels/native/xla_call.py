@@ -16,7 +16,7 @@ jax.ffi.register_ffi_target("rnnstate_rows", jax.ffi.pycapsule(_ADDRESS), platfo
 
 
 def call_rows(
-    settings: Array, arrays: list[Array], overwritten: list[Array], results: list[Any], strips: tuple[int, int]
+    settings: Array, arrays: list[Array], overwritten: list[Array], results: list[Any], strips: tuple[int, int] | None
 ) -> Any:
     """Run the rows of a batch through a window, forward or back.
 
@@ -25,14 +25,15 @@ def call_rows(
         arrays: The arguments 1 to 9, which native code only reads. The fifth is the recurrent kernel.
         overwritten: The other arguments, which become the first results.
         results: Shapes and dtypes of the results that follow, up to `spare`.
-        strips: Shape of what is laid in strips.
+        strips: Shape of the factor that is laid in strips, or `None`.
 
     Returns:
         All results but `strips`.
     """
     given = [settings, *arrays, *overwritten]
-    in_strips = jax.ShapeDtypeStruct((strip_count(strips[1]), strips[0], _LIBRARY.width), "float32")
-    shapes = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in overwritten] + results + [in_strips]
+    in_strips = (strip_count(strips[1]), strips[0], _LIBRARY.width) if strips else (0, 0, 0)
+    results = [*results, jax.ShapeDtypeStruct(in_strips, "float32")]
+    shapes = [jax.ShapeDtypeStruct(array.shape, array.dtype) for array in overwritten] + results
     places = {len(given) - len(overwritten) + place: place for place in range(len(overwritten))}
     call = jax.ffi.ffi_call("rnnstate_rows", shapes, vmap_method="sequential", input_output_aliases=places)
     return call(*given)[:-1]

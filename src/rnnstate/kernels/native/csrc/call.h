@@ -24,9 +24,9 @@
 #include <stdint.h>
 
 enum cell { LSTM, GRU, RNN };
-/* Run a loop forward, run it back, sum the gradients of the kernels after the way back, or only project the input: the
- * product of any rows and a matrix. */
-enum work { FORWARD, BACK, SUMS, PROJECT };
+/* Run a loop forward, run it back, sum the gradients of the kernels after the way back, or compute the gradient of
+ * x: the product of rows and a transposed kernel. */
+enum work { FORWARD, BACK, SUMS, GRADIENT_OF_X };
 
 enum {
     START, INITIAL, MASK, RESET, RECURRENT, BIAS, GIVEN, KERNEL, INPUT_BIAS, X, OUTPUTS, KEPT, FINAL, SPARE, STRIPS, ARRAYS,

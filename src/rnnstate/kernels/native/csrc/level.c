@@ -3,10 +3,14 @@
 
 static void pack_kernels(const struct call *call)
 {
-    const struct array *kernel = &call->arrays[RECURRENT], *input = &call->arrays[KERNEL];
+    const struct array *kernel = &call->arrays[call->work == GRADIENT_OF_X ? KERNEL : RECURRENT], *input = &call->arrays[KERNEL];
     float *strips = call->arrays[STRIPS].data;
+    if (call->work != FORWARD) {
+        pack_turned(strips, kernel->data, kernel->sizes[2], kernel->sizes[1]);
+        return;
+    }
     pack(strips, kernel->data, kernel->sizes[1], kernel->sizes[2]);
-    if (call->work != BACK && !is_empty(input))
+    if (!is_empty(input))
         pack(strips + strips_size(kernel->sizes[1], kernel->sizes[2]), input->data, input->sizes[1], input->sizes[2]);
 }
 
@@ -20,7 +24,7 @@ static void run(const struct call *call, long lo, long hi)
         sum_both(call, lo, hi);
         return;
     }
-    if (call->work == PROJECT) {
+    if (call->work == GRADIENT_OF_X) {
         project(call, lo, hi);
         return;
     }

@@ -20,6 +20,14 @@ struct matrix {
 /* Return how many floats the strips of a matrix have. */
 static long strips_size(long inner, long columns) { return (columns + WIDTH - 1) / WIDTH * inner * WIDTH; }
 
+/* Write some columns of rows of a matrix as lines of a strip. All lines stay in the nearest cache. */
+static void turn(float *strip, const float *row, long step, long rows, long columns)
+{
+    for (long j = 0; j < rows; j++, row += step)
+        for (long k = 0; k < columns; k++)
+            strip[k * WIDTH + j] = row[k];
+}
+
 /* Copy the columns of a matrix into strips. */
 static void pack(float *strips, const float *matrix, long inner, long columns)
 {
@@ -29,6 +37,18 @@ static void pack(float *strips, const float *matrix, long inner, long columns)
                 long left = columns - first - j;
                 store(strips + j, left > 0 ? load(matrix + k * columns + first + j, left) : all(0.0f), LANES);
             }
+}
+
+/* Copy the rows of a matrix, which are the columns of the transposed one, into strips. */
+static void pack_turned(float *strips, const float *matrix, long inner, long columns)
+{
+    for (long first = 0; first < columns; first += WIDTH, strips += inner * WIDTH) {
+        long width = columns - first < WIDTH ? columns - first : WIDTH;
+        if (width < WIDTH)
+            memset(strips, 0, inner * WIDTH * sizeof(float));
+        for (long k = 0; k < inner; k += LANES)
+            turn(strips + k * WIDTH, matrix + first * inner + k, inner, width, inner - k < LANES ? inner - k : LANES);
+    }
 }
 
 /* Add up to eight products of a number of `a` and a row of the matrix to `rows` rows of z. */

@@ -31,9 +31,11 @@
  *     SPARE       scratch, (batch, 1, gates * units); on the way back it holds the factor of the recurrent product
  *     STRIPS      the recurrent kernel in strips, then the kernel of the input, or empty
  *
+ * A gradient of x is the product of GIVEN, the gradients of X, and the transposed KERNEL, for which the same holds as for TRANSPOSED.
+ *
  * The way back:
  *
- *     TRANSPOSED  transposed recurrent kernel, (gates * units, units); STRIPS holds it too
+ *     TRANSPOSED  transposed recurrent kernel, (gates * units, units); with STRIPS, which get it transposed, the kernel itself
  *     D_OUTPUTS   gradient of the outputs, (batch, time, units)
  *     D_FINAL     gradient of the leaves after the window, like START
  *     X           the gates; the gradient of the projected input overwrites them
@@ -55,20 +57,24 @@ INLINE void add(float *to, const float *from, long count)
         to[u] += from[u];
 }
 
-/* Return the recurrent kernel as a factor. */
-static struct matrix recurrent(const struct call *call)
+/* Return a kernel as a factor. Strips of the way back and of a gradient of x hold the transposed kernel. */
+static struct matrix factor(const struct call *call, const struct array *kernel, const float *strips)
 {
-    const struct array *kernel = &call->arrays[RECURRENT], *strips = &call->arrays[STRIPS];
-    return (struct matrix){kernel->sizes[1], kernel->sizes[2], kernel->data, is_empty(strips) ? 0 : strips->data};
+    int turned = strips && call->work != FORWARD;
+    return (struct matrix){kernel->sizes[1 + turned], kernel->sizes[2 - turned], kernel->data, strips};
 }
 
-/* Return the kernel of the input as a factor. Its strips follow those of the recurrent kernel. */
+static struct matrix recurrent(const struct call *call)
+{
+    const struct array *strips = &call->arrays[STRIPS];
+    return factor(call, &call->arrays[RECURRENT], is_empty(strips) ? 0 : strips->data);
+}
+
+/* The strips of the kernel of the input follow those of the recurrent kernel. */
 static struct matrix input_kernel(const struct call *call)
 {
-    const struct array *kernel = &call->arrays[KERNEL];
     struct matrix first = recurrent(call);
-    return (struct matrix){kernel->sizes[1], kernel->sizes[2], kernel->data,
-                           first.strips ? first.strips + strips_size(first.inner, first.columns) : 0};
+    return factor(call, &call->arrays[KERNEL], first.strips ? first.strips + strips_size(first.inner, first.columns) : 0);
 }
 
 /* Return the rows of an array (batch, time, width) from a row on, at a step. */

@@ -17,8 +17,6 @@
 
 /* The fewest arguments and results for the order above, and the arguments that are arrays and only read. */
 enum { ARGUMENTS = 10, RESULTS = 6, READ = 9 };
-/* Rows of a step, and of all steps, for which a kernel is laid in strips. Fewer rows do not repay the copy. */
-enum { ROWS_FOR_STRIPS = 4, ALL_ROWS_FOR_STRIPS = 16 };
 
 /* Answer the question that XLA asks when a function is registered. Return whether this call was the question. */
 static int answer_version(const struct frame *frame)
@@ -51,8 +49,6 @@ static void run_loop(const struct frame *frame, struct call *call)
     struct array *a = call->arrays;
     const int64_t rows = a[X].sizes[0], time = a[X].sizes[1], *recurrent = a[RECURRENT].sizes, *kernel = a[KERNEL].sizes;
     const int64_t numbers = recurrent[1] * recurrent[2] + (call->work == BACK ? 0 : kernel[1] * kernel[2]);
-    if (rows < ROWS_FOR_STRIPS || rows * time < ALL_ROWS_FOR_STRIPS)
-        a[STRIPS].sizes[0] = 0;
     use_large_pages(call);
     rnnstate_pack(call);
     run_in_blocks(frame, call, rows, (double)time * rows * numbers);
