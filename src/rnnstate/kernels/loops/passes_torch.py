@@ -58,7 +58,7 @@ def forward_pass(call: Call) -> tuple[Made, Array]:
     recurrent_bias = None if kind != "gru" or bias is None else bias[1].contiguous()
     gates, projection = _projection(kind, x, call.kernel, bias)
     outputs, kept = x.new_empty((batch, time, units)), x.new_empty((batch, time, units * (kind in _KEEPS)))
-    final, spare = x.new_empty((leaves, batch, units)), x.new_empty((batch, 1, gates.shape[2]))
+    final, spare = x.new_empty((leaves, batch, units)), x.new_empty((batch, 1, gates.shape[2] + features))
     start, initial = _stacked(call.ends, leaves)
     rows = recurrent.contiguous()
     arrays = [start, initial, call.mask, call.reset, rows, recurrent_bias, *projection, gates, outputs, kept, final]

@@ -165,7 +165,7 @@ def _forward(kind: str, x: Array, kernel: Array, inputs: Inputs) -> tuple[Array,
     batch, time, _ = (x if x.size else inputs.projected).shape
     (units, width), leaves = inputs.recurrent.shape, len(inputs.state)
     arrays = [*_common(inputs), inputs.recurrent, bias, x, kernel, input_bias]
-    shapes = [(batch, time, units), (batch, time, units * (kind in _KEEPS)), (leaves, batch, units), (batch, 1, width)]
+    shapes = [(batch, time, units), (batch, time, units * (kind in _KEEPS)), (leaves, batch, units), (batch, 1, width + x.shape[-1])]
     shapes = shapes if projected else [(batch, time, width), *shapes]
     strips = (units + kernel.shape[0], width) if _lie_in_strips(batch, time) else None
     gates, outputs, kept, final, _ = _call(kind, _FORWARD, arrays, projected, shapes, strips)

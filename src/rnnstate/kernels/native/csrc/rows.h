@@ -111,21 +111,37 @@ static void project(const struct call *call, long lo, long hi)
         add_product(all - first < PROJECTED ? all - first : PROJECTED, moved(x, first, 0), bias, moved(given, first, 0), &kernel);
 }
 
+/* Copy the input of a step next to each other, behind the product, and write z = input bias + input @ kernel. */
+static void project_step(const struct call *call, const struct matrix *kernel, struct rows z, long lo, long hi, long t)
+{
+    const struct array *a = call->arrays;
+    struct rows given = rows_at(&a[GIVEN], lo, t), near = moved(rows_at(&a[SPARE], lo, 0), 0, a[X].sizes[2]);
+    for (long row = 0; row < hi - lo; row++)
+        copy(moved(near, row, 0).at, moved(given, row, 0).at, kernel->inner);
+    add_product(hi - lo, z, (struct rows){a[INPUT_BIAS].data, 0}, near, kernel);
+}
+
 /* From this width on, rows of X are copied before tiles read them column by column: a processor loads a row ahead of its use,
  * and does not load a column ahead. */
 enum { LONG_ROWS = 512 };
 
 /* Write the products of a step to SPARE: X and the recurrent product, or for a GRU the bias and the recurrent product. */
-static void multiply(const struct call *call, const struct matrix *matrix, long lo, long hi, long t)
+static void multiply(const struct call *call, const struct matrix *matrix, const struct matrix *kernel, long lo, long hi,
+                     long t)
 {
     const struct array *a = call->arrays;
     struct rows x = rows_at(&a[X], lo, t), spare = rows_at(&a[SPARE], lo, 0), from = x;
+    if (kernel)
+        project_step(call, kernel, call->cell == GRU ? x : spare, lo, hi, t);
     if (call->cell == GRU && !is_empty(&a[BIAS]))
         from = (struct rows){a[BIAS].data, 0};
     else if (call->cell == GRU) {
-        fill(spare.at, (hi - lo) * spare.step);
+        for (long row = 0; row < hi - lo; row++)
+            fill(moved(spare, row, 0).at, a[X].sizes[2]);
         from = spare;
-    } else if (spare.step >= LONG_ROWS) {
+    } else if (kernel)
+        from = spare;
+    else if (spare.step >= LONG_ROWS) {
         for (long row = 0; row < hi - lo; row++)
             copy(moved(spare, row, 0).at, moved(x, row, 0).at, spare.step);
         from = spare;
@@ -158,15 +174,16 @@ static void step_forward(const struct call *call, long row, long t)
 static void rows_forward(const struct call *call, long lo, long hi)
 {
     const struct array *a = call->arrays;
-    struct matrix matrix = recurrent(call);
-    if (!is_empty(&a[GIVEN]))
+    struct matrix matrix = recurrent(call), kernel = input_kernel(call);
+    int fused = !is_empty(&a[GIVEN]) && a[X].sizes[2] >= LONG_ROWS;
+    if (!is_empty(&a[GIVEN]) && !fused)
         project(call, lo, hi);
     for (long leaf = 0; leaf < a[START].sizes[0]; leaf++)
         copy(place(&a[FINAL], leaf, lo), place(&a[START], leaf, lo), (hi - lo) * a[START].sizes[2]);
     for (long t = 0; t < a[X].sizes[1]; t++) {
         if (!is_empty(&a[RESET]))
             reset_rows(call, lo, hi, t);
-        multiply(call, &matrix, lo, hi, t);
+        multiply(call, &matrix, fused ? &kernel : 0, lo, hi, t);
         for (long row = lo; row < hi; row++)
             step_forward(call, row, t);
     }
