@@ -71,7 +71,7 @@ def test_products(level, strips, rows, units):
     assert np.isnan(arrays["outputs"][rows]).all()
     arrays["outputs"][rows], arrays["kept"][rows] = 0, 0
     back = run(LSTM, back_arrays(LSTM, arrays), level, back=True, strips=strips, blocks=[(0, rows)])
-    expected = back["x"].astype("float64")[:, 0] @ back["recurrent"]
+    expected = back["x"].astype("float64")[:, 0] @ back["recurrent"].T
     np.testing.assert_allclose(back["d_start"][0, :rows], expected[:rows], rtol=0, atol=4e-6 * np.sqrt(units))
     assert np.isnan(back["d_start"][:, rows]).all()
     assert np.abs(expected).max() > 1e-2
@@ -80,20 +80,22 @@ def test_products(level, strips, rows, units):
 @CELLS
 @LEVELS
 @pytest.mark.parametrize("strips", [True, False])
+@pytest.mark.parametrize("units", [21, 173])
 @pytest.mark.parametrize(("rows", "time", "features"), [(5, 3, 1), (7, 29, 11), (4, 2, 131)])
-def test_the_loop_projects_its_input(cell, level, strips, rows, time, features):
-    """A loop with an input, a kernel and a bias gives what a loop with the projected input gives, in any blocks of rows."""
-    arrays = forward_arrays(cell, rows, time, 21, 0.3)
-    given, kernel, bias = (
-        numbers(7, rows, time, features),
-        numbers(8, features, GATES[cell] * 21),
-        numbers(9, GATES[cell] * 21),
-    )
+def test_the_loop_projects_its_input(cell, level, strips, rows, time, features, units):
+    """A loop with an input, a kernel and a bias gives what a loop with the projected input gives, in any blocks of rows.
+
+    A narrow loop projects all steps together, and a wide one step by step.
+    """
+    width = GATES[cell] * units
+    arrays = forward_arrays(cell, rows, time, units, 0.1)
+    given, kernel, bias = numbers(7, rows, time, features), numbers(8, features, width), numbers(9, width)
     exact = given.astype("float64") @ kernel + bias
     expected = run(cell, {**arrays, "x": exact.astype("float32")}, level, strips=strips)
     results = ("x", "outputs", "kept", "final")
     for blocks in (None, [(row, row + 1) for row in range(rows)]):
         empty = {name: np.full_like(arrays[name], np.nan) for name in results}
+        empty["spare"] = np.full((rows, 1, width + features), np.nan, "float32")
         found = run(
             cell,
             {**arrays, **empty, "given": given, "kernel": kernel, "input_bias": bias},

@@ -4,7 +4,15 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from rnnstate.kernels.native.library import STEPS_OF_SUMS, levels, library, line_of_sums, lines_of_sums, strip_count, use_level
+from rnnstate.kernels.native.library import (
+    STEPS_OF_SUMS,
+    levels,
+    library,
+    line_of_sums,
+    lines_of_sums,
+    strip_count,
+    use_level,
+)
 
 LSTM, GRU, RNN = range(3)
 GATES = {LSTM: 4, GRU: 3, RNN: 1}
@@ -96,7 +104,8 @@ def run(cell, arrays, level, back=False, strips=True, blocks=None):
             recurrent = np.ascontiguousarray(recurrent.T)
         lines += 0 if back or arrays.get("kernel") is None else len(arrays["kernel"])
         packed = np.full((strip_count(columns), lines, library().width), np.nan, "float32") if strips else None
-        table = _table((cell, int(back)), NAMES_BACK if back else NAMES, {**arrays, "recurrent": recurrent, "strips": packed})
+        names, given = NAMES_BACK if back else NAMES, {**arrays, "recurrent": recurrent, "strips": packed}
+        table = _table((cell, int(back)), names, given)
         library().rnnstate_pack(table.ctypes.data)
         for lo, hi in blocks or [(0, rows)]:
             library().rnnstate_run(table.ctypes.data, lo, hi)

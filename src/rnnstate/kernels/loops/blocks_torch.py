@@ -20,8 +20,8 @@ from rnnstate.kernels.loops.definition import Array
 from rnnstate.kernels.native.library import (
     STEPS_OF_SUMS,
     is_supported,
-    lie_in_strips,
     library,
+    lie_in_strips,
     line_of_sums,
     lines_of_sums,
     strip_count,
@@ -69,14 +69,16 @@ def run_rows(kind: int, work: int, arrays: list[Array | None], steps: int, spare
     kernels = [arrays[4], arrays[7] if work == FORWARD else None]
     call = _table(kind, work, [*arrays, spare, strips])
     library().rnnstate_pack(_address(call))
-    _in_blocks(call, len(spare), float(steps * len(spare) * sum(kernel.numel() for kernel in kernels if kernel is not None)))
+    _in_blocks(
+        call, len(spare), float(steps * len(spare) * sum(kernel.numel() for kernel in kernels if kernel is not None))
+    )
 
 
 def turned(kernel: Array, rows: int, steps: int) -> tuple[Array, Array | None]:
     """Return a kernel whose transpose is a factor, and scratch for its strips. Native code transposes it into strips."""
     if not lie_in_strips(rows, steps):
         return kernel.T.contiguous(), None
-    return kernel.contiguous(), scratch_for_strips(*kernel.T.shape, kernel)
+    return kernel.contiguous(), scratch_for_strips(kernel.shape[1], len(kernel), kernel)
 
 
 def scratch_for_strips(lines: int, columns: int, like: Array) -> Array:
@@ -95,12 +97,13 @@ def run_sums(arrays: list[Any]) -> None:
 
 
 def run_gradient_of_x(d_x: Array, kernel: Array) -> Array:
-    """Return the gradient of x, `(batch, time, features)`, from the gradient of the projected input. The threads share the rows."""
+    """Return `d_x @ kernel.T`: the gradient of x, `(batch, time, features)`. The threads share the rows."""
     (batch, time, _), features = d_x.shape, len(kernel)
     result, zeros = d_x.new_empty((batch, time, features)), d_x.new_zeros(features)
     kernel, strips = turned(kernel, batch * time, 1)
     nothing = [None, None, None]
-    call = _table(0, _GRADIENT_OF_X, [*nothing, *nothing, d_x.contiguous(), kernel, zeros, result, *nothing, None, strips])
+    arrays = [*nothing, *nothing, d_x.contiguous(), kernel, zeros, result, *nothing, None, strips]
+    call = _table(0, _GRADIENT_OF_X, arrays)
     library().rnnstate_pack(_address(call))
     _in_blocks(call, batch, float(d_x.numel() * features))
     return result

@@ -11,7 +11,15 @@ from typing import Any, NamedTuple
 
 import torch
 
-from rnnstate.kernels.loops.blocks_torch import BACK, FORWARD, run_gradient_of_x, run_rows, run_sums, scratch_for_strips, turned
+from rnnstate.kernels.loops.blocks_torch import (
+    BACK,
+    FORWARD,
+    run_gradient_of_x,
+    run_rows,
+    run_sums,
+    scratch_for_strips,
+    turned,
+)
 from rnnstate.kernels.loops.definition import Array
 from rnnstate.kernels.native.library import ROWS_FOR_STRIPS, lie_in_strips
 
@@ -103,7 +111,10 @@ def _run_back(call: Call, made: Made, d_outputs: Array, d_final: Any) -> tuple[A
     outputs, gates, kept = made
     start, initial = _stacked(call.ends, len(d_final))
     d_start, d_initial = torch.empty_like(start), torch.empty_like(start)
-    spare, (recurrent, strips) = gates.new_empty((len(gates), 1, gates.shape[2])), turned(call.recurrent, *gates.shape[:2])
+    spare, (recurrent, strips) = (
+        gates.new_empty((len(gates), 1, gates.shape[2])),
+        turned(call.recurrent, *gates.shape[:2]),
+    )
     arrays = [start, initial, call.mask, call.reset, recurrent, d_outputs.contiguous(), torch.stack(d_final), outputs]
     arrays += [None, gates, kept, d_start, d_initial]
     run_rows(CELLS[call.kind], BACK, arrays, gates.shape[1], spare, strips)

@@ -165,7 +165,12 @@ def _forward(kind: str, x: Array, kernel: Array, inputs: Inputs) -> tuple[Array,
     batch, time, _ = (x if x.size else inputs.projected).shape
     (units, width), leaves = inputs.recurrent.shape, len(inputs.state)
     arrays = [*_common(inputs), inputs.recurrent, bias, x, kernel, input_bias]
-    shapes = [(batch, time, units), (batch, time, units * (kind in _KEEPS)), (leaves, batch, units), (batch, 1, width + x.shape[-1])]
+    shapes = [
+        (batch, time, units),
+        (batch, time, units * (kind in _KEEPS)),
+        (leaves, batch, units),
+        (batch, 1, width + x.shape[-1]),
+    ]
     shapes = shapes if projected else [(batch, time, width), *shapes]
     strips = (units + kernel.shape[0], width) if _lie_in_strips(batch, time) else None
     gates, outputs, kept, final, _ = _call(kind, _FORWARD, arrays, projected, shapes, strips)
@@ -195,7 +200,17 @@ def _gradient_of_x(d_projected: Array, kernel: Array) -> Array:
     """Return `d_projected @ kernel.T` for the rows of all steps."""
     (batch, time, _), features, empty = d_projected.shape, kernel.shape[0], _none(3)
     turned, strips = _turned(kernel, batch * time, 1)
-    arrays = [empty, empty, _none(2, bool), _none(2, bool), _none(2), _none(1), d_projected, turned, jnp.zeros(features)]
+    arrays = [
+        empty,
+        empty,
+        _none(2, bool),
+        _none(2, bool),
+        _none(2),
+        _none(1),
+        d_projected,
+        turned,
+        jnp.zeros(features),
+    ]
     return _call("lstm", _GRADIENT_OF_X, arrays, [], [(batch, time, features), *[(0,)] * 4], strips)[0]
 
 

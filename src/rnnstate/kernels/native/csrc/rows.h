@@ -2,10 +2,11 @@
  *
  * The rows of a batch do not depend on each other. Each core therefore takes a block of rows through the whole window and
  * waits for no other core. Masked steps and resets mean the same as in kernels/loops/definition.py. One step of the forward
- * loop reads and writes these places, for the rows lo to hi:
+ * loop reads and writes these places, for the rows lo to hi. A wide loop projects its input in the step, and the array X of a
+ * narrow one is filled before:
  *
  *     t - 1          t                              t + 1
- *     h, c  ------>  spare = x[:, t] + h @ recurrent
+ *     h, c  ------>  spare = x[:, t] + h @ recurrent,  or wide:  bias + given[:, t] @ kernel + h @ recurrent
  *                    x[:, t] = gates
  *                    cell(spare, h, c)  --------->  h, c
  *                    outputs[:, t] = h,  kept[:, t] = c
@@ -28,7 +29,8 @@
  *     OUTPUTS     receives h, (batch, time, units)
  *     KEPT        receives c of an LSTM, or the last third of the recurrent product of a GRU, (batch, time, units)
  *     FINAL       receives the leaves after the window, like START
- *     SPARE       scratch, (batch, 1, gates * units); on the way back it holds the factor of the recurrent product
+ *     SPARE       scratch, (batch, 1, gates * units + features of GIVEN); on the way back, (batch, 1, gates * units), it holds the
+ *                 factor of the recurrent product
  *     STRIPS      the recurrent kernel in strips, then the kernel of the input, or empty
  *
  * A gradient of x is the product of GIVEN, the gradients of X, and the transposed KERNEL, for which the same holds as for TRANSPOSED.
@@ -111,7 +113,11 @@ static void project(const struct call *call, long lo, long hi)
         add_product(all - first < PROJECTED ? all - first : PROJECTED, moved(x, first, 0), bias, moved(given, first, 0), &kernel);
 }
 
-/* Copy the input of a step next to each other, behind the product, and write z = input bias + input @ kernel. */
+/* From this width on, a loop is wide: its rows of X do not stay in the caches next to the core from one pass to the next. */
+enum { WIDE = 512 };
+
+/* Write z = input bias + input @ kernel for one step. The rows of the input are first copied next to each other, behind the
+ * product in SPARE. */
 static void project_step(const struct call *call, const struct matrix *kernel, struct rows z, long lo, long hi, long t)
 {
     const struct array *a = call->arrays;
@@ -121,31 +127,45 @@ static void project_step(const struct call *call, const struct matrix *kernel, s
     add_product(hi - lo, z, (struct rows){a[INPUT_BIAS].data, 0}, near, kernel);
 }
 
-/* From this width on, rows of X are copied before tiles read them column by column: a processor loads a row ahead of its use,
- * and does not load a column ahead. */
-enum { LONG_ROWS = 512 };
+/* Return the rows to which a GRU adds its recurrent product: the bias, or zeros in SPARE. */
+static struct rows gru_addend(const struct call *call, long lo, long hi)
+{
+    const struct array *a = call->arrays;
+    struct rows spare = rows_at(&a[SPARE], lo, 0);
+    if (!is_empty(&a[BIAS]))
+        return (struct rows){a[BIAS].data, 0};
+    for (long row = 0; row < hi - lo; row++)
+        fill(moved(spare, row, 0).at, a[X].sizes[2]);
+    return spare;
+}
 
-/* Write the products of a step to SPARE: X and the recurrent product, or for a GRU the bias and the recurrent product. */
+/* Return the projected input of a step. Tiles read column by column, so a wide row is copied to SPARE first: a processor loads
+ * a row ahead of its use, and does not load a column ahead. */
+static struct rows addend(const struct call *call, long lo, long hi, long t)
+{
+    const struct array *a = call->arrays;
+    struct rows x = rows_at(&a[X], lo, t), spare = rows_at(&a[SPARE], lo, 0);
+    if (a[X].sizes[2] < WIDE)
+        return x;
+    for (long row = 0; row < hi - lo; row++)
+        copy(moved(spare, row, 0).at, moved(x, row, 0).at, a[X].sizes[2]);
+    return spare;
+}
+
+/* Write the products of a step to SPARE: the projected input and the recurrent product, or for a GRU the bias and the
+ * recurrent product. With a kernel, the step projects its input, for a GRU to X. */
 static void multiply(const struct call *call, const struct matrix *matrix, const struct matrix *kernel, long lo, long hi,
                      long t)
 {
     const struct array *a = call->arrays;
-    struct rows x = rows_at(&a[X], lo, t), spare = rows_at(&a[SPARE], lo, 0), from = x;
+    int is_gru = call->cell == GRU;
+    struct rows spare = rows_at(&a[SPARE], lo, 0), from = spare;
     if (kernel)
-        project_step(call, kernel, call->cell == GRU ? x : spare, lo, hi, t);
-    if (call->cell == GRU && !is_empty(&a[BIAS]))
-        from = (struct rows){a[BIAS].data, 0};
-    else if (call->cell == GRU) {
-        for (long row = 0; row < hi - lo; row++)
-            fill(moved(spare, row, 0).at, a[X].sizes[2]);
-        from = spare;
-    } else if (kernel)
-        from = spare;
-    else if (spare.step >= LONG_ROWS) {
-        for (long row = 0; row < hi - lo; row++)
-            copy(moved(spare, row, 0).at, moved(x, row, 0).at, spare.step);
-        from = spare;
-    }
+        project_step(call, kernel, is_gru ? rows_at(&a[X], lo, t) : spare, lo, hi, t);
+    if (is_gru)
+        from = gru_addend(call, lo, hi);
+    else if (!kernel)
+        from = addend(call, lo, hi, t);
     add_product(hi - lo, spare, from, leaf_at(&a[FINAL], 0, lo), matrix);
 }
 
@@ -175,15 +195,15 @@ static void rows_forward(const struct call *call, long lo, long hi)
 {
     const struct array *a = call->arrays;
     struct matrix matrix = recurrent(call), kernel = input_kernel(call);
-    int fused = !is_empty(&a[GIVEN]) && a[X].sizes[2] >= LONG_ROWS;
-    if (!is_empty(&a[GIVEN]) && !fused)
+    int is_wide = a[X].sizes[2] >= WIDE, projects = !is_empty(&a[GIVEN]);
+    if (projects && !is_wide)
         project(call, lo, hi);
     for (long leaf = 0; leaf < a[START].sizes[0]; leaf++)
         copy(place(&a[FINAL], leaf, lo), place(&a[START], leaf, lo), (hi - lo) * a[START].sizes[2]);
     for (long t = 0; t < a[X].sizes[1]; t++) {
         if (!is_empty(&a[RESET]))
             reset_rows(call, lo, hi, t);
-        multiply(call, &matrix, fused ? &kernel : 0, lo, hi, t);
+        multiply(call, &matrix, projects && is_wide ? &kernel : 0, lo, hi, t);
         for (long row = lo; row < hi; row++)
             step_forward(call, row, t);
     }
