@@ -80,7 +80,9 @@ def register_state(state_class: Any) -> None:
     """Let the program transformations of the backend see through a `State`."""
 
 
-def many_steps(model: Any, keras_steps: Callable[..., Any], is_stacked: Callable[[Any], bool]) -> Callable[..., Any]:
+def many_steps(
+    model: Any, keras_steps: Callable[..., Any], is_stacked: Callable[[Any], bool], stack_of: Callable[[Any], Any]
+) -> Callable[..., Any]:
     """Return the training function that runs several steps in a call. Here it is Keras' function."""
     return keras_steps
 
