@@ -12,6 +12,7 @@ from rnnstate.kernels.loops.torch import has_loop, no_loop_because, recurrent_lo
 from rnnstate.kernels.reference import (
     FEED_ERRORS,
     LOADS_AHEAD,
+    TAKES_STACKS,
     TRACES_AGAIN_FOR_VARIABLES,
     copies,
     has_replicas,
@@ -24,6 +25,7 @@ __all__ = [
     "FEED_ERRORS",
     "LOADS_AHEAD",
     "LOOPS_IN_PYTHON",
+    "TAKES_STACKS",
     "TRACES_AGAIN_FOR_VARIABLES",
     "CompiledStep",
     "arrays",

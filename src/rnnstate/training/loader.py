@@ -2,7 +2,8 @@
 
 On JAX and PyTorch rnnstate starts this thread. On TensorFlow it belongs to the `tf.data` pipeline that Keras reads.
 `Windows(..., workers=0)` starts no thread. Neither do `Windows` with batches below 64 KiB, because making such a batch
-takes less time than handing it over.
+takes less time than handing it over. `Windows` of arrays are cut for all steps of a call together (`stacks`), without a
+thread where the call before still runs meanwhile.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,8 @@ from rnnstate.training.stacks import Stack
 from rnnstate.windows.batch import Batch, WindowDataset, in_bank
 from rnnstate.windows.windows import Windows
 
-_WORTH_A_THREAD = 2**16
+_WORTH_A_THREAD = 2**16  # bytes of a batch
+_MOST_OF_A_STACK = 2**26  # bytes of all batches of a call
 
 
 class Source:
@@ -68,16 +70,16 @@ class BoundWindows(keras.utils.PyDataset):
     Args:
         source: The windows.
         slots: Slot of each sequence in `windows.keys`, int `(keys,)`. Empty rows get the spare slot 0.
-        mean: Whether targets per sequence weigh so much that the mean of the losses of all batches is that of the sequences.
-            In training each sequence weighs the same instead, however many batches there are.
+        training: Whether a model trains on them. Each target per sequence then weighs the same, however many batches there
+            are. Otherwise it weighs so much that the mean of the losses of all batches is that of the sequences.
         ended: Called when the last batch of an epoch has been handed out. On JAX its step still runs then.
     """
 
     def __init__(
-        self, source: Source, slots: np.ndarray, mean: bool = False, ended: Callable[[], None] | None = None
+        self, source: Source, slots: np.ndarray, training: bool = True, ended: Callable[[], None] | None = None
     ) -> None:
         super().__init__()
-        self.source, self.windows, self._mean = source, source.windows, mean
+        self.source, self.windows, self.training = source, source.windows, training
         # A batch numbers sequences, and the bank numbers rows: slot = self._slots[sequence]. With keys "a" and "b":
         #   sequence    0  1  -1 (empty row)
         #   _slots    [ 1  2   0 ]           index -1 picks the last entry, the spare row
@@ -120,7 +122,7 @@ class BoundWindows(keras.utils.PyDataset):
         return batch
 
     def _bound(self, inputs: dict[str, Any], *rest: Any) -> tuple[Any, ...]:
-        if self._mean and inputs.get("ends") is not None:
+        if not self.training and inputs.get("ends") is not None:
             inputs = inputs | {"ends": self._shares(Batch.from_keras(inputs))}
         return (in_bank(inputs, self._slots), *rest)
 
@@ -208,14 +210,21 @@ def _is_quick(windows: Any) -> bool:
     return type(windows) is Windows and windows.batch_bytes < _WORTH_A_THREAD
 
 
+def _at_once(data: BoundWindows, count: int) -> int:
+    """Return how many batches to cut together, of `count` that a call takes."""
+    if not data.source.is_plain:
+        return 1
+    windows: Any = data.windows
+    most = _MOST_OF_A_STACK if data.training and kernels().TAKES_STACKS else count * _WORTH_A_THREAD
+    return min(count, len(windows)) if count * windows.batch_bytes < most else 1
+
+
 @contextmanager
 def _loaded(data: BoundWindows, count: int) -> Iterator[Any]:
     """Give the object from which Keras reads `data`. At the end no loading thread is left."""
-    quick = _is_quick(data.windows)
-    threads = 0 if quick else min(1, data.windows.workers)
+    data.at_once = _at_once(data, count)
+    threads = 0 if data.at_once > 1 or _is_quick(data.windows) else min(1, data.windows.workers)
     given = kernels().feed(data, count * threads)
-    if quick and data.source.is_plain:
-        data.at_once = min(count, len(data.windows))
     if threads and not kernels().LOADS_AHEAD:
         data.ahead = Ahead(data.load, count)
     try:
