@@ -93,19 +93,19 @@ class WindowPlan:
         corners = zip(self.sequence[:, 0].tolist(), self.start[:, 0].tolist(), strict=True)
         return [corner if full else None for corner, full in zip(corners, whole, strict=True)]
 
-    def corner_of(self, batches: range) -> tuple[int, int] | None:
-        """Return the first sequence and the first step of batches that are one block, else `None`.
+    def moves(self, batches: range) -> tuple[int, int] | None:
+        """Return how many sequences and steps lie between one batch and the next, if all are blocks equally far apart.
 
-        sequence   3 | s ... s + length | ... s + 2 * length |      batches `(3, s)` and `(3, s + length)`
+        sequence   3 | s ... s + length | ... s + 2 * length |      batches `(3, s)`, `(3, s + length)`: `(0, length)`
         sequence   4 | s ... s + length | ... s + 2 * length |
         """
         blocks = self.blocks[batches.start : batches.stop]
-        if blocks[0] is None:
+        first, second = blocks[0], blocks[min(1, len(blocks) - 1)]
+        if first is None or second is None:
             return None
-        row, start = blocks[0]
-        if blocks != [(row, start + place * self.length) for place in range(len(blocks))]:
-            return None
-        return row, start
+        (row, start), rows, steps = first, second[0] - first[0], second[1] - first[1]
+        evenly = [(row + rows * place, start + steps * place) for place in range(len(blocks))]
+        return (rows, steps) if blocks == evenly else None
 
     @cached_property
     def before(self) -> NDArray[np.int64]:
