@@ -120,6 +120,10 @@ def test_a_stack_knows_its_batches():
     assert not stack.is_of([*batches[:2], (batches[2][0], batches[2][1] + 1)])
 
 
+class Own(rs.Windows):
+    """Windows of a user, who may have changed how batches are made."""
+
+
 def trained(made, count, **kwargs):
     """Return what training leaves: weights, states and logs."""
     keras.utils.set_random_seed(3)
@@ -137,7 +141,8 @@ def test_training_on_stacks_is_training_on_batches(kind, steps, backend):
     if refuses_many_steps(backend):
         return
     apart = KINDS[kind]()
-    apart.__class__ = type("Apart", (rs.Windows,), {})  # not plain `Windows`, so no batches are cut together
+    apart.__class__ = Own  # not plain `Windows`, so no batches are cut together
+    apart.workers = 0
     results = [trained(made, 2, steps_per_epoch=steps) for made in (KINDS[kind](), apart)]
     assert max(difference(*pair) for pair in zip(*results, strict=True)) == 0
 
@@ -159,10 +164,6 @@ def test_nothing_is_stacked_again(units, backend, monkeypatch):
     assert stacked == []
     model.fit(own, verbose=0)
     assert stacked
-
-
-class Own(rs.Windows):
-    """Windows of a user, who may have changed how batches are made."""
 
 
 class Doubling(keras.callbacks.Callback):
