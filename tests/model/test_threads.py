@@ -98,6 +98,43 @@ def test_steps_while_fit_runs(backend):
     assert (difference(between.results[-1][0], after[0]) < 1e-6) == (backend != "jax")
 
 
+class Zeroing(keras.callbacks.Callback):
+    """Sets all weights to zero after the first epoch, if it shall."""
+
+    def __init__(self, on):
+        super().__init__()
+        self.on = on
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Set them."""
+        if self.on and not epoch:
+            self.model.set_weights([0 * weight for weight in self.model.get_weights()])
+
+
+@pytest.mark.parametrize("zeroing", [True, False])
+def test_weights_set_between_epochs_are_those_of_the_next_one(zeroing, backend):
+    """On JAX the weights are copied when an epoch ends. A callback may set others, with which the next epoch begins."""
+    model, windows = made()
+    between = Between(elsewhere(served(model, nets.values(1, 1, nets.FEATURES))))
+    model.fit(windows, epochs=2, verbose=0, callbacks=[Zeroing(zeroing), between])
+    first = between.results[len(windows)][0]
+    assert (np.abs(first).max() == 0) == (zeroing and backend == "jax")
+
+
+def test_weights_are_copied_once_for_each_epoch(backend, monkeypatch):
+    """At the begin of `fit`, and while the last step of each epoch runs; not again when the next epoch begins."""
+    if backend != "jax":
+        return
+    from rnnstate.kernels import jax as kernels
+
+    model, windows = made()
+    model.fit(windows, verbose=0)
+    copied, copies = [], kernels.copies
+    monkeypatch.setattr(kernels, "copies", lambda tensors: copied.append(1) or copies(tensors))
+    model.fit(windows, epochs=3, verbose=0)
+    assert len(copied) == 1 + 3
+
+
 def test_a_callback_steps_with_the_weights_of_the_moment():
     """In the thread that trains, a step uses the weights after the batch."""
     model, windows = made()

@@ -10,6 +10,7 @@ import policies
 import rnnstate as rs
 from nets import difference, host
 from policies import TOLERANCE
+from rnnstate.ports.recurrent import RecurrentPort
 
 BATCH, TIME, VALID = 3, 7, 4
 PLACES = {
@@ -100,6 +101,42 @@ def test_the_mask_of_a_masking_layer_joins_that_of_the_window():
     _, state = masking.step(x, masking.initial_state(1), mask=np.array([[True, True, True, True, False]]))
     _, expected = masking.step(x[:, [0, 1, 3]], masking.initial_state(1))
     assert difference(state, expected) < TOLERANCE
+
+
+@pytest.mark.parametrize("sequences", [True, False])
+@pytest.mark.parametrize("reset", [False, True])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "SimpleRNN"])
+def test_steps_masked_by_the_network_repeat_h_in_every_loop(kind, reset, sequences):
+    """Before its first valid step a row repeats h from before the window, in the fast loops as in Keras' own."""
+    layer = getattr(layers, kind)(5, return_sequences=sequences, name="rec")
+    net = nets.randomized(keras.Sequential([nets.series_input(), layers.Masking(), layer]))
+    x, flags = nets.values(4, 7, 2), np.zeros((4, 7), bool)
+    x[0, :3], x[1], x[2, 4:] = 0, 0, 0
+    flags[0, 1], flags[2, 2] = reset, reset
+    found = []
+    for kernels in ("auto", "reference"):
+        model = rs.StatefulModel(net, kernels=kernels)
+        before = {name: nets.values(4, 5, seed=i) for i, name in enumerate(model.state_spec)}
+        y, after = model.step(x, before, reset=flags if reset else None)
+        found.append([nets.host(y), *map(nets.host, after.values())])
+    assert max(difference(*pair) for pair in zip(*found, strict=True)) < TOLERANCE
+    y = found[0][0][1, -1] if sequences else found[0][0][1]
+    assert difference(y, before["rec/h"][1]) == 0
+    assert difference(y, 0 * y) > 1e-2
+
+
+def test_nothing_is_repeated_where_the_loop_gives_h(backend, monkeypatch):
+    """The fast loops on JAX give h at masked steps themselves, without a pass over the outputs. All others need the pass."""
+    passes, repeated = [], RecurrentPort._repeated
+    monkeypatch.setattr(RecurrentPort, "_repeated", lambda *args: passes.append(1) or repeated(*args))
+    net = keras.Sequential([nets.series_input(), layers.Masking(), layers.GRU(3, return_sequences=True)])
+    counts = {}
+    for kernels in ("auto", "reference"):
+        model, before = rs.StatefulModel(net, kernels=kernels), len(passes)
+        model.step(nets.values(3, 7, 2), model.initial_state(3))
+        counts[kernels] = len(passes) - before
+    assert (counts["auto"] == 0) == (backend == "jax")
+    assert counts["reference"]
 
 
 @pytest.mark.parametrize("shape", [(3,), (7, 3), (3, 7, 1), (1, 7)])

@@ -28,6 +28,7 @@ __all__ = [
     "FEED_ERRORS",
     "LOADS_AHEAD",
     "LOOPS_IN_PYTHON",
+    "TAKES_STACKS",
     "TRACES_AGAIN_FOR_VARIABLES",
     "CompiledStep",
     "arrays",
@@ -46,6 +47,8 @@ __all__ = [
     "take_rows",
     "without_gradients",
 ]
+
+TAKES_STACKS = True
 
 _REGISTERED: set[type] = set()
 

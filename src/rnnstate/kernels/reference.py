@@ -13,6 +13,7 @@ __all__ = [
     "FEED_ERRORS",
     "LOADS_AHEAD",
     "LOOPS_IN_PYTHON",
+    "TAKES_STACKS",
     "TRACES_AGAIN_FOR_VARIABLES",
     "CompiledStep",
     "arrays",
@@ -40,6 +41,9 @@ LOADS_AHEAD = False
 
 # Whether a loop over steps runs in Python, one compiled step after the other. Else the whole loop is compiled.
 LOOPS_IN_PYTHON = False
+
+# Whether the training function takes the batches of a call stacked, and returns while their steps still run.
+TAKES_STACKS = False
 
 # Whether a training step that makes variables, as Keras' first one does, is traced a second time.
 TRACES_AGAIN_FOR_VARIABLES = False
@@ -80,7 +84,9 @@ def register_state(state_class: Any) -> None:
     """Let the program transformations of the backend see through a `State`."""
 
 
-def many_steps(model: Any, keras_steps: Callable[..., Any], is_stacked: Callable[[Any], bool]) -> Callable[..., Any]:
+def many_steps(
+    model: Any, keras_steps: Callable[..., Any], is_stacked: Callable[[Any], bool], stack_of: Callable[[Any], Any]
+) -> Callable[..., Any]:
     """Return the training function that runs several steps in a call. Here it is Keras' function."""
     return keras_steps
 

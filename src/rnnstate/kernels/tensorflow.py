@@ -11,6 +11,7 @@ from keras import tree
 from rnnstate.kernels.loops.tensorflow import has_loop, no_loop_because, recurrent_loop
 from rnnstate.kernels.reference import (
     LOOPS_IN_PYTHON,
+    TAKES_STACKS,
     arrays,
     copies,
     is_synchronous,
@@ -25,6 +26,7 @@ __all__ = [
     "FEED_ERRORS",
     "LOADS_AHEAD",
     "LOOPS_IN_PYTHON",
+    "TAKES_STACKS",
     "TRACES_AGAIN_FOR_VARIABLES",
     "CompiledStep",
     "arrays",

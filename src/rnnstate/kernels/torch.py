@@ -12,6 +12,7 @@ from rnnstate.kernels.loops.torch import has_loop, no_loop_because, recurrent_lo
 from rnnstate.kernels.reference import (
     FEED_ERRORS,
     LOADS_AHEAD,
+    TAKES_STACKS,
     TRACES_AGAIN_FOR_VARIABLES,
     copies,
     has_replicas,
@@ -24,6 +25,7 @@ __all__ = [
     "FEED_ERRORS",
     "LOADS_AHEAD",
     "LOOPS_IN_PYTHON",
+    "TAKES_STACKS",
     "TRACES_AGAIN_FOR_VARIABLES",
     "CompiledStep",
     "arrays",
@@ -56,13 +58,15 @@ def feed(batches: Any, count: int) -> Any:
     return Batches(batches)
 
 
-def many_steps(model: Any, keras_steps: Callable[..., Any], is_stacked: Callable[[Any], bool]) -> Callable[..., Any]:
+def many_steps(
+    model: Any, keras_steps: Callable[..., Any], is_stacked: Callable[[Any], bool], stack_of: Callable[[Any], Any]
+) -> Callable[..., Any]:
     """Return the training function: Keras' own, traced where it can be, on memory that is kept from step to step.
 
     A step frees megabytes at its end. Given back to the system, they come back page by page in the next step, which takes
     as long as the step itself. Freeing one large block lets glibc keep up to twice as much; elsewhere it changes nothing.
     """
-    del is_stacked
+    del is_stacked, stack_of
     torch.empty(_BLOCK, dtype=torch.uint8, device="cpu")
     traceable = model.is_plain() and model.optimizer is not None
     return TrainingStep(model, keras_steps) if traceable else keras_steps

@@ -51,7 +51,9 @@ class Fitting(Inference):
             count = self.steps_per_execution
             self.train_function = rank_kernels().compiled(self.train_function, self.train_step, count)
         elif self.train_function is not made:
-            self.train_function = backend_kernels().many_steps(self, self.train_function, is_stacked)
+            self.train_function = backend_kernels().many_steps(
+                self, self.train_function, is_stacked, self._parts.feeder.stack_of
+            )
 
     def is_plain(self) -> bool:
         """Tell whether all code of a training step belongs to Keras or this package, so that a trace misses nothing."""
@@ -148,4 +150,5 @@ class Fitting(Inference):
         ):
             if checkpoint is not None:
                 return fit_resumably(self, fit, source, validation_data, checkpoint, kwargs)
-            return fit(BoundWindows(source, self.states.reserve(x.keys)), validation_data=validation_data, **kwargs)
+            bound = BoundWindows(source, self.states.reserve(x.keys), ended=self.keep_ahead)
+            return fit(bound, validation_data=validation_data, **kwargs)

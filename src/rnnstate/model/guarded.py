@@ -50,6 +50,15 @@ class Guarded(keras.Model):
         """Keep the weights of the moment for the steps of other threads, where training takes them away."""
         self._parts.stepper.served.keep()
 
+    def keep_ahead(self) -> None:
+        """Keep the weights that the running step will leave. To copy them later would delay the next epoch.
+
+        If something changes them before the next epoch begins, `keep_served` copies them again.
+        """
+        if hasattr(self, "jax_state_sync"):
+            self.jax_state_sync()
+            self.keep_served()
+
     def alone_in_network(self) -> AbstractContextManager[Any]:
         """Return a context in which no other thread runs Python code of the network."""
         lock: AbstractContextManager[Any] = self._parts.stepper.served.lock

@@ -130,7 +130,7 @@ class Inference(Guarded):
         self._parts.inferred.forget()
         if given is not None:
             bank.write(slots, given, GIVEN)
-        return BoundWindows(source, slots, mean=True)
+        return BoundWindows(source, slots, training=False)
 
     def _fed(self, function: Callable[..., Any], data: BoundWindows, **kwargs: Any) -> Any:
         """Call Keras' `fit`, `evaluate` or `predict` on windows that are loaded ahead."""

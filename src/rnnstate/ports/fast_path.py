@@ -8,7 +8,7 @@ from typing import Any
 from keras import activations, layers, ops
 
 from rnnstate.kernels import kernels
-from rnnstate.kernels.loops.definition import Loop
+from rnnstate.kernels.loops.definition import Loop, begins_with_h
 from rnnstate.ports.protocol import check_features
 from rnnstate.state.state import Array
 
@@ -39,10 +39,7 @@ def run_fast(
     Returns:
         The layer's output, and the leaves after the last valid step. `None` if no fast loop supports this call.
     """
-    flags = mask is not None or reset is not None
-    if slow_because(layer) is not None or not kernels().has_loop(
-        _kind(layer.cell), flags, *_factors(layer.cell, training)
-    ):
+    if not _is_fast(layer, mask is not None or reset is not None, training):
         return None
     # PyTorch's operators read past the end of a wrong input without an error.
     check_features(layer, x, layer.cell.kernel.shape[0])
@@ -54,6 +51,21 @@ def run_fast(
     loop = Loop(str(_kind(layer.cell)), x, *_weights(layer.cell), tuple(leaves), mask, reset, start)
     outputs, final = kernels().recurrent_loop(loop._replace(**_dropout(layer.cell, loop, training)))
     return _output(layer, outputs, loop), list(final)
+
+
+def repeats_h(layer: Any, training: bool, reset: Array | None) -> bool:
+    """Return whether the layer, with a mask, runs in a fast loop whose output at masked steps always is h.
+
+    The output at masked steps before the first valid step is then h from before the window, and not zero.
+    """
+    return begins_with_h(reset) and _is_fast(layer, True, training)
+
+
+def _is_fast(layer: Any, flags: bool, training: bool) -> bool:
+    """Return whether a fast loop supports a call with or without a mask or resets."""
+    if slow_because(layer) is not None:
+        return False
+    return bool(kernels().has_loop(_kind(layer.cell), flags, *_factors(layer.cell, training)))
 
 
 def slow_because(layer: Any) -> str | None:

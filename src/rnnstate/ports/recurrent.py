@@ -5,7 +5,7 @@ from typing import Any
 
 from keras import layers, ops, tree
 
-from rnnstate.ports.fast_path import run_fast
+from rnnstate.ports.fast_path import repeats_h, run_fast
 from rnnstate.ports.protocol import LocalState, Port, both
 from rnnstate.ports.scan import scan_cell
 from rnnstate.state.spec import LeafSpec
@@ -58,10 +58,13 @@ class RecurrentPort(Port):
             None if leaves is None else self._packed([leaves[name] for name in names]) for leaves in (state, initial)
         )
         y, final = self._run(x, given, mask, training, reset, start)
-        if attached is not None and mask is not None:
+        if attached is not None and mask is not None and not self._repeats_h(training, reset):
             y = self._repeated(y, mask, given)
         result = (y, *final) if self.layer.return_state else y
         return result, dict(zip(names, final if self._flat else tree.flatten(final), strict=True))
+
+    def _repeats_h(self, training: bool, reset: Array | None) -> bool:
+        return self.kernels == "auto" and repeats_h(self.layer, training, reset)
 
     def _repeated(self, y: Array, mask: Array, given: Any) -> Array:
         """Return the output, where masked steps at the start of a window repeat the output of an earlier window.

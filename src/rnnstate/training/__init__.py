@@ -7,6 +7,7 @@
 | `keras_calls` | reads calls in Keras' own form, or answers with the call to write |
 | `class_weights` | `class_weight` as sample weights |
 | `loader` | feeds batches to the backend ahead of the step, with slots of the bank; makes the first batch once |
+| `stacks` | the batches of one call, cut from the data together |
 | `fit_hooks` | the epoch of the windows, the learning rate of each batch, and variables that survive a failure |
 | `roles` | the protocol of a model, as far as training uses it |
 | `resume/` | checkpoints, and training that continues bit for bit |

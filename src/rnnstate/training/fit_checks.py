@@ -54,7 +54,7 @@ def check_windows(
         _check_ends(windows, targets and not training)
         windows = share(windows, group().rank, group().ranks)
     check_groups(model.strides, windows)
-    source = Source(windows, partial(check_flags, model.strides))
+    source = Source(windows, partial(check_flags, model.strides) if model.strides.total > 1 else None)
     if kernels().has_replicas():
         raise UnsupportedModelError(
             "Carried state needs one copy of its bank. Received: a distribution strategy with several replicas, each of "

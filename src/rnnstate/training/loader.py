@@ -2,10 +2,11 @@
 
 On JAX and PyTorch rnnstate starts this thread. On TensorFlow it belongs to the `tf.data` pipeline that Keras reads.
 `Windows(..., workers=0)` starts no thread. Neither do `Windows` with batches below 64 KiB, because making such a batch
-takes less time than handing it over.
+takes less time than handing it over. `Windows` of arrays are cut for all steps of a call together (`stacks`), without a
+thread where the call before still runs meanwhile.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -15,10 +16,12 @@ import numpy as np
 from keras import tree
 
 from rnnstate.kernels import kernels
+from rnnstate.training.stacks import Stack
 from rnnstate.windows.batch import Batch, WindowDataset, in_bank
 from rnnstate.windows.windows import Windows
 
-_WORTH_A_THREAD = 2**16
+_WORTH_A_THREAD = 2**16  # bytes of a batch
+_MOST_OF_A_STACK = 2**26  # bytes of all batches of a call
 
 
 class Source:
@@ -42,6 +45,11 @@ class Source:
             self._first = self.windows.epoch, self.batch(0)
         return self._first[1]
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing is checked or changed batch by batch."""
+        return type(self.windows) is Windows and self._check is None and self.class_weights is None
+
     def batch(self, index: int) -> tuple[Any, ...]:
         """Make a batch of the present epoch, with the weights of classes if there are any."""
         inputs, *rest = self.windows[index]
@@ -62,18 +70,24 @@ class BoundWindows(keras.utils.PyDataset):
     Args:
         source: The windows.
         slots: Slot of each sequence in `windows.keys`, int `(keys,)`. Empty rows get the spare slot 0.
-        mean: Whether targets per sequence weigh so much that the mean of the losses of all batches is that of the sequences.
-            In training each sequence weighs the same instead, however many batches there are.
+        training: Whether a model trains on them. Each target per sequence then weighs the same, however many batches there
+            are. Otherwise it weighs so much that the mean of the losses of all batches is that of the sequences.
+        ended: Called when the last batch of an epoch has been handed out. On JAX its step still runs then.
     """
 
-    def __init__(self, source: Source, slots: np.ndarray, mean: bool = False) -> None:
+    def __init__(
+        self, source: Source, slots: np.ndarray, training: bool = True, ended: Callable[[], None] | None = None
+    ) -> None:
         super().__init__()
-        self.source, self.windows, self._mean = source, source.windows, mean
+        self.source, self.windows, self.training = source, source.windows, training
         # A batch numbers sequences, and the bank numbers rows: slot = self._slots[sequence]. With keys "a" and "b":
         #   sequence    0  1  -1 (empty row)
         #   _slots    [ 1  2   0 ]           index -1 picks the last entry, the spare row
         self._slots = np.append(slots, 0).astype(np.int32)
+        self._ended = ended
         self.ahead: Ahead | None = None
+        self.stack: Stack | None = None
+        self.at_once = 1  # how many batches to cut together
         self.failure: Exception | None = None
 
     def __len__(self) -> int:
@@ -86,16 +100,36 @@ class BoundWindows(keras.utils.PyDataset):
             self.failure = error
             raise
 
+    def on_epoch_end(self) -> None:
+        """Tell of the end of the epoch. Keras calls this method."""
+        if self._ended is not None:
+            self._ended()
+
     def load(self, index: int) -> Any:
         """Make a batch. The main thread or the loading thread calls this."""
-        inputs, *rest = self.source.first() if index == 0 else self.source.batch(index)
-        if self._mean and inputs.get("ends") is not None:
+        if self.at_once > 1:
+            return self._from_stack(index)
+        return self._bound(*(self.source.first() if index == 0 else self.source.batch(index)))
+
+    def _from_stack(self, index: int) -> Any:
+        epoch = self.windows.epoch
+        batch = None if self.stack is None else self.stack.take(epoch, index)
+        if batch is None:
+            end = min(index + self.at_once, len(self.windows))
+            arrays = self._bound(*self.windows.stacked(range(index, end)))  # type: ignore[attr-defined]  # plain `Windows`
+            self.stack = Stack(epoch, index, arrays)
+            batch = self.stack.take(epoch, index)
+        return batch
+
+    def _bound(self, inputs: dict[str, Any], *rest: Any) -> tuple[Any, ...]:
+        if not self.training and inputs.get("ends") is not None:
             inputs = inputs | {"ends": self._shares(Batch.from_keras(inputs))}
         return (in_bank(inputs, self._slots), *rest)
 
     def _shares(self, batch: Batch) -> Any:
         # Keras divides the loss of a batch by its rows that hold a window, and takes the mean over batches.
-        scale = (np.asarray(batch.slot) >= 0).sum() * len(self.windows) / len(self.windows.keys)
+        rows = (np.asarray(batch.slot) >= 0).sum(axis=-1, keepdims=True)
+        scale = rows * len(self.windows) / len(self.windows.keys)
         return tree.map_structure(lambda ends: (ends * scale).astype(np.float32), batch.ends)
 
 
@@ -146,6 +180,11 @@ class Feeder:
             if given is data:
                 bound.source.forget()
 
+    def stack_of(self, batches: Sequence[Any]) -> Any:
+        """Return batches stacked along a new first axis, if they were cut together, else `None`."""
+        stacks = (bound.stack for _, bound in self._fed)
+        return next((stack.arrays for stack in stacks if stack is not None and stack.is_of(batches)), None)
+
     def run(self, function: Callable[..., Any], data: BoundWindows, count: int, **kwargs: Any) -> Any:
         """Call `function` on `data`, of which `count` batches are kept ready, and on `validation_data`.
 
@@ -171,10 +210,20 @@ def _is_quick(windows: Any) -> bool:
     return type(windows) is Windows and windows.batch_bytes < _WORTH_A_THREAD
 
 
+def _at_once(data: BoundWindows, count: int) -> int:
+    """Return how many batches to cut together, of `count` that a call takes."""
+    if not data.source.is_plain:
+        return 1
+    windows: Any = data.windows
+    most = _MOST_OF_A_STACK if data.training and kernels().TAKES_STACKS else count * _WORTH_A_THREAD
+    return min(count, len(windows)) if count * windows.batch_bytes < most else 1
+
+
 @contextmanager
 def _loaded(data: BoundWindows, count: int) -> Iterator[Any]:
     """Give the object from which Keras reads `data`. At the end no loading thread is left."""
-    threads = 0 if _is_quick(data.windows) else min(1, data.windows.workers)
+    data.at_once = _at_once(data, count)
+    threads = 0 if data.at_once > 1 or _is_quick(data.windows) else min(1, data.windows.workers)
     given = kernels().feed(data, count * threads)
     if threads and not kernels().LOADS_AHEAD:
         data.ahead = Ahead(data.load, count)
@@ -188,3 +237,4 @@ def _loaded(data: BoundWindows, count: int) -> Iterator[Any]:
         if data.ahead is not None:
             data.ahead.close()
             data.ahead = None
+        data.at_once, data.stack = 1, None

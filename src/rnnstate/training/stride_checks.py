@@ -71,6 +71,5 @@ def check_flags(strides: Strides, inputs: Any) -> None:
     Raises:
         DataError: If a group is padding in part, or a reset stands inside of a group.
     """
-    if strides.total > 1:
-        batch = Batch.from_keras(inputs)
-        strides.check_batch(batch.mask, batch.reset)
+    batch = Batch.from_keras(inputs)
+    strides.check_batch(batch.mask, batch.reset)

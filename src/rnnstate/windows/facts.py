@@ -4,28 +4,30 @@ Facts say which sequence each row holds, whether the sequence begins, which step
 is reset, and how much of the state survives a gap.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from rnnstate.windows.arrays import Array
+from rnnstate.windows.arrays import Array, Field
 from rnnstate.windows.batch import Batch
 from rnnstate.windows.gaps import Policy, kept
 from rnnstate.windows.lead_in import Prefix
-from rnnstate.windows.plan import WindowPlan
+from rnnstate.windows.plan import Index, WindowPlan, of_batches
 from rnnstate.windows.sequences import Fields, MissingSteps, Sequences
 
 
 def assemble_batch(
-    data: Sequences, plan: WindowPlan, index: int, slot: Array, prefix: Prefix, policy: Policy, masked: bool
+    data: Sequences, plan: WindowPlan, index: Index, slot: Array, prefix: Prefix, policy: Policy, masked: bool
 ) -> Batch:
     """Return the inputs of batch `index`: its data and its facts.
 
     Args:
         data: The data of all sequences.
         plan: Which window each row of each batch holds.
-        index: Number of the batch.
-        slot: The sequence of each row, `(batch,)`.
+        index: Number of the batch; or the numbers of several, which are stacked along a new first axis.
+        slot: The sequence of each row, `(batch,)` or `(batches, batch)`.
         prefix: The steps that come before each window.
         policy: What survives a gap.
         masked: Whether batches have a mask.
@@ -35,14 +37,14 @@ def assemble_batch(
     return Batch(
         x=gather(data.x, plan, index, prefix=True),
         slot=slot,
-        first=plan.first[index].copy(),
-        mask=None if exist is None else np.concatenate([exist, _valid(plan, index)], axis=1),
-        observed=None if data.observed is None else data.observed.batch(plan, index),
-        reset=None if data.resets is None else data.resets.batch(plan, index, prefix=True) > 0,
-        keep=None if data.missing is None else _keep(data.missing, policy, plan, index),
+        first=of_batches(plan.first, index).copy(),
+        mask=None if exist is None else np.concatenate([exist, _valid(plan, index)], axis=-1),
+        observed=None if data.observed is None else _each(partial(data.observed.batch, plan), index),
+        reset=None if data.resets is None else _values(data.resets, plan, index, prefix=True) > 0,
+        keep=None if data.missing is None else _each(partial(_keep, data.missing, policy, plan), index),
         burn_in=None if prefix.gradient else before,
         context=before if prefix.gradient else None,
-        last=plan.last[index].copy() if prefix.steps else None,
+        last=of_batches(plan.last, index).copy() if prefix.steps else None,
         ends=_ends(data.y, plan, index),
     )
 
@@ -69,23 +71,32 @@ def share_starts(data: Sequences, plan: WindowPlan, policy: Policy) -> dict[str,
     return {name: float((flag & held).sum() / held.sum()) for name, flag in flags.items()}
 
 
-def _ends(targets: Fields, plan: WindowPlan, index: int) -> Any:
+def _ends(targets: Fields, plan: WindowPlan, index: Index) -> Any:
     """Return 1 at the last window of each sequence, else 0, `(batch,)`, for each target per sequence."""
     names = [name for name, field in targets.items() if field.kind == "sequence"]
-    parts = {name: plan.ends[index].astype(np.float32) for name in names}
+    parts = {name: of_batches(plan.ends, index).astype(np.float32) for name in names}
     return parts.get(None, parts) if parts else None
 
 
-def _valid(plan: WindowPlan, index: int) -> Array:
+def _valid(plan: WindowPlan, index: Index) -> Array:
     """Return which steps of each window are data and not padding, `(batch, length)`."""
-    valid: Array = np.arange(plan.length) < plan.steps[index][:, None]
+    valid: Array = np.arange(plan.length) < of_batches(plan.steps, index)[..., None]
     return valid
 
 
-def gather(fields: Fields, plan: WindowPlan, index: int, prefix: bool = False) -> Any:
+def gather(fields: Fields, plan: WindowPlan, index: Index, prefix: bool = False) -> Any:
     """Return the arrays of batch `index`: one array, or a mapping by name if the fields have names."""
-    parts = {name: field.batch(plan, index, prefix) for name, field in fields.items()}
+    parts = {name: _values(field, plan, index, prefix) for name, field in fields.items()}
     return parts.get(None, parts)
+
+
+def _values(field: Field, plan: WindowPlan, index: Index, prefix: bool) -> Array:
+    return field.stacked(plan, index, prefix) if isinstance(index, range) else field.batch(plan, index, prefix)
+
+
+def _each(make: Callable[[int], Array], index: Index) -> Array:
+    """Return what `make` makes of a batch, or of each of several."""
+    return np.stack([make(one) for one in index]) if isinstance(index, range) else make(index)
 
 
 def _keep(missing: MissingSteps, policy: Policy, plan: WindowPlan, index: int) -> Array:

@@ -11,7 +11,7 @@ import numpy as np
 from rnnstate.errors import DataError
 from rnnstate.windows.arrays import Array
 from rnnstate.windows.counts import check_count
-from rnnstate.windows.plan import WindowPlan
+from rnnstate.windows.plan import Index, WindowPlan, of_batches
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Prefix:
             )
         return prefix
 
-    def exist(self, plan: WindowPlan, index: int) -> Array:
+    def exist(self, plan: WindowPlan, index: Index) -> Array:
         """Return which of the steps before each window of batch `index` exist, `(batch, steps)`.
 
         A window may have fewer steps before it, at the begin of its sequence or after a cut. Then the last places count:
@@ -60,7 +60,7 @@ class Prefix:
             place      0      1      2    | window
             exists   False   True   True  | ...       two of three steps exist
         """
-        exist: Array = np.arange(self.steps, 0, -1) <= plan.before[index][:, None]
+        exist: Array = np.arange(self.steps, 0, -1) <= of_batches(plan.before, index)[..., None]
         return exist
 
 

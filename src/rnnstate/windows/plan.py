@@ -17,15 +17,21 @@ from rnnstate.windows.cuts import Cuts, WindowList, count_windows, cut_pieces, c
 from rnnstate.windows.orders import ORDERS
 
 __all__ = [
+    "Index",
     "Lengths",
     "WindowPlan",
     "check_count",
     "check_lengths",
     "count_windows",
     "cut_pieces",
+    "of_batches",
     "plan_lanes",
     "plan_windows",
 ]
+
+
+# The number of a batch, or the numbers of several consecutive ones.
+Index = int | range
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,6 +93,20 @@ class WindowPlan:
         corners = zip(self.sequence[:, 0].tolist(), self.start[:, 0].tolist(), strict=True)
         return [corner if full else None for corner, full in zip(corners, whole, strict=True)]
 
+    def moves(self, batches: range) -> tuple[int, int] | None:
+        """Return how many sequences and steps lie between one batch and the next, if all are blocks equally far apart.
+
+        sequence   3 | s ... s + length | ... s + 2 * length |      batches `(3, s)`, `(3, s + length)`: `(0, length)`
+        sequence   4 | s ... s + length | ... s + 2 * length |
+        """
+        blocks = self.blocks[batches.start : batches.stop]
+        first, second = blocks[0], blocks[min(1, len(blocks) - 1)]
+        if first is None or second is None:
+            return None
+        (row, start), rows, steps = first, second[0] - first[0], second[1] - first[1]
+        evenly = [(row + rows * place, start + steps * place) for place in range(len(blocks))]
+        return (rows, steps) if blocks == evenly else None
+
     @cached_property
     def before(self) -> NDArray[np.int64]:
         """How many of the `prefix` steps before each window exist; they never reach across a cut; `(batches, rows)`."""
@@ -129,6 +149,12 @@ class WindowPlan:
     def counts(self, sequences: int) -> NDArray[np.int64]:
         """Return how many windows each of the first `sequences` sequences has."""
         return np.bincount(self.sequence[self.sequence >= 0], minlength=sequences)
+
+
+def of_batches(array: NDArray[Any], index: Index) -> NDArray[Any]:
+    """Return the part of an array `(batches, rows)` of a plan for one batch, `(rows,)`, or for several."""
+    part: NDArray[Any] = array[index.start : index.stop] if isinstance(index, range) else array[index]
+    return part
 
 
 def plan_lanes(lengths: Lengths, length: int, batch_size: int) -> WindowPlan:

@@ -113,7 +113,7 @@ def recurrent_loop(loop: Loop) -> tuple[Array, Leaves]:
     gates = GATES[loop.kind]
     bias, recurrent_bias = biases(loop)
     state, outputs = loop.state, []
-    y = state[0] if begins_with_h(loop) else ops.zeros_like(state[0])
+    y = state[0] if begins_with_h(loop.reset) else ops.zeros_like(state[0])
     for t in range(loop.x.shape[1]):
         x = product(loop.dropout, loop.x[:, t], loop.kernel, gates) + bias
         before = state if loop.reset is None else _where(loop.reset[:, t], loop.initial or loop.state, state)
@@ -126,9 +126,9 @@ def recurrent_loop(loop: Loop) -> tuple[Array, Leaves]:
     return ops.stack(outputs, axis=1), state
 
 
-def begins_with_h(loop: Loop) -> bool:
+def begins_with_h(reset: Array | None) -> bool:
     """Return whether the output before a row's first valid step is h, as in Keras' loops on JAX. Elsewhere it is zero."""
-    return loop.reset is None and config.backend() == "jax"
+    return reset is None and config.backend() == "jax"
 
 
 def _where(rows: Array, state: Leaves, otherwise: Leaves) -> Leaves:
