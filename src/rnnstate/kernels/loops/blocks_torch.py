@@ -54,8 +54,30 @@ def has_library() -> bool:
     return True
 
 
-def run_rows(kind: int, work: int, arrays: list[Array | None], steps: int, spare: Array, kernel: Array) -> None:
-    """Run all rows of a batch, forward or back, in as many threads as PyTorch has and as the work repays.
+class NativeCall:
+    """A call of native code, which can run several times on the same memory.
+
+    Args:
+        kind: Which cell.
+        work: What the call does.
+        arrays: The arrays of `csrc/call.h`.
+        parts: Rows of a loop, or strips of sums.
+        multiplications: How many multiplications with an addition the call makes.
+    """
+
+    def __init__(self, kind: int, work: int, arrays: list[Array | None], parts: int, multiplications: float) -> None:
+        self._arrays, self._table = arrays, _table(kind, work, arrays)  # the arrays keep their memory
+        self._parts, self._blocks, self._packs = parts, int(multiplications / WORTH_A_THREAD), work != SUMS
+
+    def __call__(self) -> None:
+        """Run all parts."""
+        if self._packs:
+            library().rnnstate_pack(_address(self._table))
+        _in_blocks(self._table, self._parts, self._blocks)
+
+
+def rows_run(kind: int, work: int, arrays: list[Array | None], steps: int, spare: Array, kernel: Array) -> NativeCall:
+    """Prepare all rows of a batch, forward or back, in as many threads as PyTorch has and as the work repays.
 
     Args:
         kind: Which cell.
@@ -70,33 +92,26 @@ def run_rows(kind: int, work: int, arrays: list[Array | None], steps: int, spare
     lines = len(kernel) + (0 if given is None else len(given))
     if batch >= ROWS_FOR_STRIPS and batch * steps >= ALL_ROWS_FOR_STRIPS:
         strips = kernel.new_empty((strip_count(kernel.shape[1]), lines, library().width))
-    call = _table(kind, work, [*arrays, spare, strips])
-    library().rnnstate_pack(_address(call))
-    _in_blocks(call, batch, float(steps * batch * lines * kernel.shape[1]))
+    return NativeCall(kind, work, [*arrays, spare, strips], batch, float(steps * batch * lines * kernel.shape[1]))
 
 
-def run_sums(arrays: list[Any]) -> None:
-    """Sum the gradients of the kernels, for the arrays of `csrc/call.h` before `spare`. The threads share the strips."""
+def sums_run(arrays: list[Any]) -> NativeCall:
+    """Prepare the gradients of the kernels, for the arrays of `csrc/call.h` before `spare`. The threads share the strips."""
     d_x, x, outputs = arrays[5:8]
     inner, strips = max(x.shape[2], outputs.shape[2]), strip_count(d_x.shape[2])
     spare = x.new_empty((strips, STEPS_OF_SUMS, line_of_sums(inner)))
     in_strips = x.new_empty((strips, STEPS_OF_SUMS + inner + 1, library().width))
-    call = _table(0, SUMS, [*arrays, spare, in_strips])
-    _in_blocks(call, strips, float(d_x.numel() * (x.shape[2] + outputs.shape[2])))
+    return NativeCall(0, SUMS, [*arrays, spare, in_strips], strips, float(d_x.numel() * (x.shape[2] + outputs.shape[2])))
 
 
-def run_product(rows: Array, matrix: Array) -> Array:
-    """Return `rows @ matrix` for `(batch, time, inner)` and `(inner, columns)`. The threads share the rows."""
+def product_run(rows: Array, matrix: Array, result: Array) -> NativeCall:
+    """Prepare `result = rows @ matrix` for `(batch, time, inner)` and `(inner, columns)`. The threads share the rows."""
     (batch, time, inner), columns, strips = rows.shape, matrix.shape[1], None
-    result, bias = rows.new_empty((batch, time, columns)), rows.new_zeros(columns)
     if batch * time >= ALL_ROWS_FOR_STRIPS:
         strips = rows.new_empty((strip_count(columns), inner, library().width))
     nothing = [None, None, None]
-    arrays = [*nothing, *nothing, rows.contiguous(), matrix.contiguous(), bias, result, *nothing, None, strips]
-    call = _table(0, _PROJECT, arrays)
-    library().rnnstate_pack(_address(call))
-    _in_blocks(call, batch, float(rows.numel() * columns))
-    return result
+    arrays = [*nothing, *nothing, rows, matrix, rows.new_zeros(columns), result, *nothing, None, strips]
+    return NativeCall(0, _PROJECT, arrays, batch, float(rows.numel() * columns))
 
 
 def _table(kind: int, work: int, arrays: list[Array | None]) -> "array[int]":
@@ -110,10 +125,10 @@ def _address(table: "array[int]") -> int:
     return table.buffer_info()[0]
 
 
-def _in_blocks(table: "array[int]", parts: int, work: float) -> None:
-    """Run all parts of a call: rows of a loop, or strips of sums."""
+def _in_blocks(table: "array[int]", parts: int, most: int) -> None:
+    """Run all parts of a call: rows of a loop, or strips of sums. More than `most` blocks do not repay their threads."""
     run, call = library().rnnstate_run, _address(table)
-    blocks = max(1, min(torch.get_num_threads(), (parts + 1) // 2, int(work / WORTH_A_THREAD)))
+    blocks = max(1, min(torch.get_num_threads(), (parts + 1) // 2, most))
     team = _team() if blocks > 1 and os.getpid() == _PROCESS else None
     if blocks == 1:
         run(call, 0, parts)
