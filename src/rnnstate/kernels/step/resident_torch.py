@@ -146,15 +146,15 @@ class _Batch:
             to.copy_(arrays[number])
 
 
-def size_of(graph: Any) -> int:
-    """Return how many bytes the results of all operations have."""
+def size_of(graph: Any) -> int | None:
+    """Return how many bytes the results of all operations have, or `None` if one is no tensor."""
     inputs = {storage(node) for node in graph.nodes if node.op == "placeholder"}
-    sizes = {}
-    for node in graph.nodes:
-        for part in tree_leaves(node.meta.get("val")) if node.op == "call_function" else ():
-            if isinstance(part, torch.Tensor):
-                sizes[StorageWeakRef(part.untyped_storage())] = part.untyped_storage().nbytes()
-    return sum(size for memory, size in sizes.items() if memory not in inputs)
+    made = [part for node in graph.nodes if node.op == "call_function" for part in tree_leaves(node.meta.get("val"))]
+    if not all(part is None or isinstance(part, torch.Tensor) for part in made):
+        return None
+    memory = [part.untyped_storage() for part in made if part is not None]
+    sizes = {StorageWeakRef(part): part.nbytes() for part in memory}
+    return sum(size for place, size in sizes.items() if place not in inputs)
 
 
 def writing(target: Any, to: Any, args: Any, kwargs: Any) -> Callable[[], Any]:
@@ -162,7 +162,8 @@ def writing(target: Any, to: Any, args: Any, kwargs: Any) -> Callable[[], Any]:
     for overload in target.overloadpacket.overloads():
         arguments = getattr(target.overloadpacket, overload)._schema.arguments
         outs = [one.name for one in arguments if one.is_out]
-        same = [one.name for one in arguments if not one.is_out] == [one.name for one in target._schema.arguments]
+        read = [(one.name, str(one.type)) for one in arguments if not one.is_out]
+        same = read == [(one.name, str(one.type)) for one in target._schema.arguments]
         if same and len(outs) == 1 and isinstance(to, torch.Tensor):
             return partial(getattr(target.overloadpacket, overload), *args, **kwargs, **{outs[0]: to})
 
@@ -173,10 +174,10 @@ def writing(target: Any, to: Any, args: Any, kwargs: Any) -> Callable[[], Any]:
 
 
 def _is_view(node: Any) -> bool:
-    """Return whether the result of an operator lies in the memory of an argument."""
-    given = [one for one in node.all_input_nodes if isinstance(one.meta["val"], torch.Tensor)]
-    single = isinstance(node.meta["val"], torch.Tensor)
-    return single and (_name(node.target) == "_unsafe_view" or any(storage(one) == storage(node) for one in given))
+    """Return whether the results of an operator lie in the memory of an argument."""
+    given = {storage(one) for one in node.all_input_nodes if isinstance(one.meta["val"], torch.Tensor)}
+    made = {StorageWeakRef(part.untyped_storage()) for part in tree_leaves(node.meta["val"])}
+    return _name(node.target) == "_unsafe_view" or made <= given
 
 
 def _name(target: Any) -> str:

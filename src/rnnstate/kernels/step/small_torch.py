@@ -76,8 +76,9 @@ class Encoder:
         if name.startswith("_foreach_"):
             return self._each(name.removeprefix("_foreach_"), to, given, options)
         rule = _RULES.get(name.removesuffix("_"))
-        count = (given[-1] if name == "index_copy_" else to).numel()
-        if rule is None or to.device.type != "cpu" or not 0 < count < _MANY:
+        if rule is None or to.device.type != "cpu":
+            return None
+        if not 0 < (given[-1] if name == "index_copy_" else to).numel() < _MANY:
             return None
         found = rule(to, *given, **{key: value for key, value in options.items() if value is not None})
         return None if found is None else self._operation(found[0], to, found[1])

@@ -116,7 +116,8 @@ def trace_whole(traced: Traced, optimizer: Any, trained: list[Any], arrays: list
     constants = fold(module)
     place_passes(module.graph)
     size = size_of(module.graph)
-    resident = Resident(module, values, arrays, constants) if size <= most and has_library() else None
+    stays = size is not None and size <= most and has_library()
+    resident = Resident(module, values, arrays, constants) if stays else None
     _call_directly(module.graph)
     module.graph.set_codegen(CodeGen())
     module.recompile()
