@@ -179,12 +179,19 @@ def test_rows_are_written_at_indices():
         ("mean", (5,), lambda: (torch.ones(3, 5), [0])),
         ("index_select", (3, 2), lambda: (torch.ones(3, 5), 1, torch.arange(2))),
         ("mul", (2**15,), lambda: (torch.ones(2**15), 2.0)),
+        ("index_copy", (3, 5), lambda: (torch.ones(3, 5), 0, torch.arange(2), torch.ones(2, 5))),
         ("neg", (7, 5), lambda: (torch.ones(7, 10)[:, ::2],)),
     ],
 )
 def test_other_cases_stay_with_pytorch(name, to, given):
     """Other dtypes, sums of several numbers, roots, other axes, many elements, and floats that lie apart."""
     assert native(name, torch.empty(to), *given()) is None
+
+
+def test_a_rounded_quotient_stays_with_pytorch():
+    """An option that no operation has."""
+    assert native("div", torch.empty(3), torch.ones(3), 2.0, rounding_mode="floor") is None
+    assert native("div", torch.empty(3), torch.ones(3), 2.0, rounding_mode=None) is not None  # the control
 
 
 def test_an_operand_that_overlaps_the_result_stays_with_pytorch():

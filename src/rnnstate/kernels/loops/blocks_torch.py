@@ -101,7 +101,9 @@ def sums_run(arrays: list[Any]) -> NativeCall:
     inner, strips = max(x.shape[2], outputs.shape[2]), strip_count(d_x.shape[2])
     spare = x.new_empty((strips, STEPS_OF_SUMS, line_of_sums(inner)))
     in_strips = x.new_empty((strips, STEPS_OF_SUMS + inner + 1, library().width))
-    return NativeCall(0, SUMS, [*arrays, spare, in_strips], strips, float(d_x.numel() * (x.shape[2] + outputs.shape[2])))
+    return NativeCall(
+        0, SUMS, [*arrays, spare, in_strips], strips, float(d_x.numel() * (x.shape[2] + outputs.shape[2]))
+    )
 
 
 def product_run(rows: Array, matrix: Array, result: Array) -> NativeCall:

@@ -82,18 +82,22 @@ class Resident:
         loop = prepared(node.target, args)
         if loop is not None:
             return self._run_loop(*loop)
-        if written(node):
+        if _is_in_place(node):
             to = self._places[node.args[0]] if isinstance(node.args[0], torch.fx.Node) else args[0]
             return self._run(node.target, to, args, kwargs, partial(node.target, *args, **kwargs))
         if _is_view(node) or (_name(node.target) in _FILLS and storage(node) not in self._writes):
             return node.target(*args, **kwargs)
-        to = tree_map(blank, node.meta["val"])
-        in_place = getattr(torch, f"{_name(node.target)}_", None) if isinstance(to, list) else None
-        if in_place is None or self._encoder.words(_name(node.target), to, args, kwargs) is not None:
-            return self._run(node.target, to, args, kwargs, writing(node.target, to, args, kwargs))
+        return self._new(node.target, tree_map(_blank, node.meta["val"]), args, kwargs)
+
+    def _new(self, target: Any, to: Any, args: Any, kwargs: Any) -> Any:
+        """Let the steps run an operator that returns new tensors. Return their places."""
+        in_place = getattr(torch, f"{_name(target)}_", None) if isinstance(to, list) else None
+        if in_place is None or self._encoder.words(_name(target), to, args, kwargs) is not None:
+            return self._run(target, to, args, kwargs, _writing(target, to, args, kwargs))
+        # PyTorch has no fast form of an operator on lists that writes to places, and a fast one in place.
         for place, one in zip(to, args[0], strict=True):
             self._copy(place, one)
-        return self._run(node.target, to, args, kwargs, partial(in_place, to, *args[1:], **kwargs))
+        return self._run(target, to, args, kwargs, partial(in_place, to, *args[1:], **kwargs))
 
     def _copy(self, to: Any, given: Any) -> None:
         self._run(_COPY, to, (to, given), {}, partial(to.copy_, given))
@@ -146,6 +150,10 @@ class _Batch:
             to.copy_(arrays[number])
 
 
+def _blank(part: Any) -> Any:
+    return None if part is None else blank(part)
+
+
 def size_of(graph: Any) -> int | None:
     """Return how many bytes the results of all operations have, or `None` if one is no tensor."""
     inputs = {storage(node) for node in graph.nodes if node.op == "placeholder"}
@@ -153,11 +161,11 @@ def size_of(graph: Any) -> int | None:
     if not all(part is None or isinstance(part, torch.Tensor) for part in made):
         return None
     memory = [part.untyped_storage() for part in made if part is not None]
-    sizes = {StorageWeakRef(part): part.nbytes() for part in memory}
+    sizes: dict[Any, int] = {StorageWeakRef(part): part.nbytes() for part in memory}
     return sum(size for place, size in sizes.items() if place not in inputs)
 
 
-def writing(target: Any, to: Any, args: Any, kwargs: Any) -> Callable[[], Any]:
+def _writing(target: Any, to: Any, args: Any, kwargs: Any) -> Callable[[], Any]:
     """Return a function that runs an operator and writes its results to places."""
     for overload in target.overloadpacket.overloads():
         arguments = getattr(target.overloadpacket, overload)._schema.arguments
@@ -168,16 +176,29 @@ def writing(target: Any, to: Any, args: Any, kwargs: Any) -> Callable[[], Any]:
             return partial(getattr(target.overloadpacket, overload), *args, **kwargs, **{outs[0]: to})
 
     def run() -> None:
-        tree_map(lambda place, made: place.copy_(made), to, target(*args, **kwargs))
+        for place, made in zip(tree_leaves(to), tree_leaves(target(*args, **kwargs)), strict=True):
+            if place is not None:
+                place.copy_(made)
 
     return run
+
+
+def _is_in_place(node: Any) -> bool:
+    """Return whether an operator writes its results into arguments alone."""
+    targets = {storage(target) for target in written(node)}
+    return bool(targets) and _storages(node) <= targets
 
 
 def _is_view(node: Any) -> bool:
     """Return whether the results of an operator lie in the memory of an argument."""
     given = {storage(one) for one in node.all_input_nodes if isinstance(one.meta["val"], torch.Tensor)}
-    made = {StorageWeakRef(part.untyped_storage()) for part in tree_leaves(node.meta["val"])}
-    return _name(node.target) == "_unsafe_view" or made <= given
+    made = _storages(node)
+    return _name(node.target) == "_unsafe_view" or bool(made and made <= given)
+
+
+def _storages(node: Any) -> set[Any]:
+    """Return the memory of the results of an operator."""
+    return {StorageWeakRef(part.untyped_storage()) for part in tree_leaves(node.meta.get("val")) if part is not None}
 
 
 def _name(target: Any) -> str:

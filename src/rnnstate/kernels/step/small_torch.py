@@ -2,8 +2,8 @@
 
     operator of a graph, on tensors that stay  ──►  operations of `csrc/operations.h`, or `None`
 
-Products of matrices, sums, powers, square roots and dropout stay with PyTorch. So do operators on many elements, which PyTorch shares
-among threads.
+Products of matrices, sums, powers, square roots and dropout stay with PyTorch. So do operators on many elements, which
+PyTorch shares among threads.
 """
 
 import math
@@ -75,7 +75,7 @@ class Encoder:
         """
         if name.startswith("_foreach_"):
             return self._each(name.removeprefix("_foreach_"), to, given, options)
-        rule = _RULES.get(name.removesuffix("_"))
+        rule = _RULES.get(name) or _RULES.get(name.removesuffix("_"))
         if rule is None or to.device.type != "cpu":
             return None
         if not 0 < (given[-1] if name == "index_copy_" else to).numel() < _MANY:
@@ -205,7 +205,8 @@ def _copy(to: Any, before: Any, given: Any, non_blocking: bool = False) -> Any:
     return _cast(to, given)
 
 
-def _cast(to: Any, given: Any, dtype: Any = None) -> Any:
+def _cast(to: Any, given: Any, **options: Any) -> Any:
+    # The dtype and the order in memory, which the options name, are those of the result.
     kind = _COPIES.get(to.dtype) if given.dtype == to.dtype else _CASTS.get((given.dtype, to.dtype))
     return kind and (kind, [given])
 
@@ -242,10 +243,10 @@ _RULES: dict[str, Rule] = {
     "logical_or": _flags("either"),
     "logical_not": _flags("neither"),
     "where": _where,
-    "copy": _copy,
+    "copy_": _copy,
     "_to_copy": _cast,
     "index_select": _take,
-    "index_copy": _put,
+    "index_copy_": _put,
     "sum": _sum_of_one,
     "mean": _sum_of_one,
 }

@@ -8,6 +8,7 @@ in place, so their memory stays the same.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -115,15 +116,17 @@ def trace_whole(traced: Traced, optimizer: Any, trained: list[Any], arrays: list
     changed = [one for one, node in zip(variables, inputs, strict=False) if storage(node) in targets]
     constants = fold(module)
     place_passes(module.graph)
-    size = size_of(module.graph)
-    stays = size is not None and size <= most and has_library()
-    resident = Resident(module, values, arrays, constants) if stays else None
+    resident, size = None, size_of(module.graph)
+    on_cpu = all(end.device.type == "cpu" for end in (*values, *arrays))
+    if size is not None and size <= most and on_cpu and has_library():
+        with suppress(Exception):  # an operator of another form: the list runs
+            resident = Resident(module, values, arrays, constants)
     _call_directly(module.graph)
     module.graph.set_codegen(CodeGen())
     module.recompile()
     ends = [variable.value for variable in trained]
     whole = Whole(module.forward, values, constants, changed, ends, _packer(traced, step.logs))
-    return [whole] if resident is None else [replace(whole, operations=resident, stays=size), whole]
+    return [whole] if resident is None else [replace(whole, operations=resident, stays=size or 0), whole]
 
 
 def _call_directly(graph: Any) -> None:
