@@ -153,10 +153,13 @@ static void copy_turned(const struct operation *operation)
     const long rows = operation->sizes[1], columns = operation->sizes[2];
     for (long row = 0; row < rows; row += SIDE)
         for (long column = 0; column < columns; column += SIDE)
-            for (long i = row; i < rows && i < row + SIDE; i++)
-                for (long j = column; j < columns && j < column + SIDE; j++)
-                    ((four_bytes *)to->data)[i * to->steps[1] + j * to->steps[2]] =
-                        ((const four_bytes *)of->data)[i * of->steps[1] + j * of->steps[2]];
+            for (long i = row; i < rows && i < row + SIDE; i++) {
+                four_bytes *line = (four_bytes *)to->data + i * to->steps[1] + column * to->steps[2];
+                const four_bytes *from = (const four_bytes *)of->data + i * of->steps[1] + column * of->steps[2];
+                const long count = columns - column < SIDE ? columns - column : SIDE;
+                for (long j = 0; j < count; j++)
+                    line[j * to->steps[2]] = from[j * of->steps[2]];
+            }
 }
 
 /* Return whether all indices are those of rows. */
