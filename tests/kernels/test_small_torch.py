@@ -90,6 +90,7 @@ OTHERS = {
     "logical_or": ("logical_or", lambda: (flags(37), flags(37, seed=1)), {}),
     "logical_not": ("logical_not", lambda: (flags(37),), {}),
     "where rows": ("where", lambda: (flags(13)[:, None], floats(13, 7), floats(13, 7, seed=1)), {}),
+    "where many": ("where", lambda: (flags(613)[:, None], floats(613, 67), floats(1, seed=1)[0]), {}),
     "where one": ("where", lambda: (flags(13), floats(13), floats(1, seed=1)[0]), {}),
     "index_select": ("index_select", lambda: (floats(17, 5), 0, indices(11, 17)), {}),
     "index_select numbers": ("index_select", lambda: (floats(17), 0, indices(11, 17)), {}),

@@ -25,8 +25,8 @@ _COMPUTED = {"add", "subtract", "multiply", "divide", "add_scaled", "negate"}
 _AXES, _READ = 3, 3
 # The words of an operation, and the place of the address of the first operand that it reads.
 WORDS, FIRST = (1 + _AXES) * (2 + _READ), 2 * (1 + _AXES)
-# From so many elements on, PyTorch shares most operators among threads.
-_MANY = 2**15
+# From so many elements on, PyTorch shares most operators among threads. One thread chooses faster, because it copies lines.
+_MANY, _MANY_CHOSEN = 2**15, 2**18
 
 _FLOAT, _BOOL, _INT, _LONG = torch.float32, torch.bool, torch.int32, torch.int64
 _COPIES = {_BOOL: "copy_1", _FLOAT: "copy_4", _INT: "copy_4", _LONG: "copy_8"}
@@ -78,7 +78,8 @@ class Encoder:
         rule = _RULES.get(name) or _RULES.get(name.removesuffix("_"))
         if rule is None or to.device.type != "cpu":
             return None
-        if not 0 < (given[-1] if name == "index_copy_" else to).numel() < _MANY:
+        most = _MANY_CHOSEN if name == "where" else _MANY
+        if not 0 < (given[-1] if name == "index_copy_" else to).numel() < most:
             return None
         found = rule(to, *given, **{key: value for key, value in options.items() if value is not None})
         return None if found is None else self._operation(found[0], to, found[1])

@@ -73,16 +73,6 @@ INLINE void compute_line(const int kind, const struct line *line)
         store((float *)line->to + u, computed(kind, line, u), line->n - u);
 }
 
-/* Copy four bytes of each element of one of two lines. */
-static void choose_line(const struct line *line)
-{
-    const uint8_t *flags = (const uint8_t *)line->of[0];
-    const four_bytes *ones = (const four_bytes *)line->of[1], *others = (const four_bytes *)line->of[2];
-    for (long u = 0; u < line->n; u++)
-        ((four_bytes *)line->to)[u * line->to_step] =
-            flags[u * line->steps[0]] ? ones[u * line->steps[1]] : others[u * line->steps[2]];
-}
-
 static void copy_line(const struct line *line, const long bytes)
 {
     if (line->to_step == 1 && line->steps[0] == 1) {
@@ -91,6 +81,22 @@ static void copy_line(const struct line *line, const long bytes)
     }
     for (long u = 0; u < line->n; u++)
         memcpy(line->to + u * line->to_step * bytes, line->of[0] + u * line->steps[0] * bytes, bytes);
+}
+
+/* Copy four bytes of each element of one of two lines. */
+static void choose_line(const struct line *line)
+{
+    if (!line->steps[0]) { /* one flag for the whole line */
+        const int number = *(const uint8_t *)line->of[0] ? 1 : 2;
+        copy_line(&(struct line){.to = line->to, .of = {line->of[number]}, .n = line->n, .to_step = line->to_step,
+                                 .steps = {line->steps[number]}}, 4);
+        return;
+    }
+    const uint8_t *flags = (const uint8_t *)line->of[0];
+    const four_bytes *ones = (const four_bytes *)line->of[1], *others = (const four_bytes *)line->of[2];
+    for (long u = 0; u < line->n; u++)
+        ((four_bytes *)line->to)[u * line->to_step] =
+            flags[u * line->steps[0]] ? ones[u * line->steps[1]] : others[u * line->steps[2]];
 }
 
 /* Write a value for each element of a line, from the elements `a` and `b` of its operands. */
