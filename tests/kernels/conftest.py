@@ -12,7 +12,9 @@ def kept(monkeypatch):
 
     def noted(step, key, *args):
         logs = attempt(step, key, *args)
-        tries.append(type(step._kept[key]).__name__.strip("_").lower() if key in step._kept else None)
+        kept = step._kept.get(key)
+        name = kept and ("resident" if getattr(kept, "stays", 0) else type(kept).__name__.strip("_").lower())
+        tries.append(name)
         return logs
 
     monkeypatch.setattr(training_torch, "AFTER", 2)

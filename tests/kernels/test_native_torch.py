@@ -24,11 +24,11 @@ KINDS = ["lstm", "gru", "rnn"]
 @pytest.fixture
 def calls(monkeypatch):
     """Return a list of the native calls: whether each ran back, and how often it asked for other threads."""
-    made, run = [], passes_torch.run_rows
+    made, prepare = [], passes_torch.rows_run
 
     def counted(kind, back, *rest):
         made.append([back, 0])
-        run(kind, back, *rest)
+        return prepare(kind, back, *rest)
 
     def counting(threads):
         def asked(*process):
@@ -37,7 +37,7 @@ def calls(monkeypatch):
 
         return asked
 
-    monkeypatch.setattr(passes_torch, "run_rows", counted)
+    monkeypatch.setattr(passes_torch, "rows_run", counted)
     for threads in ("_team", "_pool"):
         monkeypatch.setattr(blocks_torch, threads, counting(getattr(blocks_torch, threads)))
     return made

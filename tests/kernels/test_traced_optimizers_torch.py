@@ -23,7 +23,7 @@ OPTIMIZERS = {
 def test_optimizers(name, kept, monkeypatch):
     """The steps of Keras' optimizers are part of the trace: clipped gradients, decayed weights, learning rates by step."""
     found = trained(net_of, data_of(), optimizer=OPTIMIZERS[name])
-    assert kept == ["whole"]
+    assert kept == ["whole" if name == "sgd" else "resident"]  # SGD makes numbers of Python of its tensors
     untraced(monkeypatch)
     assert_same(found, trained(net_of, data_of(), optimizer=OPTIMIZERS[name]))
     assert not np.array_equal(
@@ -64,9 +64,9 @@ def test_optimizers_that_run_as_they_are(optimizer, kept, monkeypatch):
 
 
 CHANGES = {
-    "rate": ("learning_rate", 0.3, ["whole"]),
-    "clip": ("clipnorm", 0.01, ["whole", "whole"]),
-    "decay": ("beta_1", 0.2, ["whole", "whole"]),
+    "rate": ("learning_rate", 0.3, ["resident"]),
+    "clip": ("clipnorm", 0.01, ["resident", "resident"]),
+    "decay": ("beta_1", 0.2, ["resident", "resident"]),
 }
 
 
@@ -98,6 +98,6 @@ def test_an_optimizer_that_changes_often_is_not_traced(kept, monkeypatch):
             self.model.optimizer.beta_1 = 0.1 + 0.1 * epoch
 
     found = trained(net_of, data_of(), [Change()], epochs=6)
-    assert kept == ["whole"] * 3 + ["forward"]
+    assert kept == ["resident"] * 3 + ["forward"]
     untraced(monkeypatch)
     assert_same(found, trained(net_of, data_of(), [Change()], epochs=6))

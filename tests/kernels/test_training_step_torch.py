@@ -32,7 +32,7 @@ KINDS = {
 def test_a_traced_step_is_the_step(cell, kind, kept, monkeypatch):
     """Weights, states and losses are those of Keras' steps, bit for bit."""
     found = trained(lambda: net_of(cell=cell), data_of(**KINDS[kind]), metrics=["mae"])
-    assert set(kept) == {"whole"}
+    assert set(kept) == {"resident"}
     untraced(monkeypatch)
     expected = trained(lambda: net_of(cell=cell), data_of(**KINDS[kind]), metrics=["mae"])
     assert_same(found, expected)
@@ -48,7 +48,7 @@ def test_initial_states_are_trained(start, kept, monkeypatch):
     layer = {"learned": rs.initial.Learned, "observed": rs.initial.Observed}[start]
     windows = data_of(resets=resets_of((35, 35)), **known) if start == "learned" else data_of(**known)
     found = trained(net_of, windows, initial_state=layer())
-    assert kept == ["whole"]
+    assert kept == ["resident"]
     untraced(monkeypatch)
     assert_same(found, trained(net_of, windows, initial_state=layer()))
 
@@ -63,7 +63,7 @@ def test_frozen_and_backward_layers(kept, monkeypatch):
         return net_of(frozen, both, layers.Dense(UNITS, kernel_constraint="max_norm", bias_regularizer="l2"))
 
     found = trained(build, data_of())
-    assert kept == ["whole"]
+    assert kept == ["resident"]
     untraced(monkeypatch)
     assert_same(found, trained(build, data_of()))
 
@@ -108,7 +108,7 @@ def test_averages_and_several_outputs(kept, monkeypatch):
     targets = {name: targets_of(data, 3, seed=seed) for name, seed in (("one", 3), ("two", 4))}
     windows = rs.Windows(data, targets, length=7, batch_size=2)
     found = trained(two_outputs, windows, loss={"one": "mse", "two": "mae"}, loss_weights={"one": 0.3, "two": 1.7})
-    assert kept == ["whole"]
+    assert kept == ["resident"]
     untraced(monkeypatch)
     assert_same(
         found, trained(two_outputs, windows, loss={"one": "mse", "two": "mae"}, loss_weights={"one": 0.3, "two": 1.7})
@@ -187,7 +187,7 @@ def test_dropout_is_drawn_at_each_step(kept, monkeypatch):
     """Each step draws new numbers from PyTorch's generator, in the order in which Keras draws them."""
     found = trained(with_dropout, data_of(burn_in=3))
     drawn = kernels().random_state()["cpu"]
-    assert kept == ["whole"]
+    assert kept == ["resident"]
     untraced(monkeypatch)
     assert_same(found, trained(with_dropout, data_of(burn_in=3)))
     assert np.array_equal(drawn, kernels().random_state()["cpu"])  # the generator went on by as many numbers
@@ -221,7 +221,7 @@ def test_a_changed_layer_is_noticed(kept, monkeypatch):
     net = None
     callbacks = [keras.callbacks.LambdaCallback(on_epoch_begin=change)]
     found = trained(build, data_of(), callbacks)
-    assert kept == ["whole", "whole"]
+    assert kept == ["resident", "resident"]
     untraced(monkeypatch)
     assert_same(found, trained(build, data_of(), callbacks))
     assert not np.array_equal(found["0"], trained(build, data_of())["0"])  # the control: the change changes something
@@ -240,7 +240,7 @@ def test_code_that_a_layer_gets_later_runs_at_each_step(kept):
 
     net, Counting.calls = net_of(), 0
     trained(lambda: net, data_of(), [keras.callbacks.LambdaCallback(on_epoch_begin=change)])
-    assert kept == ["whole", None]
+    assert kept == ["resident", None]
     assert Counting.calls == 10
 
 
@@ -254,7 +254,7 @@ def test_a_training_that_goes_on_is_the_whole_training(tmp_path, kept, monkeypat
             model.compile("adam", "mse")
             model.fit(data_of((35,)), epochs=until, verbose=0, checkpoint=str(tmp_path / folder))
         found.append(weights_of(model))
-    assert set(kept) == {"whole"}
+    assert set(kept) == {"resident"}
     assert_same(*found)
 
 
@@ -269,7 +269,7 @@ def test_gradients_stay_with_the_variables(kept):
     model = rs.StatefulModel(nets.randomized(net_of()))
     model.compile("adam", "mse")
     model.fit(data_of(), epochs=2, verbose=0, callbacks=[keras.callbacks.LambdaCallback(on_train_batch_end=note)])
-    assert kept == ["whole"]
+    assert kept == ["resident"]
     assert len({tuple(norm) for norm in norms}) == 10
 
 
@@ -283,5 +283,5 @@ def test_single_batches(kept, monkeypatch):
         losses = [model.train_on_batch(*windows[i]) for _ in range(2) for i in range(len(windows))]
         found.append({**weights_of(model), "losses": np.array(losses)})
         untraced(monkeypatch)
-    assert kept == ["whole"]
+    assert kept == ["resident"]
     assert_same(*found)

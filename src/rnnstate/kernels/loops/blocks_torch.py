@@ -21,7 +21,6 @@ from rnnstate.kernels.native.library import (
     STEPS_OF_SUMS,
     is_supported,
     library,
-    lie_in_strips,
     line_of_sums,
     lines_of_sums,
     strip_count,
@@ -54,8 +53,30 @@ def has_library() -> bool:
     return True
 
 
-def run_rows(kind: int, work: int, arrays: list[Array | None], steps: int, spare: Array, strips: Array | None) -> None:
-    """Run all rows of a batch, forward or back, in as many threads as PyTorch has and as the work repays.
+class NativeCall:
+    """A call of native code, which can run several times on the same memory.
+
+    Args:
+        kind: Which cell.
+        work: What the call does.
+        arrays: The arrays of `csrc/call.h`.
+        parts: Rows of a loop, or strips of sums.
+        multiplications: How many multiplications with an addition the call makes.
+    """
+
+    def __init__(self, kind: int, work: int, arrays: list[Array | None], parts: int, multiplications: float) -> None:
+        self._arrays, self._table = arrays, _table(kind, work, arrays)  # the arrays keep their memory
+        self._parts, self._blocks, self._packs = parts, int(multiplications / WORTH_A_THREAD), work != SUMS
+
+    def __call__(self) -> None:
+        """Run all parts."""
+        if self._packs:
+            library().rnnstate_pack(_address(self._table))
+        _in_blocks(self._table, self._parts, self._blocks)
+
+
+def rows_run(kind: int, work: int, arrays: list[Any], steps: int, spare: Array, strips: Array | None) -> NativeCall:
+    """Prepare all rows of a batch, forward or back, in as many threads as PyTorch has and as the work repays.
 
     Args:
         kind: Which cell.
@@ -63,22 +84,12 @@ def run_rows(kind: int, work: int, arrays: list[Array | None], steps: int, spare
         arrays: The arrays of `csrc/call.h` before `spare`, contiguous. Arrays of numbers are float32. `None` stands for
             an empty array.
         steps: Steps of the window.
-        spare: Scratch, `(batch, 1, gates * units)`.
+        spare: Scratch of the rows, `(batch, 1, ...)`.
         strips: Scratch for kernels in strips, or `None`.
     """
     kernels = [arrays[4], arrays[7] if work == FORWARD else None]
-    call = _table(kind, work, [*arrays, spare, strips])
-    library().rnnstate_pack(_address(call))
-    _in_blocks(
-        call, len(spare), float(steps * len(spare) * sum(kernel.numel() for kernel in kernels if kernel is not None))
-    )
-
-
-def turned(kernel: Array, rows: int, steps: int) -> tuple[Array, Array | None]:
-    """Return a kernel whose transpose is a factor, and scratch for its strips. Native code transposes it into strips."""
-    if not lie_in_strips(rows, steps):
-        return kernel.T.contiguous(), None
-    return kernel.contiguous(), scratch_for_strips(kernel.shape[1], len(kernel), kernel)
+    numbers = sum(kernel.numel() for kernel in kernels if kernel is not None)
+    return NativeCall(kind, work, [*arrays, spare, strips], len(spare), float(steps * len(spare) * numbers))
 
 
 def scratch_for_strips(lines: int, columns: int, like: Array) -> Array:
@@ -86,27 +97,27 @@ def scratch_for_strips(lines: int, columns: int, like: Array) -> Array:
     return like.new_empty((strip_count(columns), lines, library().width))
 
 
-def run_sums(arrays: list[Any]) -> None:
-    """Sum the gradients of the kernels, for the arrays of `csrc/call.h` before `spare`. The threads share the strips."""
+def sums_run(arrays: list[Any]) -> NativeCall:
+    """Prepare the gradients of the kernels, for the arrays of `csrc/call.h` before `spare`. The threads share the strips."""
     d_x, x, outputs = arrays[5:8]
     inner, strips = x.shape[2] + outputs.shape[2], strip_count(d_x.shape[2])
     spare = x.new_empty((strips, STEPS_OF_SUMS, line_of_sums(inner)))
     in_strips = x.new_empty((strips, lines_of_sums(inner), library().width))
-    call = _table(0, SUMS, [*arrays, spare, in_strips])
-    _in_blocks(call, strips, float(d_x.numel() * (x.shape[2] + outputs.shape[2])))
+    return NativeCall(0, SUMS, [*arrays, spare, in_strips], strips, float(d_x.numel() * inner))
 
 
-def run_gradient_of_x(d_x: Array, kernel: Array) -> Array:
-    """Return `d_x @ kernel.T`: the gradient of x, `(batch, time, features)`. The threads share the rows."""
-    (batch, time, _), features = d_x.shape, len(kernel)
-    result, zeros = d_x.new_empty((batch, time, features)), d_x.new_zeros(features)
-    kernel, strips = turned(kernel, batch * time, 1)
-    nothing = [None, None, None]
-    arrays = [*nothing, *nothing, d_x.contiguous(), kernel, zeros, result, *nothing, None, strips]
-    call = _table(0, _GRADIENT_OF_X, arrays)
-    library().rnnstate_pack(_address(call))
-    _in_blocks(call, batch, float(d_x.numel() * features))
-    return result
+def gradient_of_x_run(d_x: Array, kernel: Array, strips: Array | None, result: Array) -> NativeCall:
+    """Prepare the gradient of x, `(batch, time, features)`. The threads share the rows.
+
+    Args:
+        d_x: Gradient of the projected input.
+        kernel: The kernel of the input, or without strips the transposed kernel.
+        strips: Scratch for the transposed kernel in strips, or `None`.
+        result: Receives the gradient.
+    """
+    nothing, zeros = [None, None, None], d_x.new_zeros(result.shape[2])
+    arrays = [*nothing, *nothing, d_x, kernel, zeros, result, *nothing, None, strips]
+    return NativeCall(0, _GRADIENT_OF_X, arrays, len(d_x), float(d_x.numel() * result.shape[2]))
 
 
 def _table(kind: int, work: int, arrays: list[Array | None]) -> "array[int]":
@@ -120,10 +131,10 @@ def _address(table: "array[int]") -> int:
     return table.buffer_info()[0]
 
 
-def _in_blocks(table: "array[int]", parts: int, work: float) -> None:
-    """Run all parts of a call: rows of a loop, or strips of sums."""
+def _in_blocks(table: "array[int]", parts: int, most: int) -> None:
+    """Run all parts of a call: rows of a loop, or strips of sums. More than `most` blocks do not repay their threads."""
     run, call = library().rnnstate_run, _address(table)
-    blocks = max(1, min(torch.get_num_threads(), (parts + 1) // 2, int(work / WORTH_A_THREAD)))
+    blocks = max(1, min(torch.get_num_threads(), (parts + 1) // 2, most))
     team = _team() if blocks > 1 and os.getpid() == _PROCESS else None
     if blocks == 1:
         run(call, 0, parts)

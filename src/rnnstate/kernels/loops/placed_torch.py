@@ -2,6 +2,7 @@
 
 forward graph                 loops with a backward pass, for autograd
 graph of a whole step         the forward and the backward passes, as two functions
+the same on kept memory       the same passes, prepared once
 """
 
 from typing import Any
@@ -10,7 +11,15 @@ import torch
 
 from rnnstate.kernels.loops.definition import Array, Loop, ends_of
 from rnnstate.kernels.loops.native_torch import held_outputs, native_loop
-from rnnstate.kernels.loops.passes_torch import Call, Made, backward_pass, forward_pass
+from rnnstate.kernels.loops.passes_torch import (
+    Call,
+    Made,
+    Pass,
+    backward_pass,
+    forward_pass,
+    prepare_back,
+    prepare_forward,
+)
 from rnnstate.kernels.loops.traced_torch import operators
 
 
@@ -53,6 +62,31 @@ def _back(*given: Any) -> list[Array]:
         d_outputs = _through_held(loop, outputs, d_outputs)
     gradients = backward_pass(_call(loop), Made(outputs, gates, kept), d_outputs, d_final, needs_x)
     return [gradient for gradient in gradients if gradient is not None]
+
+
+def prepared(function: Any, given: Any) -> tuple[Pass, list[Array]] | None:
+    """Prepare a function of `place_passes`, if it is one. Return the pass, and the places of the function's results."""
+    prepare = {_forward: _prepare_forward, _back: _prepare_back}.get(function)
+    return None if prepare is None else prepare(*given)
+
+
+def _prepare_forward(*given: Any) -> tuple[Pass, list[Array]]:
+    loop = _read(*given)
+    ready, made, final = prepare_forward(_call(loop))
+    outputs = made.outputs if loop.mask is None else torch.empty_like(made.outputs)
+    if loop.mask is not None:
+        ready.runs.append(lambda: outputs.copy_(held_outputs(loop, made.outputs)))
+    return ready, [outputs, *final, *made]
+
+
+def _prepare_back(*given: Any) -> tuple[Pass, list[Array]]:
+    *inputs, outputs, gates, kept, d_outputs, d_final, needs_x = given
+    loop = _read(*inputs)
+    d_h = d_outputs if loop.mask is None else torch.empty_like(outputs)
+    ready, gradients = prepare_back(_call(loop), Made(outputs, gates, kept), d_h, d_final, needs_x)
+    if loop.mask is not None:
+        ready.runs.insert(0, lambda: d_h.copy_(_through_held(loop, outputs, d_outputs)))
+    return ready, [gradient for gradient in gradients if gradient is not None]
 
 
 def _call(loop: Loop) -> Call:

@@ -18,6 +18,7 @@
 | `rows.h` | forward and backward over all steps of a block of rows |
 | `cells.h`, `activations.h` | one step of LSTM, GRU and SimpleRNN, forward and back; sigmoid and tanh |
 | `products.h`, `tiles.h` | the recurrent product for few rows and for many rows, in vector registers |
+| `operations.h` | small operations on arrays, one after another, for traced steps on PyTorch |
 | `simd.h` | vectors as wide as the registers of a level |
 | `level.c`, `library.c`, `library.h` | the loops for one level, and the choice among the levels |
 | `xla.h`, `layout.c` | XLA's structs, and their offsets by name |

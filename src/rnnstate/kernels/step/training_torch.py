@@ -26,6 +26,7 @@ import keras
 import torch
 from keras import ops, tree
 
+from rnnstate.kernels.step.resident_torch import MOST
 from rnnstate.kernels.step.trace_torch import Traced, trace
 from rnnstate.kernels.step.whole_torch import is_long, trace_whole
 
@@ -93,7 +94,8 @@ class TrainingStep:
                 steps.append(_Forward(traced, self._model, trained))
                 known = self._versions[1] is not None and self._model.has_plain_optimizer()
                 if known and not is_long(traced):
-                    steps.insert(0, trace_whole(traced, self._model.optimizer, trained, arrays))
+                    left = MOST - sum(getattr(step, "stays", 0) for step in self._kept.values())
+                    steps = [*trace_whole(traced, self._model.optimizer, trained, arrays, left), *steps]
         return steps
 
     def _step(self, *batch: Any) -> dict[str, Any]:

@@ -8,7 +8,8 @@ in place, so their memory stays the same.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -16,10 +17,12 @@ import torch
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.graph import CodeGen
 
+from rnnstate.kernels.loops.blocks_torch import has_library
 from rnnstate.kernels.loops.placed_torch import place_passes
 from rnnstate.kernels.loops.traced_torch import tracing
 from rnnstate.kernels.step.fold_torch import fold
 from rnnstate.kernels.step.graph_torch import check, storage, written
+from rnnstate.kernels.step.resident_torch import Resident, size_of
 from rnnstate.kernels.step.trace_torch import Traced, blank
 
 # Functions of `torch` that start sooner than the operators of the same names, which read their arguments by a schema.
@@ -46,6 +49,7 @@ class Whole:
         written: The variables that the operations write into.
         trained: The tensors of the trained variables.
         pack: Gives the leaves of the logs their structure.
+        stays: The bytes of the results that stay in memory from step to step.
     """
 
     operations: Callable[..., Any]
@@ -54,6 +58,7 @@ class Whole:
     written: list[Any]
     trained: list[Any]
     pack: Callable[[list[Any]], Any]
+    stays: int = 0
 
     def run(self, arrays: list[Any]) -> tuple[list[Any], list[Any]]:
         """Train on a batch. Return the leaves of the logs and the gradients."""
@@ -86,14 +91,15 @@ def is_long(traced: Traced) -> bool:
     return split or len(graph.nodes) > _MOST
 
 
-def trace_whole(traced: Traced, optimizer: Any, trained: list[Any], arrays: list[Any]) -> Whole:
-    """Trace a whole step.
+def trace_whole(traced: Traced, optimizer: Any, trained: list[Any], arrays: list[Any], most: int) -> list[Whole]:
+    """Trace a whole step. Return it, after the same step on memory that stays.
 
     Args:
         traced: The traced forward pass. It returns the loss, the logs and the new values of variables.
         optimizer: Keras' optimizer, built.
         trained: The variables that it trains.
         arrays: The arrays of a batch.
+        most: The most bytes that may stay in memory from step to step.
 
     Raises:
         Exception: If an operation depends on a value, or does more than compute its result or write into variables.
@@ -110,11 +116,17 @@ def trace_whole(traced: Traced, optimizer: Any, trained: list[Any], arrays: list
     changed = [one for one, node in zip(variables, inputs, strict=False) if storage(node) in targets]
     constants = fold(module)
     place_passes(module.graph)
+    resident, size = None, size_of(module.graph)
+    on_cpu = all(end.device.type == "cpu" for end in (*values, *arrays))
+    if size is not None and size <= most and on_cpu and has_library():
+        with suppress(Exception):  # an operator of another form: the list runs
+            resident = Resident(module, values, arrays, constants)
     _call_directly(module.graph)
     module.graph.set_codegen(CodeGen())
     module.recompile()
     ends = [variable.value for variable in trained]
-    return Whole(module.forward, values, constants, changed, ends, _packer(traced, step.logs))
+    whole = Whole(module.forward, values, constants, changed, ends, _packer(traced, step.logs))
+    return [whole] if resident is None else [replace(whole, operations=resident, stays=size or 0), whole]
 
 
 def _call_directly(graph: Any) -> None:

@@ -62,11 +62,14 @@ static inline int flag(const struct array *array, long row, long t, int otherwis
     return is_empty(array) ? otherwise : ((const uint8_t *)array->data)[row * array->sizes[2] + t];
 }
 
-/* What a level offers: its name, the width of its strips, the copy of kernels into strips, and a
- * block of the work: rows of a loop, or strips of sums. */
+struct operation;
+
+/* What a level offers: its name, the width of its strips, the copy of kernels into strips, a block of the work (rows of a
+ * loop, or strips of sums), and the operations of `operations.h`. */
 struct level {
     const char *name;
     int64_t width;
     void (*pack)(const struct call *call);
     void (*run)(const struct call *call, long lo, long hi);
+    long (*run_operations)(const struct operation *operations, long count);
 };

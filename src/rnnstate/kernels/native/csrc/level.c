@@ -1,4 +1,5 @@
 /* The loops for one level of instructions. This file is compiled once for each level, with `LEVEL` as its name. */
+#include "operations.h"
 #include "sums.h"
 
 static void pack_kernels(const struct call *call)
@@ -40,4 +41,4 @@ static void run(const struct call *call, long lo, long hi)
 
 #define TEXT_OF(name) #name
 #define TEXT(name) TEXT_OF(name)
-const struct level LEVEL = {TEXT(LEVEL), WIDTH, pack_kernels, run};
+const struct level LEVEL = {TEXT(LEVEL), WIDTH, pack_kernels, run, run_operations};

@@ -39,3 +39,8 @@ void rnnstate_pack(const struct call *call)
 }
 
 void rnnstate_run(const struct call *call, int64_t lo, int64_t hi) { chosen->run(call, lo, hi); }
+
+int64_t rnnstate_run_operations(const struct operation *operations, int64_t count)
+{
+    return chosen->run_operations(operations, count);
+}

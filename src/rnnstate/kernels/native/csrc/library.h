@@ -17,6 +17,9 @@ OFFERED void rnnstate_pack(const struct call *call);
 /* Run the rows lo to hi of a loop, or the strips lo to hi of sums. */
 OFFERED void rnnstate_run(const struct call *call, int64_t lo, int64_t hi);
 
+/* Run operations. Return how many of them ran: all, or those before the first one whose indices are wrong. */
+OFFERED int64_t rnnstate_run_operations(const struct operation *operations, int64_t count);
+
 /* Run all parts of a call in so many blocks on the threads of OpenMP, which `start` starts. */
 OFFERED void rnnstate_run_team(const struct call *call, int64_t parts, int64_t blocks,
                                void (*start)(void (*)(void *), void *, unsigned, unsigned));
