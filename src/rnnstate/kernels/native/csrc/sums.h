@@ -52,8 +52,8 @@ static const float *before(const struct array *a, long row, long t)
     return t ? place(&a[BEFORE], row, t - 1) : place(&a[START], 0, row);
 }
 
-/* Copy a line of a left factor, and a one where the result has a row for a bias. */
-static void copy_line(float *to, const float *from, long count, long rows)
+/* Copy a row of a left factor, and a one where the result has a row for a bias. */
+static void copy_row(float *to, const float *from, long count, long rows)
 {
     copy(to, from, count);
     if (rows > count)
@@ -67,9 +67,9 @@ static void copy_left(const struct sums *sums, struct rows left, long first, lon
     long time = a[D_X].sizes[1];
     for (long k = 0; k < count; k++) {
         long row = (first + k) / time, t = (first + k) % time;
-        copy_line(moved(left, k, 0).at, before(a, row, t), a[BEFORE].sizes[2], sums->of_h);
+        copy_row(moved(left, k, 0).at, before(a, row, t), a[BEFORE].sizes[2], sums->of_h);
         if (sums->of_x)
-            copy_line(moved(left, k, sums->of_h).at, place(&a[GIVEN], row, t), a[GIVEN].sizes[2], sums->of_x);
+            copy_row(moved(left, k, sums->of_h).at, place(&a[GIVEN], row, t), a[GIVEN].sizes[2], sums->of_x);
     }
 }
 
