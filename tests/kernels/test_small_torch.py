@@ -13,7 +13,7 @@ if keras.config.backend() == "torch":
     from rnnstate.kernels.step.small_torch import Encoder, Operations
 
 LEVELS = all_levels()
-# Lengths around those of the vectors of all levels, and of the blocks in which PyTorch computes.
+# Lengths that do and do not fill the vectors of each level, and the blocks of PyTorch's operators.
 LENGTHS = [1, 2, 3, 5, 7, 15, 16, 17, 31, 33, 67, 257, 2049, 16411]
 SPECIAL = [0.0, -0.0, 1.0, -1.0, np.inf, -np.inf, np.nan, 1e-42, -1e-42, 3e38, -3e38, 1e-38]
 
@@ -145,15 +145,15 @@ def test_in_place():
     assert all(np.array_equal(bits(one), bits(other)) for one, other in zip(ones, expected, strict=True))
 
 
-def test_copies_of_turned_matrices():
-    """A matrix that lies by columns, and sides that no square of the copy fills."""
+def test_copies_of_transposed_matrices():
+    """The columns of a matrix lie next to each other in memory, and the rows of its copy do."""
     given = floats(37, 21).T
     found = native("copy_", torch.empty(21, 37), torch.empty(21, 37), given)
     assert np.array_equal(bits(found), bits(given.contiguous()))
 
 
 def test_rows_are_written_at_indices():
-    """The other rows stay. An index that is not that of a row writes nothing, and raises an error."""
+    """The other rows stay as they are. An index out of range raises an error, and nothing is written."""
     bank, at, rows = floats(17, 5), indices(7, 17), floats(7, 5, seed=1)
     expected = bank.clone().index_copy_(0, at, rows)
     assert not np.array_equal(bits(bank), bits(expected))
@@ -161,9 +161,9 @@ def test_rows_are_written_at_indices():
     assert np.array_equal(bits(bank), bits(expected))
     for wrong in (17, -1):
         at[3] = wrong
-        with pytest.raises(IndexError, match="An index must be that of a row"):
+        with pytest.raises(IndexError, match="An index must be from 0 to the number of rows minus 1"):
             native("index_copy_", bank, bank, 0, at, rows * 2)
-        with pytest.raises(IndexError, match="An index must be that of a row"):
+        with pytest.raises(IndexError, match="An index must be from 0 to the number of rows minus 1"):
             native("index_select", torch.empty(7, 5), bank, 0, at)
     assert np.array_equal(bits(bank), bits(expected))
 

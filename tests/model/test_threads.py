@@ -99,7 +99,7 @@ def test_steps_while_fit_runs(backend):
 
 
 class Zeroing(keras.callbacks.Callback):
-    """Sets all weights to zero after the first epoch, if it shall."""
+    """Sets all weights to zero after the first epoch, if `on` is true."""
 
     def __init__(self, on):
         super().__init__()
@@ -122,9 +122,9 @@ def test_weights_set_between_epochs_are_those_of_the_next_one(zeroing, backend):
 
 
 def test_weights_are_copied_once_for_each_epoch(backend, monkeypatch):
-    """At the begin of `fit`, and while the last step of each epoch runs; not again when the next epoch begins."""
+    """`fit` copies them when it begins, and while the last step of each epoch runs. The next epoch copies nothing."""
     if backend != "jax":
-        return
+        pytest.skip("training takes the weights away from other threads on JAX alone")
     from rnnstate.kernels import jax as kernels
 
     model, windows = made()

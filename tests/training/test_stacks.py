@@ -138,12 +138,11 @@ def trained(made, count, **kwargs):
 @pytest.mark.parametrize("steps", [None, 2])
 def test_training_on_stacks_is_training_on_batches(kind, steps, backend):
     """Weights, states and logs are those of batches cut one by one, also if an epoch begins in the middle of the data."""
-    if refuses_many_steps(backend):
-        return
+    count = 1 if refuses_many_steps(backend) else 2
     apart = KINDS[kind]()
     apart.__class__ = Own  # not plain `Windows`, so no batches are cut together
     apart.workers = 0
-    results = [trained(made, 2, steps_per_epoch=steps) for made in (KINDS[kind](), apart)]
+    results = [trained(made, count, steps_per_epoch=steps) for made in (KINDS[kind](), apart)]
     assert max(difference(*pair) for pair in zip(*results, strict=True)) == 0
 
 
@@ -151,7 +150,7 @@ def test_training_on_stacks_is_training_on_batches(kind, steps, backend):
 def test_nothing_is_stacked_again(units, backend, monkeypatch):
     """On JAX a call takes the stack as it is, for small and for large batches; batches of other datasets are stacked."""
     if backend != "jax" or KERAS >= (3, 16):
-        return
+        pytest.skip("rnnstate stacks the batches of a call itself on JAX with Keras 3.15 alone")
     step, stacked = importlib.import_module("rnnstate.kernels.step.jax"), []
     first = step._stacked
     monkeypatch.setattr(step, "_stacked", lambda *parts: stacked.append(len(parts)) or first(*parts))
@@ -181,13 +180,12 @@ class Doubling(keras.callbacks.Callback):
 
 def test_data_that_change_between_epochs_are_read_again(backend):
     """Nothing of an epoch is cut in the epoch before: weights are those of a run that makes each batch by itself."""
-    if refuses_many_steps(backend):
-        return
+    count = 1 if refuses_many_steps(backend) else 7
     results = []
     for kind in (rs.Windows, Own):
         x, y = data(FULL, nets.FEATURES), data(FULL, 1, seed=50)
         made = kind(x, y, length=LENGTH, batch_size=ROWS)
-        results.append(trained(made, 7, callbacks=[Doubling(x)]))
-    unchanged = trained(windows(FULL), 7)
+        results.append(trained(made, count, callbacks=[Doubling(x)]))
+    unchanged = trained(windows(FULL), count)
     assert max(difference(*pair) for pair in zip(*results, strict=True)) == 0
     assert difference(results[0][0], unchanged[0]) > 1e-4

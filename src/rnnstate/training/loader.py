@@ -70,8 +70,8 @@ class BoundWindows(keras.utils.PyDataset):
     Args:
         source: The windows.
         slots: Slot of each sequence in `windows.keys`, int `(keys,)`. Empty rows get the spare slot 0.
-        training: Whether a model trains on them. Each target per sequence then weighs the same, however many batches there
-            are. Otherwise it weighs so much that the mean of the losses of all batches is that of the sequences.
+        training: Whether a model trains on the windows. In training, every target per sequence has the same weight.
+            Otherwise the weights make the mean over batches, which Keras takes, equal to the mean over sequences.
         ended: Called when the last batch of an epoch has been handed out. On JAX its step still runs then.
     """
 

@@ -132,7 +132,7 @@ class _Batch:
     Args:
         encoder: Writes operations.
         places: The places.
-        arrays: The arrays of a batch. Those of other batches have the same shapes, dtypes and distances in memory.
+        arrays: The arrays of one batch. All batches have arrays of the same shapes, dtypes and strides.
     """
 
     def __init__(self, encoder: Encoder, places: list[Any], arrays: list[Any]) -> None:

@@ -52,10 +52,12 @@ class Operations:
         """Run all operations.
 
         Raises:
-            IndexError: If an index is not that of a row.
+            IndexError: If an index is negative, or not below the number of rows.
         """
         if library().rnnstate_run_operations(self._address, self._count) != self._count:
-            raise IndexError("An index must be that of a row. Received: an index out of range.")
+            raise IndexError(
+                "An index must be from 0 to the number of rows minus 1. Received: an index out of this range."
+            )
 
 
 class Encoder:
@@ -207,7 +209,7 @@ def _copy(to: Any, before: Any, given: Any, non_blocking: bool = False) -> Any:
 
 
 def _cast(to: Any, given: Any, **options: Any) -> Any:
-    # The dtype and the order in memory, which the options name, are those of the result.
+    # The options name the dtype and the memory format of the result. `to` has both already.
     kind = _COPIES.get(to.dtype) if given.dtype == to.dtype else _CASTS.get((given.dtype, to.dtype))
     return kind and (kind, [given])
 
