@@ -17,8 +17,8 @@
  *     13      spare         spare         spare
  *     14      strips        strips        strips
  *
- * All numbers are float32, and flags are bytes. `rows.h` and `sums.h` describe the arrays. PyTorch writes this struct from Python as
- * words of eight bytes, so every field has eight bytes.
+ * All numbers are float32, and flags are bytes. `rows.h` and `sums.h` describe the arrays. PyTorch writes this struct from
+ * Python as words of eight bytes, so every field has eight bytes.
  */
 #pragma once
 #include <stdint.h>

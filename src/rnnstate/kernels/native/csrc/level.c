@@ -4,7 +4,8 @@
 
 static void pack_kernels(const struct call *call)
 {
-    const struct array *kernel = &call->arrays[call->work == GRADIENT_OF_X ? KERNEL : RECURRENT], *input = &call->arrays[KERNEL];
+    const struct array *input = &call->arrays[KERNEL];
+    const struct array *kernel = call->work == GRADIENT_OF_X ? input : &call->arrays[RECURRENT];
     float *strips = call->arrays[STRIPS].data;
     if (call->work != FORWARD) {
         pack_turned(strips, kernel->data, kernel->sizes[2], kernel->sizes[1]);

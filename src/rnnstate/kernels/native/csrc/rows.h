@@ -29,21 +29,27 @@
  *     OUTPUTS     receives h, (batch, time, units)
  *     KEPT        receives c of an LSTM, or the last third of the recurrent product of a GRU, (batch, time, units)
  *     FINAL       receives the leaves after the window, like START
- *     SPARE       scratch, (batch, 1, gates * units + features of GIVEN); on the way back, (batch, 1, gates * units), it holds the
- *                 factor of the recurrent product
+ *     SPARE       scratch, (batch, 1, gates * units + features)
  *     STRIPS      the recurrent kernel in strips, then the kernel of the input, or empty
- *
- * A gradient of x is the product of GIVEN, the gradients of X, and the transposed KERNEL, for which the same holds as for TRANSPOSED.
  *
  * The way back:
  *
- *     TRANSPOSED  transposed recurrent kernel, (gates * units, units); with STRIPS, which get it transposed, the kernel itself
+ *     TRANSPOSED  with STRIPS, the recurrent kernel, which is transposed while it is laid in strips; without STRIPS, the
+ *                 transposed kernel, (gates * units, units)
+ *     SPARE       scratch, (batch, 1, gates * units), which holds the left factor of the product
  *     D_OUTPUTS   gradient of the outputs, (batch, time, units)
  *     D_FINAL     gradient of the leaves after the window, like START
  *     X           the gates; the gradient of the projected input overwrites them
  *     KEPT_BACK   what KEPT received; for a GRU, the gradient of the same product overwrites it
  *     D_START     receives the gradient of the leaves before the window, like START
  *     D_INITIAL   receives the gradient of the leaves after a reset, like START
+ *
+ * The gradient of x:
+ *
+ *     GIVEN       gradient of the projected input, (batch, time, gates * units)
+ *     KERNEL      kernel of the input, with and without STRIPS like TRANSPOSED
+ *     INPUT_BIAS  zeros, (features)
+ *     X           receives GIVEN @ transposed kernel, (batch, time, features)
  */
 #pragma once
 #include "call.h"

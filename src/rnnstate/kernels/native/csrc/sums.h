@@ -3,8 +3,11 @@
  *     sums_h = [h before the step, 1].T @ gradient of the recurrent product      (units + 1, gates * units)
  *     sums_x = [x, 1].T @ gradient of the projected input                        (features + 1, gates * units)
  *
- * The last row is the gradient of a bias. A result of fewer rows has no such row, and its left factor no ones. The steps are taken in blocks. A block of the left factor is copied with
- * the ones, and each strip of the right factor is copied as in `products.h`. The copies stay in the caches:
+ * The last row is the gradient of a bias. If a result has no such row, its left factor has no ones.
+ *
+ * The steps are taken in blocks. A block of both left factors is copied side by side, with the ones. Both products have the
+ * same right factor, except for the last third of a GRU. So each strip of a block of the right factor is copied once, as in
+ * `products.h`, and is the factor of both. The copies stay in the caches:
  *
  *                         strip (SUMMED, WIDTH)
  *                         +------+
@@ -25,9 +28,9 @@
  *     D_KEPT      for a GRU, the last third of the gradient of the recurrent product, (batch, time, units), or else empty
  *     SUMS_X      receives sums_x, or is empty
  *     SUMS_H      receives sums_h
- *     SPARE       scratch for blocks of the left factor, (strips, SUMMED, more than units and features)
- *     STRIPS      scratch for blocks of the right factor and for the result,
- *                 (strips, SUMMED + the greater one of units and features + 1, WIDTH)
+ *     SPARE       scratch for blocks of both left factors, (strips, SUMMED, units + features + 2 or more)
+ *     STRIPS      scratch for blocks of the right factor and for both results,
+ *                 (strips, SUMMED + units + features + 2, WIDTH)
  */
 #pragma once
 #include "rows.h"
