@@ -64,12 +64,12 @@ static inline int flag(const struct array *array, long row, long t, int otherwis
 
 struct operation;
 
-/* What a level offers: its name, the width of its strips, the copy of kernels into strips, a block of the work (rows of a
- * loop, or strips of sums), and the operations of `operations.h`. */
+/* What a level offers: its name, the width of its strips, the copy of kernels into the strips lo to hi, a block of the work
+ * (rows of a loop, or strips of sums), and the operations of `operations.h`. */
 struct level {
     const char *name;
     int64_t width;
-    void (*pack)(const struct call *call);
+    void (*pack)(const struct call *call, long lo, long hi);
     void (*run)(const struct call *call, long lo, long hi);
     long (*run_operations)(const struct operation *operations, long count);
 };

@@ -2,18 +2,22 @@
 #include "operations.h"
 #include "sums.h"
 
-static void pack_kernels(const struct call *call)
+static long least(long one, long other) { return one < other ? one : other; }
+
+/* The strips of the recurrent kernel come first, and then those of the kernel of the input. */
+static void pack_kernels(const struct call *call, long lo, long hi)
 {
     const struct array *input = &call->arrays[KERNEL];
     const struct array *kernel = call->work == GRADIENT_OF_X ? input : &call->arrays[RECURRENT];
     float *strips = call->arrays[STRIPS].data;
     if (call->work != FORWARD) {
-        pack_turned(strips, kernel->data, kernel->sizes[2], kernel->sizes[1]);
+        pack_turned(strips, kernel->data, kernel->sizes[2], kernel->sizes[1], lo, hi);
         return;
     }
-    pack(strips, kernel->data, kernel->sizes[1], kernel->sizes[2]);
-    if (!is_empty(input))
-        pack(strips + strips_size(kernel->sizes[1], kernel->sizes[2]), input->data, input->sizes[1], input->sizes[2]);
+    long inner = kernel->sizes[1], columns = kernel->sizes[2], first = count_strips_of(columns);
+    pack(strips, kernel->data, inner, columns, lo, least(hi, first));
+    if (hi > first)
+        pack(strips + strips_size(inner, columns), input->data, input->sizes[1], columns, lo > first ? lo - first : 0, hi - first);
 }
 
 /* Rows that go through the window together. The rows of a step, and their scratch, then stay in the caches next to the core.

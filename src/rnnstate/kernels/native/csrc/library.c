@@ -32,10 +32,25 @@ int64_t rnnstate_use_level(int64_t level)
     return chosen->width;
 }
 
+static int64_t strips_of(int64_t columns) { return (columns + chosen->width - 1) / chosen->width; }
+
+int64_t count_strips(const struct call *call)
+{
+    const struct array *recurrent = &call->arrays[RECURRENT], *kernel = &call->arrays[KERNEL];
+    if (call->work == SUMS || is_empty(&call->arrays[STRIPS]))
+        return 0;
+    if (call->work == FORWARD)
+        return strips_of(recurrent->sizes[2]) + (is_empty(kernel) ? 0 : strips_of(kernel->sizes[2]));
+    return strips_of(call->work == BACK ? recurrent->sizes[1] : kernel->sizes[1]);
+}
+
+void pack_strips(const struct call *call, int64_t lo, int64_t hi) { chosen->pack(call, lo, hi); }
+
 void rnnstate_pack(const struct call *call)
 {
-    if (call->work != SUMS && !is_empty(&call->arrays[STRIPS]))
-        chosen->pack(call);
+    int64_t strips = count_strips(call);
+    if (strips)
+        pack_strips(call, 0, strips);
 }
 
 void rnnstate_run(const struct call *call, int64_t lo, int64_t hi) { chosen->run(call, lo, hi); }

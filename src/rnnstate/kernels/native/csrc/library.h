@@ -20,9 +20,13 @@ OFFERED void rnnstate_run(const struct call *call, int64_t lo, int64_t hi);
 /* Run operations. Return how many of them ran: all, or those before the first one whose indices are wrong. */
 OFFERED int64_t rnnstate_run_operations(const struct operation *operations, int64_t count);
 
-/* Run all parts of a call in so many blocks on the threads of OpenMP, which `start` starts. */
-OFFERED void rnnstate_run_team(const struct call *call, int64_t parts, int64_t blocks,
+/* Run a call in so many blocks on the threads of OpenMP, which `start` starts. They pack the kernels first. */
+OFFERED void rnnstate_run_team(const struct call *call, int64_t parts, int64_t count,
                                void (*start)(void (*)(void *), void *, unsigned, unsigned));
+
+/* How many strips the kernels of a call are copied into, and the copy of the strips lo to hi. */
+int64_t count_strips(const struct call *call);
+void pack_strips(const struct call *call, int64_t lo, int64_t hi);
 
 /* Ask for large pages for the arrays that a call forward fills. */
 void use_large_pages(const struct call *call);

@@ -17,8 +17,10 @@ struct matrix {
     const float *rows, *strips;
 };
 
+static long count_strips_of(long columns) { return (columns + WIDTH - 1) / WIDTH; }
+
 /* Return how many floats the strips of a matrix have. */
-static long strips_size(long inner, long columns) { return (columns + WIDTH - 1) / WIDTH * inner * WIDTH; }
+static long strips_size(long inner, long columns) { return count_strips_of(columns) * inner * WIDTH; }
 
 /* Write some columns of rows of a matrix as lines of a strip. All lines stay in the nearest cache. */
 static void turn(float *strip, const float *row, long step, long rows, long columns)
@@ -28,10 +30,11 @@ static void turn(float *strip, const float *row, long step, long rows, long colu
             strip[k * WIDTH + j] = row[k];
 }
 
-/* Copy the columns of a matrix into strips. */
-static void pack(float *strips, const float *matrix, long inner, long columns)
+/* Copy columns of a matrix into the strips lo to hi. */
+static void pack(float *strips, const float *matrix, long inner, long columns, long lo, long hi)
 {
-    for (long first = 0; first < columns; first += WIDTH)
+    strips += lo * inner * WIDTH;
+    for (long first = lo * WIDTH; first < hi * WIDTH; first += WIDTH)
         for (long k = 0; k < inner; k++, strips += WIDTH)
             for (long j = 0; j < WIDTH; j += LANES) {
                 long left = columns - first - j;
@@ -39,10 +42,11 @@ static void pack(float *strips, const float *matrix, long inner, long columns)
             }
 }
 
-/* Copy the rows of a matrix, which are the columns of the transposed one, into strips. */
-static void pack_turned(float *strips, const float *matrix, long inner, long columns)
+/* Copy rows of a matrix, which are columns of the transposed one, into the strips lo to hi. */
+static void pack_turned(float *strips, const float *matrix, long inner, long columns, long lo, long hi)
 {
-    for (long first = 0; first < columns; first += WIDTH, strips += inner * WIDTH) {
+    strips += lo * inner * WIDTH;
+    for (long first = lo * WIDTH; first < hi * WIDTH; first += WIDTH, strips += inner * WIDTH) {
         long width = columns - first < WIDTH ? columns - first : WIDTH;
         if (width < WIDTH)
             memset(strips, 0, inner * WIDTH * sizeof(float));

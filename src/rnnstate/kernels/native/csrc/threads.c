@@ -1,4 +1,4 @@
-/* Blocks of rows on the threads of XLA.
+/* Blocks on the threads of XLA.
  *
  * The threads of XLA look for work again and again while they wait. Additional threads would have to share the cores with
  * them, so the loops use the threads of XLA.
@@ -6,18 +6,24 @@
  *     thread that XLA called     take a block, run it, take the next one, ...   then wait until all blocks are done
  *     other threads of XLA            take a block, run it, ...                 leave when no block is left
  *
- * The counter `taken` gives each block to exactly one thread. If the other threads come late or never, the calling thread
- * runs all blocks itself. It waits only for blocks that another thread has begun. The last thread to leave frees the memory.
+ * If the other threads come late or never, the calling thread runs all blocks itself. The last thread to leave frees the
+ * memory.
+ *
+ * A sleeping thread wakes up in 50 to 200 us, which is as long as some calls. So a thread that has helped takes a seat, and
+ * looks for the next call for a while. The calling thread first gives its work to threads in their seats.
  */
 #include <sched.h>
-#include <stdatomic.h>
 #include <stdlib.h>
+#include <time.h>
 
-#include "library.h"
+#include "blocks.h"
 #include "xla.h"
 
 /* The least work of a block that repays a second thread, in multiplications with an addition. */
 static const double WORTH_A_THREAD = 2e6;
+
+/* How long a thread keeps its seat, in nanoseconds: somewhat longer than XLA's operations between two loops take. */
+static const int64_t SEATED = 300000;
 
 /* The places of two functions in XLA's table of functions, in bytes. Python reads them in the header of JAX. */
 static int64_t schedule_place, count_place;
@@ -49,9 +55,8 @@ int schedule(const struct frame *frame, void (*task)(void *), void *data)
 
 /* What the threads share. `users` counts the threads that still need this memory. */
 struct shared {
-    const struct call *call;
-    int64_t rows, blocks;
-    atomic_int_fast64_t taken, done, users;
+    struct blocks blocks;
+    atomic_int_fast64_t users;
 };
 
 static void leave(struct shared *shared)
@@ -60,21 +65,58 @@ static void leave(struct shared *shared)
         free(shared);
 }
 
-static void take_blocks(void *data)
+/* A seat is empty (null), holds a thread that waits (`waiting`), or the work that this thread was given. */
+enum { SEATS = 64 };
+static struct shared waiting;
+static _Atomic(struct shared *) seats[SEATS];
+
+static int swap(int seat, struct shared *from, struct shared *to)
 {
-    struct shared *shared = data;
-    int64_t rows = shared->rows, blocks = shared->blocks, block;
-    while ((block = atomic_fetch_add(&shared->taken, 1)) < blocks) {
-        rnnstate_run(shared->call, block * rows / blocks, (block + 1) * rows / blocks);
-        atomic_fetch_add(&shared->done, 1);
+    return atomic_compare_exchange_strong(&seats[seat], &from, to);
+}
+
+/* Give work to a thread in its seat. Return whether there was one. */
+static int give(struct shared *shared)
+{
+    for (int seat = 0; seat < SEATS; seat++)
+        if (atomic_load(&seats[seat]) == &waiting && swap(seat, &waiting, shared))
+            return 1;
+    return 0;
+}
+
+static int64_t now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * 1000000000LL + time.tv_nsec;
+}
+
+/* Wait in a seat for work. Return it, or null after some time. */
+static struct shared *take_seat(void)
+{
+    int seat = 0;
+    while (seat < SEATS && !swap(seat, 0, &waiting))
+        seat++;
+    if (seat == SEATS)
+        return 0;
+    for (int64_t end = now() + SEATED; atomic_load(&seats[seat]) == &waiting && now() < end;)
+        sched_yield();
+    return swap(seat, &waiting, 0) ? 0 : atomic_exchange(&seats[seat], 0);
+}
+
+/* Help with a call, and then with the calls that follow soon. */
+static void help(void *data)
+{
+    for (struct shared *shared = data; shared; shared = take_seat()) {
+        take_blocks(&shared->blocks);
+        leave(shared);
     }
-    leave(shared);
 }
 
 /* Return in how many blocks to run: each thread gets one, if its work repays the thread. */
-static int64_t blocks_of(const struct frame *frame, int64_t rows, double work)
+static int64_t blocks_of(const struct frame *frame, int64_t parts, double work)
 {
-    int64_t blocks = work / WORTH_A_THREAD, pairs = (rows + 1) / 2, threads;
+    int64_t blocks = work / WORTH_A_THREAD, pairs = (parts + 1) / 2, threads;
     blocks = blocks < pairs ? blocks : pairs;
     if (blocks < 2)
         return 1;
@@ -82,22 +124,28 @@ static int64_t blocks_of(const struct frame *frame, int64_t rows, double work)
     return threads < 1 ? 1 : blocks < threads ? blocks : threads;
 }
 
-/* `work` counts the multiplications with an addition, over all rows. */
-void run_in_blocks(const struct frame *frame, const struct call *call, int64_t rows, double work)
+static void run_alone(const struct call *call, int64_t parts)
 {
-    int64_t blocks = blocks_of(frame, rows, work);
-    struct shared *shared = blocks > 1 ? malloc(sizeof *shared) : 0;
+    struct blocks blocks;
+    cut(&blocks, call, parts, 1);
+    take_blocks(&blocks);
+}
+
+/* `work` counts the multiplications with an addition, over all parts. */
+void run_in_blocks(const struct frame *frame, const struct call *call, int64_t parts, double work)
+{
+    int64_t count = blocks_of(frame, parts, work);
+    struct shared *shared = count > 1 ? malloc(sizeof *shared) : 0;
     if (!shared) {
-        rnnstate_run(call, 0, rows);
+        run_alone(call, parts);
         return;
     }
-    *shared = (struct shared){.call = call, .rows = rows, .blocks = blocks};
-    atomic_init(&shared->taken, 0), atomic_init(&shared->done, 0), atomic_init(&shared->users, blocks + 1);
-    for (int64_t other = 1; other < blocks; other++)
-        if (!schedule(frame, take_blocks, shared))
+    cut(&shared->blocks, call, parts, count);
+    atomic_init(&shared->users, count);
+    for (int64_t other = 1; other < count; other++)
+        if (!give(shared) && !schedule(frame, help, shared))
             leave(shared);
-    take_blocks(shared);
-    while (atomic_load(&shared->done) < blocks)
-        sched_yield();
+    take_blocks(&shared->blocks);
+    wait_for_blocks(&shared->blocks);
     leave(shared);
 }

@@ -50,7 +50,6 @@ static void run_loop(const struct frame *frame, struct call *call)
     const int64_t rows = a[X].sizes[0], time = a[X].sizes[1], *recurrent = a[RECURRENT].sizes, *kernel = a[KERNEL].sizes;
     const int64_t numbers = recurrent[1] * recurrent[2] + (call->work == BACK ? 0 : kernel[1] * kernel[2]);
     use_large_pages(call);
-    rnnstate_pack(call);
     run_in_blocks(frame, call, rows, (double)time * rows * numbers);
 }
 

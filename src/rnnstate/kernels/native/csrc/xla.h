@@ -79,6 +79,6 @@ struct schedule_call {
 int64_t count_threads(const struct frame *frame);
 /* Let a thread of XLA call a function. Return whether XLA accepted it. */
 int schedule(const struct frame *frame, void (*task)(void *), void *data);
-/* Run all rows of a call, in blocks on the threads of XLA if the work repays them. */
+/* Run all parts of a call, in blocks on the threads of XLA if the work repays them: rows of a loop, or strips of sums. */
 struct call;
-void run_in_blocks(const struct frame *frame, const struct call *call, int64_t rows, double work);
+void run_in_blocks(const struct frame *frame, const struct call *call, int64_t parts, double work);
