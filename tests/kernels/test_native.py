@@ -1,6 +1,7 @@
 """Law: the native loops on the CPU give what the loops of XLA and the operators of PyTorch give, only faster."""
 
 import importlib
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -25,6 +26,18 @@ def test_loops_that_are_split_among_threads(kind, flags):
     loop = a_loop(kind, 29, 5, 131, mask=flags, reset=flags)
     # weights of such a size make a network of so many units chaotic: rounding would grow from step to step
     assert agree(loop._replace(recurrent=loop.recurrent / 8))
+
+
+@ON_NATIVE
+def test_calls_from_several_threads():
+    """Large loops that several threads run at the same time, again and again, give the bits of one loop alone."""
+    loops = [a_loop(kind, 29, 5, 131, reset=True) for kind in ("lstm", "gru", "rnn")]
+    run = fast_loops(loops[0])[0]
+    alone = [host(run(loop)[0]) for loop in loops]
+    with ThreadPoolExecutor(3) as threads:
+        together = list(threads.map(lambda number: host(run(loops[number % 3])[0]), range(30)))
+    assert all(np.array_equal(found, alone[number % 3]) for number, found in enumerate(together))
+    assert not np.array_equal(alone[0], alone[1])
 
 
 @ON_NATIVE

@@ -66,12 +66,10 @@ class NativeCall:
 
     def __init__(self, kind: int, work: int, arrays: list[Array | None], parts: int, multiplications: float) -> None:
         self._arrays, self._table = arrays, _table(kind, work, arrays)  # the arrays keep their memory
-        self._parts, self._blocks, self._packs = parts, int(multiplications / WORTH_A_THREAD), work != SUMS
+        self._parts, self._blocks = parts, int(multiplications / WORTH_A_THREAD)
 
     def __call__(self) -> None:
         """Run all parts."""
-        if self._packs:
-            library().rnnstate_pack(_address(self._table))
         _in_blocks(self._table, self._parts, self._blocks)
 
 
@@ -136,10 +134,12 @@ def _in_blocks(table: "array[int]", parts: int, most: int) -> None:
     run, call = library().rnnstate_run, _address(table)
     blocks = max(1, min(torch.get_num_threads(), (parts + 1) // 2, most))
     team = _team() if blocks > 1 and os.getpid() == _PROCESS else None
+    if team is not None:  # its threads pack the kernels
+        library().rnnstate_run_team(call, parts, blocks, team)
+        return
+    library().rnnstate_pack(call)
     if blocks == 1:
         run(call, 0, parts)
-    elif team is not None:
-        library().rnnstate_run_team(call, parts, blocks, team)
     else:
         edges = [block * parts // blocks for block in range(blocks + 1)]
         others = [_pool(os.getpid()).submit(run, call, edges[i], edges[i + 1]) for i in range(1, blocks)]
