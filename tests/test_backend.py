@@ -40,10 +40,10 @@ def test_keras_and_the_kernels_agree():
     assert kernels().__name__ == f"rnnstate.kernels.{keras.config.backend()}"
     rows, slots = np.arange(10, dtype="float32").reshape(5, 2), keras.ops.convert_to_tensor([3, 0], "int32")
     one, other = keras.Variable(rows, trainable=False), keras.Variable(rows, trainable=False)
-    np.testing.assert_array_equal(keras.ops.convert_to_numpy(kernels().take_rows(one, slots)), rows[[3, 0]])
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(kernels().take_rows([one], slots)[0]), rows[[3, 0]])
     new = keras.ops.convert_to_tensor([[9.0, 8.0], [7.0, 6.0]])
-    kernels().put_rows(one, slots, new)
-    reference.put_rows(other, slots, new)
+    kernels().put_rows([one], slots, [new])
+    reference.put_rows([other], slots, [new])
     rows[[3, 0]] = [[9, 8], [7, 6]]
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(one), rows)
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(other), rows)

@@ -1,6 +1,6 @@
-"""JAX: a scatter inside a compiled step with donated arguments is done in place by XLA."""
+"""JAX: rows of a bank are written in place inside a compiled step with donated arguments, by native code or by XLA."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax
@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnnstate.kernels.loops.jax import has_loop, no_loop_because, recurrent_loop
+from rnnstate.kernels.native.loops import native_bank
 from rnnstate.kernels.reference import (
     FEED_ERRORS,
     LOADS_AHEAD,
@@ -16,12 +17,12 @@ from rnnstate.kernels.reference import (
     feed,
     has_replicas,
     is_synchronous,
-    put_rows,
     random_state,
     set_random_state,
-    take_rows,
     without_gradients,
 )
+from rnnstate.kernels.reference import put_rows as put_by_xla
+from rnnstate.kernels.reference import take_rows as take_by_xla
 from rnnstate.kernels.step.jax import CompiledStep, many_steps
 
 __all__ = [
@@ -51,6 +52,27 @@ __all__ = [
 TAKES_STACKS = True
 
 _REGISTERED: set[type] = set()
+
+
+def take_rows(variables: Sequence[Any], slots: Any) -> list[Any]:
+    """Return the rows `slots` of each variable, detached."""
+    native = native_bank()
+    if native is None:
+        return take_by_xla(variables, slots)
+    return native.take([jax.lax.stop_gradient(variable.value) for variable in variables], slots)
+
+
+def put_rows(variables: Sequence[Any], slots: Any, rows: Sequence[Any]) -> None:
+    """Write rows to the rows `slots` of each variable."""
+    native = native_bank()
+    if native is None:
+        put_by_xla(variables, slots, rows)
+        return
+    pairs = list(zip(variables, rows, strict=True))
+    banks = [jax.lax.stop_gradient(variable.value) for variable in variables]
+    new = [jax.lax.stop_gradient(part).astype(variable.dtype) for variable, part in pairs]
+    for variable, bank in zip(variables, native.put(banks, slots, new), strict=True):
+        variable.assign(bank)
 
 
 def arrays(tensors: Iterable[Any]) -> list[Any]:

@@ -1,6 +1,6 @@
 """The functions of `kernels` in `keras.ops` alone. They define what the version of each backend must compute."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -49,15 +49,16 @@ TAKES_STACKS = False
 TRACES_AGAIN_FOR_VARIABLES = False
 
 
-def take_rows(variable: Any, slots: Any) -> Any:
-    """Return the rows `slots` of a variable."""
-    return ops.take(variable, slots, axis=0)
+def take_rows(variables: Sequence[Any], slots: Any) -> list[Any]:
+    """Return the rows `slots` of each variable, detached."""
+    return [ops.stop_gradient(ops.take(variable, slots, axis=0)) for variable in variables]
 
 
-def put_rows(variable: Any, slots: Any, rows: Any) -> None:
-    """Write `rows` to the rows `slots` of a variable. This version copies the variable; those of the backends do not."""
-    rows = ops.cast(ops.stop_gradient(rows), variable.dtype)
-    variable.assign(ops.scatter_update(variable, slots[:, None], rows))
+def put_rows(variables: Sequence[Any], slots: Any, rows: Sequence[Any]) -> None:
+    """Write rows to the rows `slots` of each variable. This version copies the variables; those of the backends do not."""
+    for variable, new in zip(variables, rows, strict=True):
+        new = ops.cast(ops.stop_gradient(new), variable.dtype)
+        variable.assign(ops.scatter_update(variable, slots[:, None], new))
 
 
 def has_replicas() -> bool:

@@ -1,6 +1,6 @@
 """TensorFlow: rows are gathered from and scattered into the resource itself, which copies nothing else."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -54,18 +54,19 @@ LOADS_AHEAD = True
 TRACES_AGAIN_FOR_VARIABLES = True
 
 
-def take_rows(variable: Any, slots: Any) -> Any:
-    """Return copies of the rows `slots` of a variable."""
-    return tf.gather(variable.value, slots)
+def take_rows(variables: Sequence[Any], slots: Any) -> list[Any]:
+    """Return copies of the rows `slots` of each variable."""
+    return [tf.stop_gradient(tf.gather(variable.value, slots)) for variable in variables]
 
 
-def put_rows(variable: Any, slots: Any, rows: Any) -> None:
-    """Write `rows` to the rows `slots` of a variable, in place."""
-    rows = tf.cast(tf.stop_gradient(rows), variable.dtype)
-    if isinstance(variable.value, tf.Variable):
-        variable.value.scatter_nd_update(slots[:, None], rows)
-    else:  # a stateless scope has put a tensor in the variable's place
-        variable.assign(tf.tensor_scatter_nd_update(variable.value, slots[:, None], rows))
+def put_rows(variables: Sequence[Any], slots: Any, rows: Sequence[Any]) -> None:
+    """Write rows to the rows `slots` of each variable, in place."""
+    for variable, new in zip(variables, rows, strict=True):
+        new = tf.cast(tf.stop_gradient(new), variable.dtype)
+        if isinstance(variable.value, tf.Variable):
+            variable.value.scatter_nd_update(slots[:, None], new)
+        else:  # a stateless scope has put a tensor in the variable's place
+            variable.assign(tf.tensor_scatter_nd_update(variable.value, slots[:, None], new))
 
 
 def has_replicas() -> bool:

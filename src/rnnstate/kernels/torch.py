@@ -1,6 +1,6 @@
 """PyTorch: rows are written in place; assigning a whole new bank would copy it at every step."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -72,15 +72,18 @@ def many_steps(
     return TrainingStep(model, keras_steps) if traceable else keras_steps
 
 
-def take_rows(variable: Any, slots: Any) -> Any:
-    """Return copies of the rows `slots` of a variable."""
-    return variable.value.index_select(0, slots.long())
+def take_rows(variables: Sequence[Any], slots: Any) -> list[Any]:
+    """Return copies of the rows `slots` of each variable."""
+    index = slots.long()
+    return [variable.value.detach().index_select(0, index) for variable in variables]
 
 
-def put_rows(variable: Any, slots: Any, rows: Any) -> None:
-    """Write `rows` to the rows `slots` of a variable, in place."""
-    value = variable.value
-    value.detach().index_copy_(0, slots.long(), rows.detach().to(value.dtype))
+def put_rows(variables: Sequence[Any], slots: Any, rows: Sequence[Any]) -> None:
+    """Write rows to the rows `slots` of each variable, in place."""
+    index = slots.long()
+    for variable, new in zip(variables, rows, strict=True):
+        value = variable.value
+        value.detach().index_copy_(0, index, new.detach().to(value.dtype))
 
 
 def is_synchronous() -> bool:

@@ -32,6 +32,11 @@ _FLAG = LeafSpec((), "float32")
 GIVEN, CARRIED, FRESH = 1.0, 0.0, -1.0
 
 
+def starts_fresh(flags: Array, first: Array) -> Array:
+    """Return which rows start from the initial state, bool `(batch,)`, from their flags and which are a `first` window."""
+    return ops.logical_or(flags < 0, ops.logical_and(first, flags <= 0))
+
+
 class Bank:
     """Rows of state, addressed by slot.
 
@@ -75,25 +80,25 @@ class Bank:
         self.flags = self._variable("flags", _FLAG, to_numpy(self.flags))
         return True
 
-    def take(self, slots: Array) -> State:
-        """Return the rows at `slots`, `(batch,)`, detached."""
-        rows = [ops.stop_gradient(kernels().take_rows(variable, slots)) for variable in self.leaves.values()]
-        return State.unchecked(self.leaves, rows)
+    def take(self, slots: Array) -> tuple[State, Array]:
+        """Return the rows at `slots`, `(batch,)`, detached, and their flags."""
+        *rows, flags = kernels().take_rows(self.variables, slots)
+        return State.unchecked(self.leaves, rows), flags
 
-    def starts_fresh(self, slots: Array, first: Array) -> Array:
-        """Return which rows start from the initial state, bool `(batch,)`, from the rows that are a `first` window."""
-        flags = kernels().take_rows(self.flags, slots)
-        return ops.logical_or(flags < 0, ops.logical_and(first, flags <= 0))
+    def put(self, slots: Array, state: State, flags: Array, fresh: Array | None = None) -> None:
+        """Write rows after the windows that started from them.
 
-    def put(self, slots: Array, state: State, fresh: Array | None = None) -> None:
-        """Write the rows of `state` at `slots`. Their flag is `CARRIED`, or `FRESH` where `fresh`, `(batch,)`, is true."""
-        for leaf, variable in self.leaves.items():
-            kernels().put_rows(variable, slots, state[leaf])
-        # The `where` never chooses `there`, as no flag exceeds GIVEN. It makes the write depend on a read: otherwise XLA
+        Args:
+            slots: Where to write, `(batch,)`.
+            state: The rows.
+            flags: The flags that `take` returned.
+            fresh: Where the next window starts from the initial state, `(batch,)`. Elsewhere it starts from the row.
+        """
+        # The `where` never chooses `flags`, as no flag exceeds GIVEN. It makes the write depend on a read: otherwise XLA
         # may write the flags before it reads them, and copies all of them at each step.
-        there = kernels().take_rows(self.flags, slots)
-        flags = ops.where(there > GIVEN, there, CARRIED)
-        kernels().put_rows(self.flags, slots, flags if fresh is None else ops.where(fresh, FRESH, flags))
+        after = ops.where(flags > GIVEN, flags, CARRIED)
+        after = after if fresh is None else ops.where(fresh, FRESH, after)
+        kernels().put_rows(self.variables, slots, [*(state[leaf] for leaf in self.leaves), after])
 
     def read(self, slots: np.ndarray) -> State:
         """Return the rows at `slots`, int `(rows,)`, as NumPy arrays `(rows, *shape)`.
@@ -111,15 +116,14 @@ class Bank:
         if self.capacity <= 2 * len(slots):
             rows: np.ndarray = kernels().arrays([variable.value])[0][slots]
             return rows
-        return to_numpy(kernels().take_rows(variable, ops.convert_to_tensor(slots, dtype="int32")))
+        return to_numpy(kernels().take_rows([variable], ops.convert_to_tensor(slots, dtype="int32"))[0])
 
     def write(self, slots: np.ndarray, state: State, flag: float) -> None:
         """Write rows from the host with the flag `GIVEN`, `CARRIED` or `FRESH`. Leaves missing in `state` stay."""
         index = ops.convert_to_tensor(slots, dtype="int32")
-        for leaf, rows in state.items():
-            value = ops.convert_to_tensor(rows, dtype=self._spec[leaf].dtype)
-            kernels().put_rows(self.leaves[leaf], index, value)
-        kernels().put_rows(self.flags, index, ops.full((len(slots),), flag, dtype=_FLAG.dtype))
+        rows = [ops.convert_to_tensor(rows, dtype=self._spec[leaf].dtype) for leaf, rows in state.items()]
+        flags = ops.full((len(slots),), flag, dtype=_FLAG.dtype)
+        kernels().put_rows([*(self.leaves[leaf] for leaf in state), self.flags], index, [*rows, flags])
 
     def clear_flags(self) -> None:
         """Let every first window start from the initial state again."""

@@ -20,7 +20,7 @@ from typing import Any
 from keras import ops, tree
 
 from rnnstate.initial.base import InitialState
-from rnnstate.model.bank import Bank
+from rnnstate.model.bank import Bank, starts_fresh
 from rnnstate.network.masks import is_series
 from rnnstate.network.step import run, where_rows
 from rnnstate.state.state import Array, State
@@ -51,14 +51,15 @@ class Carried:
         # An initial state that acts at every window takes each for a first one; rows that `write` gave stay as given.
         first = first if self._start.at == "start" else ops.ones_like(first)
         initial = self._start.state(ops.shape(slots)[0], batch.observed, self._training)
-        fresh = self._bank.starts_fresh(slots, first)
+        taken, flags = self._bank.take(slots)
+        fresh = starts_fresh(flags, first)
         if (
             batch.keep is not None
         ):  # a row of which a gap leaves nothing is fresh: with `back`, gradient flows into it later
             fresh = ops.logical_or(fresh, ops.equal(batch.keep, 0))
-        state = _faded(batch.keep, where_rows(fresh, initial, self._bank.take(slots)), initial)
+        state = _faded(batch.keep, where_rows(fresh, initial, taken), initial)
         y, final = self._windows(batch, state, initial)
-        self._bank.put(slots, final, _still_fresh(batch, fresh) if self._training else None)
+        self._bank.put(slots, final, flags, _still_fresh(batch, fresh) if self._training else None)
         return y
 
     def _windows(self, batch: Batch, state: State, initial: State) -> tuple[Any, State]:

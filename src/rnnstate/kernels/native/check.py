@@ -49,6 +49,32 @@ def check_numbers(call_rows: Callable[..., Any]) -> None:
         )
 
 
+def check_bank(take: Callable[..., Any], put: Callable[..., Any]) -> None:
+    """Take and put rows of a small bank through XLA, and compare them with NumPy.
+
+    Args:
+        take: A function of `bank_call`.
+        put: A function of `bank_call`.
+
+    Raises:
+        UnexpectedInterfaceError: If the rows differ.
+    """
+    banks, slots = (
+        [np.arange(21, dtype="float32").reshape(7, 3), np.arange(7, dtype="float32")],
+        np.array([5, 2], np.int32),
+    )
+    with jax.ensure_compile_time_eval():
+        taken = jax.device_get(jax.jit(take)(banks, slots))
+        after = jax.device_get(jax.jit(put)(banks, slots, [-bank[:2] for bank in banks]))
+    for bank, rows, changed in zip(banks, taken, after, strict=True):
+        expected = bank.copy()
+        expected[slots] = -bank[:2]
+        if not (np.array_equal(rows, bank[slots]) and np.array_equal(changed, expected)):
+            raise UnexpectedInterfaceError(
+                f"Native code must take and put the rows of a bank. Received: other rows on JAX {jax.__version__}."
+            )
+
+
 def _by_numpy(x: Any, h: Any, initial: Any, mask: Any, reset: Any, recurrent: Any) -> Any:
     outputs = np.empty_like(x)
     for t in range(x.shape[1]):

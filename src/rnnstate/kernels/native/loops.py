@@ -43,14 +43,16 @@ _KEEPS = ("lstm", "gru")
 
 def has_native_loop(loop: Loop) -> bool:
     """Tell whether a loop can run as native code."""
-    return (
-        loop.kind in _NATIVE
-        and not loop.recurrent_dropout
-        and loop.x.dtype == jnp.float32
-        and jax.default_backend() == "cpu"
-        and keras.distribution.distribution() is None
-        and has_library()
-    )
+    return loop.kind in _NATIVE and not loop.recurrent_dropout and loop.x.dtype == jnp.float32 and _can_run()
+
+
+def _can_run() -> bool:
+    return jax.default_backend() == "cpu" and keras.distribution.distribution() is None and has_library()
+
+
+def native_bank() -> ModuleType | None:
+    """Return the module that takes and puts the rows of a bank, or `None` where native code cannot run."""
+    return importlib.import_module("rnnstate.kernels.native.bank_call") if _can_run() else None
 
 
 @cache
@@ -319,4 +321,6 @@ def _native_code() -> ModuleType:
     check.check_header()
     code = importlib.import_module("rnnstate.kernels.native.xla_call")
     check.check_numbers(code.call_rows)
+    bank = importlib.import_module("rnnstate.kernels.native.bank_call")
+    check.check_bank(bank.take, bank.put)
     return code

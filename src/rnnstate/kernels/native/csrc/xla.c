@@ -18,24 +18,6 @@
 /* The fewest arguments and results for the order above, and the arguments that are arrays and only read. */
 enum { ARGUMENTS = 10, RESULTS = 6, READ = 9 };
 
-/* Answer the question that XLA asks when a function is registered. Return whether this call was the question. */
-static int answer_version(const struct frame *frame)
-{
-    struct extension *asked = frame->extension_start;
-    if (!asked || asked->extension_base.type != METADATA)
-        return 0;
-    asked->metadata->api_version.major_version = 0;
-    asked->metadata->api_version.minor_version = 1;
-    asked->metadata->traits = 0;
-    return 1;
-}
-
-static int has_buffers(const struct frame *frame)
-{
-    return frame->args.struct_size == sizeof(struct buffers) && frame->rets.struct_size == sizeof(struct buffers) &&
-           frame->args.size >= ARGUMENTS && frame->rets.size >= RESULTS;
-}
-
 static struct array as_array(const struct buffer *buffer)
 {
     struct array array = {buffer->data, {1, 1, 1}};
@@ -63,7 +45,7 @@ static void run_sums(const struct frame *frame, const struct call *call)
 /* A frame of another form is left alone: the check at load then fails. */
 OFFERED void *rnnstate_xla(const struct frame *frame)
 {
-    if (answer_version(frame) || !has_buffers(frame))
+    if (answer_version(frame) || !has_buffers(frame, ARGUMENTS, RESULTS))
         return 0;
     const int32_t *settings = frame->args.list[0]->data;
     struct call call = {settings[0], settings[1], {{0}}};

@@ -75,6 +75,10 @@ struct schedule_call {
     void *data;
 };
 
+/* Answer the question that XLA asks when a function is registered. Return whether this call was the question. */
+int answer_version(const struct frame *frame);
+/* Return whether a frame has the known form, and at least so many arguments and results. */
+int has_buffers(const struct frame *frame, int64_t arguments, int64_t results);
 /* Return how many threads XLA has, or 1 if it does not say. */
 int64_t count_threads(const struct frame *frame);
 /* Let a thread of XLA call a function. Return whether XLA accepted it. */
