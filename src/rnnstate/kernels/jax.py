@@ -59,7 +59,8 @@ def take_rows(variables: Sequence[Any], slots: Any) -> list[Any]:
     native = native_bank()
     if native is None:
         return take_by_xla(variables, slots)
-    return native.take([jax.lax.stop_gradient(variable.value) for variable in variables], slots)
+    rows: list[Any] = native.take([jax.lax.stop_gradient(variable.value) for variable in variables], slots)
+    return rows
 
 
 def put_rows(variables: Sequence[Any], slots: Any, rows: Sequence[Any]) -> None:

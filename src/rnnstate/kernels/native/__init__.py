@@ -5,8 +5,8 @@
 | file | idea |
 |---|---|
 | `loops` | when native code is used on JAX, and the custom gradient around it |
-| `check` | the two checks before the first use: XLA's header, and known numbers through XLA |
-| `xla_call` | the function that XLA calls, and its registration |
+| `check` | the checks before the first use: XLA's header, and known numbers and rows through XLA |
+| `xla_call`, `bank_call` | the functions that XLA calls, for loops and for rows of a bank, and their registration |
 | `xla_header` | the layout of C structs, read from the header that is installed with JAX |
 | `library` | where the library is, its functions, and the choice of a level |
 | `building` | how the sources become a library |
@@ -21,6 +21,9 @@
 | `operations.h` | small operations on arrays, one after another, for traced steps on PyTorch |
 | `simd.h` | vectors as wide as the registers of a level |
 | `level.c`, `library.c`, `library.h` | the loops for one level, and the choice among the levels |
-| `xla.h`, `layout.c` | XLA's structs, and their offsets by name |
-| `xla.c`, `threads.c` | the function that XLA calls, and blocks of rows on XLA's threads |
+| `blocks.h`, `blocks.c` | the blocks of one call, which threads share |
+| `threads.c`, `teams.c` | blocks on the threads of XLA, and on those of PyTorch |
+| `xla.h`, `layout.c`, `frame.c` | XLA's structs, their offsets by name, and what each function does first |
+| `xla.c`, `bank.c` | the functions that XLA calls: a loop, and rows of a bank |
+| `pages.c` | large pages for large arrays |
 """

@@ -57,7 +57,7 @@ def native_bank() -> ModuleType | None:
 
 @cache
 def has_library() -> bool:
-    """Tell whether native code can run: the library is there or can be compiled, and both checks pass.
+    """Tell whether native code can run: the library is there or can be compiled, and all checks pass.
 
     The answer is kept for the process. If something fails, one warning says what.
     """
@@ -316,7 +316,7 @@ def _call(kind: str, work: int, arrays: list[Array], overwritten: list[Array], s
 
 @cache
 def _native_code() -> ModuleType:
-    """Return the module that XLA calls, after both checks. The library is loaded with the first use."""
+    """Return the module that XLA calls, after all checks. The library is loaded with the first use."""
     check = importlib.import_module("rnnstate.kernels.native.check")
     check.check_header()
     code = importlib.import_module("rnnstate.kernels.native.xla_call")
