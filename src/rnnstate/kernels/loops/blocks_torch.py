@@ -135,7 +135,7 @@ def _in_blocks(table: "array[int]", parts: int, most: int) -> None:
     blocks = max(1, min(torch.get_num_threads(), (parts + 1) // 2, most))
     team = _team() if blocks > 1 and os.getpid() == _PROCESS else None
     if team is not None:  # its threads pack the kernels
-        library().rnnstate_run_team(call, parts, blocks, team)
+        library().rnnstate_run_team(call, blocks, team)
         return
     library().rnnstate_pack(call)
     if blocks == 1:

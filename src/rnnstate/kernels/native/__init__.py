@@ -21,8 +21,9 @@
 | `operations.h` | small operations on arrays, one after another, for traced steps on PyTorch |
 | `simd.h` | vectors as wide as the registers of a level |
 | `level.c`, `library.c`, `library.h` | the loops for one level, and the choice among the levels |
-| `blocks.h`, `blocks.c` | the blocks of one call, which threads share |
-| `threads.c`, `teams.c` | blocks on the threads of XLA, and on those of PyTorch |
+| `blocks.h`, `blocks.c` | the blocks of a call, which threads share |
+| `seats.c` | the threads that help with a call, and wait for the next one |
+| `threads.c`, `teams.c` | the threads of XLA, and those of PyTorch |
 | `xla.h`, `layout.c`, `frame.c` | XLA's structs, their offsets by name, and what each function does first |
 | `xla.c`, `bank.c` | the functions that XLA calls: a loop, and rows of a bank |
 | `pages.c` | large pages for large arrays |

@@ -2,18 +2,37 @@
 
 #include <sched.h>
 
-void cut(struct blocks *blocks, const struct call *call, int64_t parts, int64_t count)
+#include "library.h"
+
+/* The least work of a block that repays a second thread, in multiplications with an addition. */
+static const double WORTH_A_THREAD = 2e6;
+
+/* Return how many rows or strips a call has. */
+static int64_t parts_of(const struct call *call) { return call->arrays[call->work == SUMS ? STRIPS : X].sizes[0]; }
+
+/* Return the multiplications with an addition of a call. */
+static double work_of(const struct call *call)
 {
-    *blocks = (struct blocks){.call = call, .strips = count_strips(call), .parts = parts, .count = count};
-    atomic_init(&blocks->next_strip, 0), atomic_init(&blocks->packed, 0);
-    atomic_init(&blocks->next, 0), atomic_init(&blocks->done, 0);
+    const struct array *a = call->arrays, *of = &a[call->work == SUMS ? D_X : X];
+    const int64_t *recurrent = a[RECURRENT].sizes, *kernel = a[KERNEL].sizes;
+    double steps = (double)of->sizes[0] * of->sizes[1];
+    if (call->work == SUMS)
+        return steps * of->sizes[2] * (a[SUMS_H].sizes[1] + a[SUMS_X].sizes[1]);
+    return steps * (recurrent[1] * recurrent[2] + (call->work == BACK ? 0 : kernel[1] * kernel[2]));
 }
 
-/* Wait until a counter has counted everything. Another process may take the core meanwhile. */
-static void wait(atomic_int_fast64_t *counter, int64_t all)
+int64_t blocks_of(const struct call *call)
 {
-    while (atomic_load(counter) < all)
-        sched_yield();
+    int64_t blocks = work_of(call) / WORTH_A_THREAD, pairs = (parts_of(call) + 1) / 2;
+    blocks = blocks < pairs ? blocks : pairs;
+    return blocks < 1 ? 1 : blocks;
+}
+
+void cut(struct blocks *blocks, const struct call *call, int64_t count)
+{
+    *blocks = (struct blocks){.call = call, .strips = count_strips(call), .parts = parts_of(call), .count = count};
+    atomic_init(&blocks->next_strip, 0), atomic_init(&blocks->packed, 0);
+    atomic_init(&blocks->next, 0), atomic_init(&blocks->done, 0);
 }
 
 void take_blocks(struct blocks *blocks)
@@ -23,11 +42,10 @@ void take_blocks(struct blocks *blocks)
         pack_strips(blocks->call, number, number + 1);
         atomic_fetch_add(&blocks->packed, 1);
     }
-    wait(&blocks->packed, blocks->strips);
+    while (atomic_load(&blocks->packed) < blocks->strips)
+        sched_yield();
     while ((number = atomic_fetch_add(&blocks->next, 1)) < count) {
         rnnstate_run(blocks->call, number * parts / count, (number + 1) * parts / count);
         atomic_fetch_add(&blocks->done, 1);
     }
 }
-
-void wait_for_blocks(struct blocks *blocks) { wait(&blocks->done, blocks->count); }

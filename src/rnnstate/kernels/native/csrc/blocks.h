@@ -1,15 +1,15 @@
-/* The blocks of one call. Any number of threads share them, and each thread takes what is left:
+/* A call in blocks: rows of a loop, or strips of sums. Any number of threads share them, and each takes what is left:
  *
  *     strips of the kernels     0 1 2 3 ...     taken one by one, and packed
- *     blocks of rows            0 1 ...         taken one by one, and run, once all strips are packed
+ *     blocks                    0 1 ...         taken one by one, and run, once all strips are packed
  *
  * Each counter `next` gives a number to exactly one thread. A thread that comes late, or never, does no harm: the others take
- * all blocks. A thread waits only for strips that another thread has begun.
+ * all blocks. A thread waits only for strips, and the calling thread for blocks, that another thread has begun.
  */
 #pragma once
 #include <stdatomic.h>
 
-#include "library.h"
+#include "call.h"
 
 struct blocks {
     const struct call *call;
@@ -17,9 +17,14 @@ struct blocks {
     atomic_int_fast64_t next_strip, packed, next, done;
 };
 
-/* Cut the parts of a call into so many blocks: rows of a loop, or strips of sums. */
-void cut(struct blocks *blocks, const struct call *call, int64_t parts, int64_t count);
+/* Return in how many blocks a call repays as many threads. */
+int64_t blocks_of(const struct call *call);
+/* Cut a call into so many blocks. */
+void cut(struct blocks *blocks, const struct call *call, int64_t count);
 /* Take strips and blocks until none is left. */
 void take_blocks(struct blocks *blocks);
-/* Wait until all blocks are done. */
-void wait_for_blocks(struct blocks *blocks);
+
+/* Let a thread call a function at some time. `threads` says which threads. Return whether they accepted it. */
+typedef int schedule_task(const void *threads, void (*task)(void *), void *data);
+/* Run a call in so many blocks, on this thread and on those that `schedule` finds. */
+void run_in_blocks(const struct call *call, int64_t count, schedule_task *schedule, const void *threads);

@@ -5,14 +5,15 @@
  * starts them, `GOMP_parallel`. It returns when all threads have returned. OpenMP may start fewer threads than blocks.
  */
 #include "blocks.h"
+#include "library.h"
 
 typedef void start_team(void (*task)(void *), void *data, unsigned threads, unsigned flags);
 
 static void take(void *blocks) { take_blocks(blocks); }
 
-void rnnstate_run_team(const struct call *call, int64_t parts, int64_t count, start_team *start)
+void rnnstate_run_team(const struct call *call, int64_t count, start_team *start)
 {
     struct blocks blocks;
-    cut(&blocks, call, parts, count);
+    cut(&blocks, call, count);
     start(take, &blocks, count, 0);
 }

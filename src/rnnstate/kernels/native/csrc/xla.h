@@ -79,10 +79,6 @@ struct schedule_call {
 int answer_version(const struct frame *frame);
 /* Return whether a frame has the known form, and at least so many arguments and results. */
 int has_buffers(const struct frame *frame, int64_t arguments, int64_t results);
-/* Return how many threads XLA has, or 1 if it does not say. */
-int64_t count_threads(const struct frame *frame);
-/* Let a thread of XLA call a function. Return whether XLA accepted it. */
-int schedule(const struct frame *frame, void (*task)(void *), void *data);
-/* Run all parts of a call, in blocks on the threads of XLA if the work repays them: rows of a loop, or strips of sums. */
+/* Run a call, in blocks on the threads of XLA if the work repays them. */
 struct call;
-void run_in_blocks(const struct frame *frame, const struct call *call, int64_t parts, double work);
+void run_on_xla(const struct frame *frame, const struct call *call);
