@@ -41,7 +41,9 @@ def test_other_cuts(kwargs):
     windows = rs.Windows(data, y, length=5, batch_size=1, **kwargs)
     assert len(list(windows)) == 4 + (kwargs == {"pieces": 3}) * 2
     data[0, 12, 1] = np.inf
-    with pytest.raises(rs.DataError, match=r"`x` must be finite. Received: inf in the window from step \d+ of sequence"):
+    with pytest.raises(
+        rs.DataError, match=r"`x` must be finite. Received: inf in the window from step \d+ of sequence"
+    ):
         list(windows)
     data[0, 12, 1] = 1.0
     list(windows)
