@@ -107,9 +107,11 @@ def test_a_graph_that_is_kept(kind, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradients_of_gradients(kind):
-    """The native loop can be differentiated twice, as the hoisted loop can."""
-    loop = a_loop(kind, 3, 5, 3, mask=True, reset=True)
+@pytest.mark.parametrize("repeats_h", [False, True])
+def test_gradients_of_gradients(kind, repeats_h):
+    """The native loop can be differentiated twice, as the hoisted loop can, where masked steps repeat h too."""
+    loop = a_loop(kind, 3, 5, 3, mask=True, reset=not repeats_h)._replace(repeats_h=repeats_h)
+    loop.mask[1, :2] = False
 
     def second(run):
         leaves = [array.clone().requires_grad_() for array in differentiable(loop)]
