@@ -12,6 +12,7 @@ import nets
 import rnnstate as rs
 from loops import FEATURES, a_loop, agree, flags
 from nets import difference, host
+from rnnstate.kernels import kernels
 from rnnstate.kernels.loops.definition import GATES
 from rnnstate.ports.fast_path import run_fast, slow_because
 
@@ -50,6 +51,25 @@ def test_masks_and_resets_at_the_edges(kind, masks):
     if masks is not MASKS:
         never = ops.zeros_like(fresh)
         assert agree(a_loop(kind, len(rows), 5, 3, mask=True, reset=True)._replace(mask=valid, reset=never))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("masks", [MASKS, MASKS[1:2], MASKS[2:]])
+@pytest.mark.parametrize("reset", [False, True])
+def test_outputs_that_repeat_h(kind, masks, reset, backend):
+    """Before a row's first valid step the output is h from before the window, with its gradient; with resets it is zero.
+
+    Negative control: without the flag it is zero, but on JAX.
+    """
+    valid = ops.convert_to_tensor(np.array(masks, dtype=bool))
+    loop = a_loop(kind, len(masks), 5, 3, mask=True, reset=reset)._replace(mask=valid, repeats_h=True)
+    assert agree(loop)
+    outputs, _ = kernels().recurrent_loop(loop)
+    without, _ = kernels().recurrent_loop(loop._replace(repeats_h=False))
+    for row in [row for row, mask in enumerate(masks) if not mask[0]]:
+        h = loop.state[0][row]
+        assert difference(outputs[row, 0], h * (not reset)) == 0
+        assert difference(without[row, 0], h * (not reset and backend == "jax")) == 0
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -70,12 +70,12 @@ def weighed(run, loop, arrays):
 
 
 @cache
-def compiled_by_jax(run, kind):
-    """Return a compiled function of a loop without its kind, so that loops of equal shapes share one compilation."""
+def compiled_by_jax(run, kind, repeats_h):
+    """Return a compiled function of the arrays of a loop, so that loops of equal shapes share one compilation."""
     import jax  # noqa: TID251
 
     def gradients(loop, arrays):
-        return jax.grad(partial(weighed, run, loop._replace(kind=kind)), has_aux=True)(arrays)
+        return jax.grad(partial(weighed, run, loop._replace(kind=kind, repeats_h=repeats_h)), has_aux=True)(arrays)
 
     return jax.jit(gradients)
 
@@ -92,7 +92,8 @@ def with_gradients(run, loop):
         if run is define_loop:
             gradients, parts = jax.grad(partial(weighed, run, loop), has_aux=True)(arrays)
         else:
-            gradients, parts = compiled_by_jax(run, loop.kind)(loop._replace(kind=None), arrays)
+            compiled = compiled_by_jax(run, loop.kind, loop.repeats_h)
+            gradients, parts = compiled(loop._replace(kind=None, repeats_h=None), arrays)
         return [*parts, *gradients]
     if name == "torch":
         import torch  # noqa: TID251

@@ -10,9 +10,10 @@
 | `served` | the weights that a step uses while another thread trains |
 | `probe` | runs the network once to learn the specification of its state |
 | `inputs` | the arrays that a network gets, and the check before anything runs |
+| `finite` | the test whether all numbers of an array are finite |
 | `masks` | the rules for masks |
 | `strides` | networks that give one output for several steps: windows of whole groups |
 
-Other packages may import `carrying_clone`, `walk`, `trace`, `run`, `Stepper`, `Served`, `Strides`, `PortLayer` and the
-functions of `masks`.
+Other packages may import `carrying_clone`, `walk`, `trace`, `run`, `Stepper`, `Served`, `Strides`, `PortLayer`, `is_finite`
+and the functions of `masks`.
 """

@@ -1,6 +1,5 @@
 """The arrays that a network gets: what counts as an array, and the check before anything runs."""
 
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -8,8 +7,7 @@ from keras import tree
 
 from rnnstate.errors import DataError
 from rnnstate.network.clone import inputs_of
-
-_FEW = 32  # values of an array that are searched one by one
+from rnnstate.network.finite import is_finite
 
 
 class Inputs:
@@ -84,23 +82,12 @@ def _check_values(tensor: Any, part: Any) -> None:
         # NumPy reports bfloat16, and other numbers that it does not know, as kind "V".
         if part.dtype.kind != "V":
             raise DataError(f"Input `{tensor.name}` of the network must hold numbers. Received: dtype={part.dtype}.")
-    elif part.dtype.kind == "f" and not _is_finite(part):
+    elif part.dtype.kind == "f" and not is_finite(part):
         place = tuple(int(index) for index in np.argwhere(~np.isfinite(part))[0])
         raise DataError(
             f"Input `{tensor.name}` of the network must be finite. Received: {part[place]} in row {place[0]}, at "
             f"{list(place[1:])}. The state after this step would not be finite. Fill the value."
         )
-
-
-def _is_finite(array: np.ndarray) -> bool:
-    """Tell whether all values are finite, in the time that an array of this size allows.
-
-    Between two native calls, NumPy's functions take several microseconds even for one step. Python's do not.
-    """
-    if array.size <= _FEW:
-        return all(map(isfinite, array.ravel().tolist()))
-    # A sum of squares is finite only if all values are. It takes a third of the time of a search.
-    return isfinite(np.vdot(array, array)) or bool(np.isfinite(array).all())
 
 
 def _must(tensor: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from keras import activations, layers, ops
 
 from rnnstate.kernels import kernels
-from rnnstate.kernels.loops.definition import Loop, begins_with_h
+from rnnstate.kernels.loops.definition import Loop
 from rnnstate.ports.protocol import check_features
 from rnnstate.state.state import Array
 
@@ -24,6 +24,7 @@ def run_fast(
     training: bool,
     reset: Array | None = None,
     initial: Any = None,
+    in_window: bool = False,
 ) -> tuple[Array, Any] | None:
     """Run a recurrent layer in a fast loop.
 
@@ -35,6 +36,8 @@ def run_fast(
         training: Whether dropout is active.
         reset: Boolean `(batch, time)` of the steps before which the row returns to `initial`.
         initial: Leaves after a reset, in the nesting of the cell.
+        in_window: Whether the mask is that of a window that continues another one. Masked steps at its start then repeat
+            the last output of the window before, which is h.
 
     Returns:
         The layer's output, and the leaves after the last valid step. `None` if no fast loop supports this call.
@@ -48,17 +51,18 @@ def run_fast(
         x, mask, reset = (None if part is None else ops.flip(part, axis=1) for part in (x, mask, reset))
     x, *leaves = (ops.cast(part, layer.compute_dtype) for part in (x, *state))
     start = None if initial is None else tuple(ops.cast(leaf, layer.compute_dtype) for leaf in initial)
-    loop = Loop(str(_kind(layer.cell)), x, *_weights(layer.cell), tuple(leaves), mask, reset, start)
+    # A layer that runs backward reaches the start of a window last.
+    repeats_h = in_window and not layer.go_backwards
+    loop = Loop(
+        str(_kind(layer.cell)), x, *_weights(layer.cell), tuple(leaves), mask, reset, start, repeats_h=repeats_h
+    )
     outputs, final = kernels().recurrent_loop(loop._replace(**_dropout(layer.cell, loop, training)))
     return _output(layer, outputs, loop), list(final)
 
 
 def repeats_h(layer: Any, training: bool, reset: Array | None) -> bool:
-    """Return whether the layer, with a mask, runs in a fast loop whose output at masked steps always is h.
-
-    The output at masked steps before the first valid step is then h from before the window, and not zero.
-    """
-    return begins_with_h(reset) and _is_fast(layer, True, training)
+    """Return whether the layer, with the mask of a window, runs in a fast loop whose output at masked steps always is h."""
+    return reset is None and _is_fast(layer, True, training)
 
 
 def _is_fast(layer: Any, flags: bool, training: bool) -> bool:

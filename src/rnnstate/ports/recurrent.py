@@ -57,8 +57,9 @@ class RecurrentPort(Port):
         given, start = (
             None if leaves is None else self._packed([leaves[name] for name in names]) for leaves in (state, initial)
         )
-        y, final = self._run(x, given, mask, training, reset, start)
-        if attached is not None and mask is not None and not self._repeats_h(training, reset):
+        in_window = attached is not None and mask is not None
+        y, final = self._run(x, given, mask, training, reset, start, in_window)
+        if in_window and not self._repeats_h(training, reset):
             y = self._repeated(y, mask, given)
         result = (y, *final) if self.layer.return_state else y
         return result, dict(zip(names, final if self._flat else tree.flatten(final), strict=True))
@@ -84,11 +85,14 @@ class RecurrentPort(Port):
         # Packing takes as long as a short window, so flat lists skip it.
         return leaves if self._flat else tree.pack_sequence_as(self._structure, leaves)
 
-    def _run(self, x: Array, given: Any, mask: Any, training: bool, reset: Any, start: Any) -> tuple[Array, Any]:
+    def _run(
+        self, x: Array, given: Any, mask: Any, training: bool, reset: Any, start: Any, in_window: bool
+    ) -> tuple[Array, Any]:
         """Run the layer in the fastest loop that supports this call. Leaves have the nesting of the layer's cell."""
-        fast = run_fast(self.layer, x, given, mask, training, reset, start) if self.kernels == "auto" else None
-        if fast is not None:
-            return fast
+        if self.kernels == "auto":
+            fast = run_fast(self.layer, x, given, mask, training, reset, start, in_window)
+            if fast is not None:
+                return fast
         if reset is None and (mask is None or _masks_itself(self.layer)):
             y, *final = self._twin(x, initial_state=given, mask=_aligned(mask, given), training=training)
             return y, final
@@ -123,9 +127,11 @@ class BackwardPort(RecurrentPort):
         final state                   of step 5
     """
 
-    def _run(self, x: Array, given: Any, mask: Any, training: bool, reset: Any, start: Any) -> tuple[Array, Any]:
+    def _run(
+        self, x: Array, given: Any, mask: Any, training: bool, reset: Any, start: Any, in_window: bool
+    ) -> tuple[Array, Any]:
         if reset is None and (mask is None or _masks_itself(self.layer)):
-            return super()._run(x, given, mask, training, None, None)
+            return super()._run(x, given, mask, training, None, None, in_window)
         x, mask = (None if part is None else ops.flip(part, axis=1) for part in (x, mask))
         if reset is None:
             return scan_cell(self.layer, x, given, mask, training)

@@ -3,6 +3,8 @@
 | file | idea |
 |---|---|
 | `fit_checks` | refuses arguments that would break the time order, before anything runs |
+| `target_checks` | refuses targets that do not agree with their output |
+| `elementwise` | the losses that need a target of the output's shape |
 | `stride_checks` | refuses windows that do not hold whole groups of steps, for a network with strides over time |
 | `keras_calls` | reads calls in Keras' own form, or answers with the call to write |
 | `class_weights` | `class_weight` as sample weights |

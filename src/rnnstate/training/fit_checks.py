@@ -14,11 +14,11 @@ from rnnstate.kernels import kernels
 from rnnstate.kernels.ranks.group import group
 from rnnstate.network.clone import inputs_of
 from rnnstate.network.inputs import Inputs
-from rnnstate.network.outputs import by_output, output_names, outputs_per_step
 from rnnstate.training.loader import Source
 from rnnstate.training.ranks import check_supported
 from rnnstate.training.roles import Carrying
 from rnnstate.training.stride_checks import check_flags, check_groups
+from rnnstate.training.target_checks import check_targets
 from rnnstate.windows.batch import Batch, WindowDataset
 from rnnstate.windows.lead_in import run_lengths
 from rnnstate.windows.own_dataset import as_windows
@@ -70,8 +70,7 @@ def check_windows(
         windows.epoch = epoch
     Inputs(model.net).check(Batch.from_keras(source.first()[0]).x)
     if targets:
-        _check_targets(model.net, source, argument)
-        _check_strided_targets(model, source)
+        check_targets(model, source, argument)
     return source
 
 
@@ -126,49 +125,6 @@ def _check_backward(argument: str, lead: int) -> None:
             f"steps before a window cannot be run again. Received: `{argument}` with `burn_in` or `back`, which put "
             f"{lead} steps before each window. Leave out one of them."
         )
-
-
-def _check_targets(net: Any, source: Source, argument: str) -> None:
-    batch, windows, outputs = source.first(), source.windows, net.outputs
-    if len(batch) < 2:
-        raise DataError(f"`{argument}` must have targets. Received: windows without `y`. Use `Windows(x, y, ...)`.")
-    targets, kinds = by_output(net, batch[1], "y"), by_output(net, windows.targets, "y")
-    if len(targets) != len(outputs) or (len(outputs) > 1 and not isinstance(batch[1], Mapping)):
-        return
-    for target, output, kind, per_step in zip(targets, outputs, kinds, outputs_per_step(net), strict=True):
-        if target is None:
-            continue
-        # Without this, (batch, time, 1) against (batch, 1) broadcasts, and trains on nonsense.
-        if not per_step and (target.ndim > len(output.shape) or kind == "steps"):
-            raise DataError(
-                f"The network gives one output per window{_named(net, output)} (`return_sequences=False`), so targets must "
-                f"be one per window. Received: targets per step, batch shape {target.shape}. "
-                'Use `Windows(..., targets="last")`.'
-            )
-        if per_step and target.ndim <= 2 and kind != "steps":
-            raise DataError(
-                f"The network gives one output per step{_named(net, output)}, so targets must be per step, (time, outputs). "
-                f"Received: one per {kind if kind == 'sequence' else 'window'}, batch shape {target.shape}. Set "
-                "`return_sequences=False` in the last recurrent layer, or give targets per step."
-            )
-
-
-def _check_strided_targets(model: Carrying, source: Source) -> None:
-    """Raise unless each target has an entry for each step, or one for each step of its output."""
-    steps, targets = source.windows.length, by_output(model.net, source.first()[1], "y")
-    for number, (target, rate) in enumerate(zip(targets, model.strides.outputs, strict=False)):
-        if rate > 1 and target is not None and target.shape[1:2] not in ((steps,), (steps // rate,)):
-            raise DataError(
-                f"Targets of a window of {steps} steps must have {steps} entries, of which the last one of each {rate} "
-                f"steps counts, or {steps // rate} entries{_named(model.net, model.net.outputs[number])}. Received: batch "
-                f"shape {target.shape}."
-            )
-
-
-def _named(net: Any, output: Any) -> str:
-    """Return which output it is, if there are several: a part of a sentence."""
-    places = [place for place, other in enumerate(net.outputs) if other is output]
-    return f" for `{output_names(net)[places[0]]}`" if len(net.outputs) > 1 else ""
 
 
 def prepare_start(start: InitialState, source: Source) -> None:

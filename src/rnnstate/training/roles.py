@@ -19,6 +19,7 @@ class Carrying(Protocol):
         states: The states of all sequences by key, `model.states`.
         state_spec: The leaves of the state.
         strides: The strides of the network over time.
+        loss: The losses as `compile` got them. A model that is not compiled has none.
         optimizer: The optimizer of the compiled model.
         history: Keras' `History` of the last `fit`.
         stop_training: Whether a callback has ended the run.
@@ -27,6 +28,7 @@ class Carrying(Protocol):
 
     carry_backward: bool
     start: Any
+    loss: Any
     optimizer: Any
     history: Any
     stop_training: bool

@@ -25,6 +25,7 @@ The files follow the data:
 | `share` | the rows of each batch that one of several processes trains on |
 | `lead_in` | the steps that come before each window (burn-in, context) |
 | `facts` | assembles a batch: data, and facts about its windows |
+| `finite` | the check of the values of each batch |
 | `outputs` | sorts predictions into one array in time order for each sequence |
 | `batch` | `Batch`, the contract with `model/`, and `WindowDataset`, the protocol that models rely on |
 | `dataset` | a Keras dataset that one worker loads in order |

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from rnnstate.errors import DataError
 from rnnstate.windows.batch import Batch, WindowDataset, missing_names
 from rnnstate.windows.dataset import Keyed
+from rnnstate.windows.finite import check_own
 from rnnstate.windows.own_outputs import Places
 from rnnstate.windows.windows import Windows
 
@@ -62,8 +63,10 @@ class UserWindows(keras.utils.PyDataset):
         return len(self._dataset)
 
     def __getitem__(self, index: int) -> Any:
-        inputs, *rest = self._take(index)
-        return (Batch.from_keras(inputs).to_keras(), *(part for part in rest if part is not None))
+        given, *rest = self._take(index)
+        inputs = Batch.from_keras(given)
+        check_own(inputs, index, self.keys)
+        return (inputs.to_keras(), *(part for part in rest if part is not None))
 
     def check_repeatable(self) -> None:
         """Raise if a new process could not make the batches of a later epoch again.

@@ -11,6 +11,7 @@ from rnnstate.windows.batch import Slots
 from rnnstate.windows.counts import check_count
 from rnnstate.windows.dataset import OrderedDataset
 from rnnstate.windows.facts import assemble_batch, gather, share_starts
+from rnnstate.windows.finite import check_cut
 from rnnstate.windows.gaps import Policy
 from rnnstate.windows.lead_in import Prefix
 from rnnstate.windows.outputs import assemble
@@ -130,7 +131,9 @@ class PlannedWindows(OrderedDataset):
     def _assembled(self, index: Index, slot: Any) -> tuple[Any, ...]:
         data, plan = self._data, self.plan
         inputs = assemble_batch(data, plan, index, slot, self._prefix, self._policy, self._masked)
-        return inputs.to_keras(), *(gather(fields, plan, index) for fields in (data.y, data.weights) if fields)
+        rest = [gather(fields, plan, index) for fields in (data.y, data.weights) if fields]
+        check_cut(data, plan, index, inputs, rest)
+        return inputs.to_keras(), *rest
 
     def _checked(self, index: int) -> int:
         """Return the number of a batch from 0 on."""

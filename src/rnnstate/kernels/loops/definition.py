@@ -28,6 +28,8 @@ class Loop(NamedTuple):
         initial: Leaves after a reset, `(batch, units)`.
         dropout: Dropout factors of the input: one `(batch, features)` for all gates, or one for each gate.
         recurrent_dropout: Dropout factors of h: one `(batch, units)` for all gates, or one for each gate.
+        repeats_h: Whether the output before a row's first valid step is h from before the window, where no step has a
+            reset. Otherwise it is zero. On JAX it is h in any case, as in Keras' loops.
     """
 
     kind: str
@@ -41,6 +43,7 @@ class Loop(NamedTuple):
     initial: Leaves | None = None
     dropout: Leaves = ()
     recurrent_dropout: Leaves = ()
+    repeats_h: bool = False
 
 
 def ends_of(loop: Loop) -> Leaves:
@@ -113,7 +116,7 @@ def recurrent_loop(loop: Loop) -> tuple[Array, Leaves]:
     gates = GATES[loop.kind]
     bias, recurrent_bias = biases(loop)
     state, outputs = loop.state, []
-    y = state[0] if begins_with_h(loop.reset) else ops.zeros_like(state[0])
+    y = state[0] if begins_with_h(loop) else ops.zeros_like(state[0])
     for t in range(loop.x.shape[1]):
         x = product(loop.dropout, loop.x[:, t], loop.kernel, gates) + bias
         before = state if loop.reset is None else _where(loop.reset[:, t], loop.initial or loop.state, state)
@@ -126,9 +129,9 @@ def recurrent_loop(loop: Loop) -> tuple[Array, Leaves]:
     return ops.stack(outputs, axis=1), state
 
 
-def begins_with_h(reset: Array | None) -> bool:
-    """Return whether the output before a row's first valid step is h, as in Keras' loops on JAX. Elsewhere it is zero."""
-    return reset is None and config.backend() == "jax"
+def begins_with_h(loop: Loop) -> bool:
+    """Return whether the output before a row's first valid step is h, and not zero. Then each output is h."""
+    return loop.reset is None and (loop.repeats_h or config.backend() == "jax")
 
 
 def _where(rows: Array, state: Leaves, otherwise: Leaves) -> Leaves:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from rnnstate.kernels.loops.blocks_torch import has_library
-from rnnstate.kernels.loops.definition import GATES, Array, Leaves, Loop, ends_of
+from rnnstate.kernels.loops.definition import GATES, Array, Leaves, Loop, begins_with_h, ends_of
 from rnnstate.kernels.loops.passes_torch import CELLS, Call, Made, backward_pass, forward_pass
 from rnnstate.kernels.loops.scanned import held
 from rnnstate.kernels.loops.stepwise_torch import hoisted
@@ -78,7 +78,7 @@ def _shaped(array: Array, *shape: int) -> Array:
 def held_outputs(loop: Loop, outputs: Array) -> Array:
     """Return outputs that repeat the last valid step at masked steps. Most masks need no work: h is that output already."""
     mask, reset = loop.mask, loop.reset
-    if mask is None:
+    if mask is None or begins_with_h(loop):
         return outputs
     if reset is None or not bool((reset & ~mask).any()):
         loop = loop._replace(reset=None)
@@ -117,7 +117,9 @@ def _differentiated(ctx: Any, given: Any, gradients: Any) -> list[Array | None]:
     x, kernel, recurrent, bias, *ends = given
     mask, reset = ctx.flags
     state = tuple(ends) if reset is None else tuple(ends[: len(ends) // 2])
-    loop = Loop(ctx.kind, x, kernel, recurrent, bias, state, mask, reset, tuple(ends[len(state) :]) or None)
+    initial = tuple(ends[len(state) :]) or None
+    # The outputs of the native loop are h at all steps.
+    loop = Loop(ctx.kind, x, kernel, recurrent, bias, state, mask, reset, initial, repeats_h=True)
     outputs, final = hoisted(loop)
     wanted = [part for part, needed in zip(given, ctx.needs_input_grad[2:], strict=True) if needed]
     found = iter(torch.autograd.grad((outputs, *final), wanted, gradients, create_graph=True, allow_unused=True))

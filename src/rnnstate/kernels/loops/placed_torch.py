@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from rnnstate.kernels.loops.definition import Array, Loop, ends_of
+from rnnstate.kernels.loops.definition import Array, Loop, begins_with_h, ends_of
 from rnnstate.kernels.loops.native_torch import held_outputs, native_loop
 from rnnstate.kernels.loops.passes_torch import (
     Call,
@@ -40,8 +40,9 @@ def _place(graph: Any, *functions: Any) -> None:
 
 
 def _read(kind: str, x: Any, kernel: Any, recurrent: Any, bias: Any, state: Any, *rest: Any) -> Loop:
-    mask, reset, initial = rest
-    return Loop(kind, x, kernel, recurrent, bias, tuple(state), mask, reset, tuple(initial) or None)
+    mask, reset, initial, repeats_h = rest
+    start = tuple(initial) or None
+    return Loop(kind, x, kernel, recurrent, bias, tuple(state), mask, reset, start, repeats_h=repeats_h)
 
 
 def _loop(*given: Any) -> list[Array]:
@@ -58,7 +59,7 @@ def _forward(*given: Any) -> list[Array]:
 def _back(*given: Any) -> list[Array]:
     *inputs, outputs, gates, kept, d_outputs, d_final, needs_x = given
     loop = _read(*inputs)
-    if loop.mask is not None:
+    if not _is_h(loop):
         d_outputs = _through_held(loop, outputs, d_outputs)
     gradients = backward_pass(_call(loop), Made(outputs, gates, kept), d_outputs, d_final, needs_x)
     return [gradient for gradient in gradients if gradient is not None]
@@ -73,8 +74,8 @@ def prepared(function: Any, given: Any) -> tuple[Pass, list[Array]] | None:
 def _prepare_forward(*given: Any) -> tuple[Pass, list[Array]]:
     loop = _read(*given)
     ready, made, final = prepare_forward(_call(loop))
-    outputs = made.outputs if loop.mask is None else torch.empty_like(made.outputs)
-    if loop.mask is not None:
+    outputs = made.outputs if _is_h(loop) else torch.empty_like(made.outputs)
+    if not _is_h(loop):
         ready.runs.append(lambda: outputs.copy_(held_outputs(loop, made.outputs)))
     return ready, [outputs, *final, *made]
 
@@ -82,15 +83,20 @@ def _prepare_forward(*given: Any) -> tuple[Pass, list[Array]]:
 def _prepare_back(*given: Any) -> tuple[Pass, list[Array]]:
     *inputs, outputs, gates, kept, d_outputs, d_final, needs_x = given
     loop = _read(*inputs)
-    d_h = d_outputs if loop.mask is None else torch.empty_like(outputs)
+    d_h = d_outputs if _is_h(loop) else torch.empty_like(outputs)
     ready, gradients = prepare_back(_call(loop), Made(outputs, gates, kept), d_h, d_final, needs_x)
-    if loop.mask is not None:
+    if not _is_h(loop):
         ready.runs.insert(0, lambda: d_h.copy_(_through_held(loop, outputs, d_outputs)))
     return ready, [gradient for gradient in gradients if gradient is not None]
 
 
 def _call(loop: Loop) -> Call:
     return Call(loop.kind, loop.x, loop.kernel, loop.recurrent, loop.bias, ends_of(loop), loop.mask, loop.reset)
+
+
+def _is_h(loop: Loop) -> bool:
+    """Return whether the output of each step is h, whatever the flags."""
+    return loop.mask is None or begins_with_h(loop)
 
 
 def _through_held(loop: Loop, outputs: Array, d_outputs: Array) -> Array:

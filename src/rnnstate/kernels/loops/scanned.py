@@ -93,7 +93,7 @@ def held(loop: Loop, outputs: Array) -> Array:
         outputs: h after each step, `(batch, time, units)`.
     """
     mask = loop.mask
-    if mask is None or begins_with_h(loop.reset):
+    if mask is None or begins_with_h(loop):
         return outputs
     count = ops.cumsum(ops.cast(mask, "int32"), axis=1)
     if loop.reset is not None:

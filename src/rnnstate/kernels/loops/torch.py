@@ -8,7 +8,7 @@ from itertools import groupby
 
 import torch
 
-from rnnstate.kernels.loops.definition import Array, Leaves, Loop
+from rnnstate.kernels.loops.definition import Array, Leaves, Loop, begins_with_h
 from rnnstate.kernels.loops.native_torch import has_native_loop, native_loop
 from rnnstate.kernels.loops.segments_torch import cut
 from rnnstate.kernels.loops.stepwise_torch import hoisted
@@ -63,7 +63,7 @@ def _native(kind: str, x: Array, state: Leaves, weights: list[Array], batch_firs
 
 def _each_step(loop: Loop) -> tuple[Array, Leaves]:
     """Run the operator step by step. No decision here depends on the values of the flags."""
-    state, outputs, y = loop.state, [], torch.zeros_like(loop.state[0])
+    state, outputs, y = loop.state, [], _before(loop)
     weights = _weights(loop)
     for t in range(loop.x.shape[1]):
         before = state if loop.reset is None else _where(loop.reset[:, t], loop.initial or loop.state, state)
@@ -89,13 +89,20 @@ def _segmented(loop: Loop) -> tuple[Array, Leaves]:
         for leaf, start in zip(loop.state, loop.initial or loop.state, strict=True)
     )
     if not len(segments.steps):  # the weights still receive a gradient of zeros
-        outputs = torch.where(mask[:, :, None], _native(loop.kind, loop.x, loop.state, _weights(loop))[0], 0.0)
-        return outputs, tuple(start[segments.last] for start in starts)
+        outputs = _native(loop.kind, loop.x, loop.state, _weights(loop))[0]
+        return torch.where(mask[:, :, None], outputs, _before(loop)[:, None]), tuple(
+            start[segments.last] for start in starts
+        )
     x = loop.x.reshape(batch * time, features)[segments.steps]
     outputs, ends = _blocks(loop, x, tuple(start[segments.order] for start in starts), segments.batch_sizes)
     final = [start.index_copy(0, segments.order, end)[segments.last] for start, end in zip(starts, ends, strict=True)]
     held = outputs[segments.held.clamp(min=0)]
-    return torch.where(segments.held[:, :, None] >= 0, held, 0.0), tuple(final)
+    return torch.where(segments.held[:, :, None] >= 0, held, _before(loop)[:, None]), tuple(final)
+
+
+def _before(loop: Loop) -> Array:
+    """Return the output before the first valid step of each row."""
+    return loop.state[0] if begins_with_h(loop) else torch.zeros_like(loop.state[0])
 
 
 def _blocks(loop: Loop, steps: Array, state: Leaves, batch_sizes: list[int]) -> tuple[Array, Leaves]:

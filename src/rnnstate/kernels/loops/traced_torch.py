@@ -49,7 +49,8 @@ def traced_loop(loop: Loop, in_shape: Callable[[Loop], Loop]) -> tuple[Array, Le
         made = operators()[0](loop.kind, *_weights(loop), list(loop.state), *_flags(loop))
         return made[0], tuple(made[1 : 1 + leaves])
     loop = in_shape(loop)
-    outputs, *final = _Noted.apply(loop.kind, (loop.mask, loop.reset), leaves, *_weights(loop), *ends_of(loop))
+    flags = loop.mask, loop.reset, loop.repeats_h
+    outputs, *final = _Noted.apply(loop.kind, flags, leaves, *_weights(loop), *ends_of(loop))
     return outputs, tuple(final)
 
 
@@ -58,7 +59,7 @@ def _weights(loop: Loop) -> tuple[Any, ...]:
 
 
 def _flags(loop: Loop) -> tuple[Any, ...]:
-    return loop.mask, loop.reset, list(loop.initial or ())
+    return loop.mask, loop.reset, list(loop.initial or ()), loop.repeats_h
 
 
 class _Noted(torch.autograd.Function):
@@ -67,7 +68,8 @@ class _Noted(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, kind: str, flags: Any, leaves: int, *arrays: Any) -> Any:
         weights, ends = arrays[:4], arrays[4:]
-        made = operators()[0](kind, *weights, list(ends[:leaves]), *flags, list(ends[leaves:]))
+        *steps, repeats_h = flags
+        made = operators()[0](kind, *weights, list(ends[:leaves]), *steps, list(ends[leaves:]), repeats_h)
         ctx.kind, ctx.flags, ctx.leaves = kind, flags, leaves
         ctx.save_for_backward(*arrays, *made[1 + leaves :])
         return tuple(made[: 1 + leaves])
@@ -76,7 +78,8 @@ class _Noted(torch.autograd.Function):
     def backward(ctx: Any, d_outputs: Array, *d_final: Array) -> Any:
         saved, leaves = ctx.saved_tensors, ctx.leaves
         weights, ends, made = saved[:4], saved[4:-3], saved[-3:]
-        given = ctx.kind, *weights, list(ends[:leaves]), *ctx.flags, list(ends[leaves:]), *made
+        *steps, repeats_h = ctx.flags
+        given = ctx.kind, *weights, list(ends[:leaves]), *steps, list(ends[leaves:]), repeats_h, *made
         gradients = iter(operators()[1](*given, d_outputs, list(d_final), ctx.needs_input_grad[3]))
         asked = [ctx.needs_input_grad[3], True, True, weights[3] is not None, *[True] * len(ends)]
         return None, None, None, *[next(gradients) if one else None for one in asked]
@@ -97,6 +100,7 @@ def operators() -> tuple[Any, Any]:
         mask: torch.Tensor | None,
         reset: torch.Tensor | None,
         initial: list[torch.Tensor],
+        repeats_h: bool,
     ) -> list[torch.Tensor]:
         raise NotImplementedError("The operator stands for a loop in a trace, and does not run.")
 
@@ -111,6 +115,7 @@ def operators() -> tuple[Any, Any]:
         mask: torch.Tensor | None,
         reset: torch.Tensor | None,
         initial: list[torch.Tensor],
+        repeats_h: bool,
         outputs: torch.Tensor,
         gates: torch.Tensor,
         kept: torch.Tensor,

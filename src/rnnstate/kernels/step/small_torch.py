@@ -210,6 +210,8 @@ def _copy(to: Any, before: Any, given: Any, non_blocking: bool = False) -> Any:
 
 def _cast(to: Any, given: Any, **options: Any) -> Any:
     # The options name the dtype and the memory format of the result. `to` has both already.
+    if (given.dtype, to.dtype) == (_BOOL, _FLOAT):
+        return "choose", [given, 1.0, 0.0]
     kind = _COPIES.get(to.dtype) if given.dtype == to.dtype else _CASTS.get((given.dtype, to.dtype))
     return kind and (kind, [given])
 
@@ -248,6 +250,7 @@ _RULES: dict[str, Rule] = {
     "where": _where,
     "copy_": _copy,
     "_to_copy": _cast,
+    "clone": _cast,
     "index_select": _take,
     "index_copy_": _put,
     "sum": _sum_of_one,
