@@ -19,6 +19,7 @@ from rnnstate.kernels.reference import (
     put_rows,
     random_state,
     set_random_state,
+    steps_of,
     take_rows,
     without_gradients,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "recurrent_loop",
     "register_state",
     "set_random_state",
+    "steps_of",
     "take_rows",
     "without_gradients",
 ]

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from keras import tree
 
+from rnnstate.kernels.loops.native_tensorflow import without_xla
 from rnnstate.kernels.loops.tensorflow import has_loop, no_loop_because, recurrent_loop
 from rnnstate.kernels.reference import (
     LOOPS_IN_PYTHON,
@@ -15,7 +16,6 @@ from rnnstate.kernels.reference import (
     arrays,
     copies,
     is_synchronous,
-    many_steps,
     random_state,
     register_state,
     set_random_state,
@@ -42,6 +42,7 @@ __all__ = [
     "recurrent_loop",
     "register_state",
     "set_random_state",
+    "steps_of",
     "take_rows",
     "without_gradients",
 ]
@@ -99,6 +100,21 @@ def _spec(rows: int | None, part: Any) -> Any:
     return tf.TensorSpec((rows, *array.shape[1:]), array.dtype)
 
 
+def steps_of(model: Any, keras_steps: Callable[..., Any]) -> Callable[..., Any]:
+    """Return Keras' function of the steps of a model. What it traces may hold native loops, unless XLA compiles it."""
+
+    def steps(*args: Any) -> Any:
+        with without_xla():
+            return keras_steps(*args)
+
+    return keras_steps if model.jit_compile else steps
+
+
+def many_steps(model: Any, keras_steps: Callable[..., Any], *stacks: Any) -> Callable[..., Any]:
+    """Return Keras' training function, which runs several steps in a call itself."""
+    return steps_of(model, keras_steps)
+
+
 class CompiledStep:
     """A function of arrays and of a model's variables, compiled once for each shape.
 
@@ -129,4 +145,5 @@ class CompiledStep:
             return self._function(*tree.pack_sequence_as(empty, packed))
 
         specs = [tf.TensorSpec(leaf.shape, leaf.dtype) for leaf in flat if leaf is not None]
-        return tf.function(run, autograph=False).get_concrete_function(*specs)
+        with without_xla():
+            return tf.function(run, autograph=False).get_concrete_function(*specs)

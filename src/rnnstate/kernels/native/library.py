@@ -32,7 +32,11 @@ _FUNCTIONS = {
     "run": (None, ctypes.c_void_p, _WORD, _WORD),
     "run_operations": (_WORD, ctypes.c_void_p, _WORD),
     "run_team": (None, ctypes.c_void_p, _WORD, _WORD, ctypes.c_void_p),
+    "run_pool": (None, ctypes.c_void_p),
     "use_pool": (None, _WORD, _WORD),
+    "use_threads": (None, ctypes.c_void_p, _WORD),
+    "use_tensorflow": (_WORD, ctypes.c_void_p),
+    "tensorflow_function": (ctypes.c_char_p, _WORD),
     "field": (ctypes.c_char_p, _WORD, ctypes.POINTER(_WORD)),
 }
 # Rows of a step, and of all steps, for which a kernel is laid in strips. Fewer rows do not repay the copy.

@@ -32,6 +32,8 @@ int64_t rnnstate_use_level(int64_t level)
     return chosen->width;
 }
 
+int64_t rnnstate_width(void) { return chosen->width; }
+
 void rnnstate_pack(const struct call *call)
 {
     if (call->work != SUMS && !is_empty(&call->arrays[STRIPS]))

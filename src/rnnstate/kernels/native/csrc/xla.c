@@ -44,23 +44,6 @@ static struct array as_array(const struct buffer *buffer)
     return array;
 }
 
-static void run_loop(const struct frame *frame, struct call *call)
-{
-    struct array *a = call->arrays;
-    const int64_t rows = a[X].sizes[0], time = a[X].sizes[1], *recurrent = a[RECURRENT].sizes, *kernel = a[KERNEL].sizes;
-    const int64_t numbers = recurrent[1] * recurrent[2] + (call->work == BACK ? 0 : kernel[1] * kernel[2]);
-    use_large_pages(call);
-    rnnstate_pack(call);
-    run_in_blocks(frame, call, rows, (double)time * rows * numbers);
-}
-
-static void run_sums(const struct frame *frame, const struct call *call)
-{
-    const struct array *a = call->arrays, *d_x = &a[D_X];
-    const int64_t inner = a[SUMS_H].sizes[1] + a[SUMS_X].sizes[1];
-    run_in_blocks(frame, call, a[STRIPS].sizes[0], (double)d_x->sizes[0] * d_x->sizes[1] * d_x->sizes[2] * inner);
-}
-
 /* A frame of another form is left alone: the check at load then fails. */
 OFFERED void *rnnstate_xla(const struct frame *frame)
 {
@@ -70,9 +53,10 @@ OFFERED void *rnnstate_xla(const struct frame *frame)
     struct call call = {settings[0], settings[1], {{0}}};
     for (int number = 0; number < ARRAYS; number++)
         call.arrays[number] = as_array(number < READ ? frame->args.list[1 + number] : frame->rets.list[number - READ]);
-    if (call.work == SUMS)
-        run_sums(frame, &call);
-    else
-        run_loop(frame, &call);
+    if (call.work != SUMS) {
+        use_large_pages(&call);
+        rnnstate_pack(&call);
+    }
+    run_on_xla(frame, &call);
     return 0;
 }

@@ -75,10 +75,6 @@ struct schedule_call {
     void *data;
 };
 
-/* Return how many threads XLA has, or 1 if it does not say. */
-int64_t count_threads(const struct frame *frame);
-/* Let a thread of XLA call a function. Return whether XLA accepted it. */
-int schedule(const struct frame *frame, void (*task)(void *), void *data);
-/* Run all rows of a call, in blocks on the threads of XLA if the work repays them. */
+/* Run all parts of a call, in blocks on the threads of XLA if the work repays them. */
 struct call;
-void run_in_blocks(const struct frame *frame, const struct call *call, int64_t rows, double work);
+void run_on_xla(const struct frame *frame, const struct call *call);
