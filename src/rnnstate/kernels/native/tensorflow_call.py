@@ -12,12 +12,12 @@ from typing import Any
 import tensorflow as tf
 
 from rnnstate.kernels.loops.definition import Array
-from rnnstate.kernels.native.library import library
+from rnnstate.kernels.native.library import addresses, library, use_threads
 
+_NAME = "RnnstateLoop"
 CELLS = {"lstm": 0, "gru": 1, "rnn": 2}
 # What a call does, as in `csrc/call.h`.
 FORWARD, BACK, SUMS, GRADIENT_OF_X = range(4)
-_THREAD_FUNCTIONS = ("pthread_create", "pthread_sigmask")
 
 
 def call_loop(
@@ -51,25 +51,21 @@ def call_loop(
     attributes = {name: tf.compat.v1.AttrValue(i=value) for name, value in settings.items()}
     graph = tf.compat.v1.get_default_graph()
     operation = graph.create_op(
-        "RnnstateLoop", [*numbers, *masks, *resets], [tf.float32] * results, attrs=attributes, name="rnnstate_loop"
+        _NAME, [*numbers, *masks, *resets], [tf.float32] * results, attrs=attributes, name="rnnstate_loop"
     )
     return list(operation.outputs)
 
 
 def register() -> None:
     """Give the library the functions that it needs. TensorFlow then knows the operator."""
-    found = library()
-    found.rnnstate_use_threads(_addresses(ctypes.CDLL(None), _THREAD_FUNCTIONS), threads())
-    names = []
+    use_threads(threads())
+    found, names = library(), list[str]()
     while name := found.rnnstate_tensorflow_function(len(names)):
         names.append(name.decode())
-    (path,) = Path(tf.sysconfig.get_lib()).glob("libtensorflow_framework.*")
-    if not found.rnnstate_use_tensorflow(_addresses(ctypes.CDLL(str(path)), names)):
+    path = min(Path(tf.sysconfig.get_lib()).glob("libtensorflow_framework.*"))
+    if not found.rnnstate_use_tensorflow(addresses(ctypes.CDLL(str(path)), names)):
         raise RuntimeError(f"TensorFlow {tf.__version__} has refused the operator of the native loops.")
-
-
-def _addresses(functions: Any, names: Any) -> Any:
-    return (ctypes.c_void_p * len(names))(*[ctypes.cast(getattr(functions, name), ctypes.c_void_p) for name in names])
+    tf.no_gradient(_NAME)  # its gradients are those of the function around it
 
 
 def threads() -> int:
