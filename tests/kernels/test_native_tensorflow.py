@@ -236,7 +236,7 @@ def test_no_array_of_another_shape(changed):
     ((name, shape),) = changed.items()
     wrong = ops.zeros(shape, dtype="bool" if name in ("mask", "reset") else "float32")
     changed = {name: (wrong, wrong) if name == "state" else wrong}
-    with pytest.raises(ValueError, match="Dimensions must be equal|Incompatible shapes"):
+    with pytest.raises(ValueError, match=r"Dimensions must be equal|Incompatible shapes"):
         in_graph(loop._replace(**changed))
 
 

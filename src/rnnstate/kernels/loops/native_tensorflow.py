@@ -194,7 +194,8 @@ def _back(kind: str, call: _Call, made: _Made, d_outputs: Array, d_final: Leaves
     starts = [call.state[0], *call.initial[:1]]
     sums = call_loop(kind, SUMS, [call.x, made.h, d_gates, *starts, *d_kept], 3, reset=call.reset)
     d_kernel, d_recurrent, d_bias = sums
-    (d_x,) = call_loop(kind, GRADIENT_OF_X, [d_gates, call.kernel], 1)
+    with tf.control_dependencies([d_kernel]):  # one call after another: each uses all cores and their caches
+        (d_x,) = call_loop(kind, GRADIENT_OF_X, [d_gates, call.kernel], 1)
     found = [d_x, d_kernel, d_recurrent, *d_ends, *([] if call.bias is None else [d_bias])]
     for gradient, array in zip(found, call.numbers(), strict=True):
         gradient.set_shape(array.shape)

@@ -1,7 +1,6 @@
 """TensorFlow: gradients that cannot be differentiated again. An error says so, where TensorFlow would give wrong numbers."""
 
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 

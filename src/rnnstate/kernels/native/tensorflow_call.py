@@ -7,7 +7,6 @@ registers the operator with them.
 import ctypes
 import os
 from pathlib import Path
-from typing import Any
 
 import tensorflow as tf
 
