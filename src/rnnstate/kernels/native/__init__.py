@@ -1,6 +1,7 @@
-"""Native loops for JAX and PyTorch on the CPU, in C. See `docs/native-loops.md`.
+"""Native loops for JAX, PyTorch and TensorFlow on the CPU, in C. See `docs/native-loops.md`.
 
-`kernels.loops.jax` imports `loops`. `kernels.loops.blocks_torch` imports `library`, which needs no JAX.
+`kernels.loops.jax` imports `loops`. `kernels.loops.blocks_torch` imports `library`, which needs no JAX, and
+`kernels.loops.native_tensorflow` imports `tensorflow_call`.
 
 | file | idea |
 |---|---|
@@ -8,6 +9,8 @@
 | `check` | the two checks before the first use: XLA's header, and known numbers through XLA |
 | `xla_call` | the function that XLA calls, and its registration |
 | `xla_header` | the layout of C structs, read from the header that is installed with JAX |
+| `tensorflow_call` | the operator of TensorFlow, and its registration |
+| `tensorflow_check`, `known_numbers` | the check before the first use on TensorFlow, and its numbers |
 | `library` | where the library is, its functions, and the choice of a level |
 | `building` | how the sources become a library |
 | `csrc/` | the sources in C |
@@ -22,5 +25,10 @@
 | `simd.h` | vectors as wide as the registers of a level |
 | `level.c`, `library.c`, `library.h` | the loops for one level, and the choice among the levels |
 | `xla.h`, `layout.c` | XLA's structs, and their offsets by name |
-| `xla.c`, `threads.c` | the function that XLA calls, and blocks of rows on XLA's threads |
+| `blocks.h`, `blocks.c` | blocks of rows for several threads |
+| `xla.c`, `threads.c` | the function that XLA calls, and XLA's threads |
+| `teams.c` | the threads of PyTorch |
+| `tensorflow.h`, `tensorflow.c` | TensorFlow's C interface, and the operator that it calls |
+| `tensorflow_runs.c`, `held.h` | what the operator does; outputs at masked steps |
+| `pool.h`, `pool.c` | a pool of threads |
 """
