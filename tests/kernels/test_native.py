@@ -1,4 +1,4 @@
-"""Law: the native loops on the CPU give what the loops of XLA and the operators of PyTorch give, only faster."""
+"""Law: the native loops on the CPU give what the other loops of the backend give, only faster."""
 
 import importlib
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +15,8 @@ from rnnstate.kernels.native import building, check, library, xla_header
 from rnnstate.kernels.native import loops as loops_native
 
 ON_JAX = pytest.mark.skipif(keras.config.backend() != "jax", reason="XLA calls native loops on JAX alone")
-ON_NATIVE = pytest.mark.skipif(keras.config.backend() not in NATIVE, reason="native loops run on JAX and PyTorch")
 
 
-@ON_NATIVE
 @pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
 @pytest.mark.parametrize("flags", [False, True])
 def test_loops_that_are_split_among_threads(kind, flags):
@@ -28,7 +26,6 @@ def test_loops_that_are_split_among_threads(kind, flags):
     assert agree(loop._replace(recurrent=loop.recurrent / 8))
 
 
-@ON_NATIVE
 def test_calls_from_several_threads():
     """Large loops that several threads run at the same time, again and again, give the bits of one loop alone."""
     loops = [a_loop(kind, 29, 5, 131, reset=True) for kind in ("lstm", "gru", "rnn")]
@@ -40,7 +37,6 @@ def test_calls_from_several_threads():
     assert not np.array_equal(alone[0], alone[1])
 
 
-@ON_NATIVE
 @pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
 @pytest.mark.parametrize(
     ("batch", "settings"), [(1, {}), (3, {"mask": True, "reset": True}), (2, {"dropout": 1, "bias": False})]
@@ -51,20 +47,19 @@ def test_windows_of_one_step(kind, batch, settings):
 
 
 @pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
-def test_where_native_loops_run(kind, backend):
-    """They run on JAX and PyTorch in a default install, and the loops of the backend where they cannot."""
-    count = 2 if backend in NATIVE else 1
-    assert len(fast_loops(a_loop(kind, 3, 7, 5))) == count
+def test_where_native_loops_run(kind):
+    """They run on each backend in a default install, and the loops of the backend where they cannot."""
+    assert len(fast_loops(a_loop(kind, 3, 7, 5))) == 2
     assert len(fast_loops(a_loop(kind, 3, 7, 5, recurrent_dropout=1))) == 1
     in_double = [host(array).astype("float64") for array in differentiable(a_loop(kind, 3, 7, 5))]
     assert len(fast_loops(rebuilt(a_loop(kind, 3, 7, 5), in_double))) == 1
 
 
-def test_without_the_library(monkeypatch, backend):
+def test_without_the_library(monkeypatch):
     """Without the library, or on a system for which no native loops are written, the loops of the backend run."""
     loop = a_loop("lstm", 3, 7, 5)
     expected = [host(run(loop)[0]) for run in fast_loops(loop)]
-    monkeypatch.setattr(of_backend(NATIVE) or loops_native, "has_library", lambda: False)
+    monkeypatch.setattr(of_backend(NATIVE), "has_library", lambda: False)
     assert len(fast_loops(loop)) == 1
     assert difference(fast_loops(loop)[0](loop)[0], expected[-1]) < 1e-6
 
@@ -155,7 +150,7 @@ def test_a_batch_of_loops():
     assert difference(together[0], together[1]) > 1e-2
 
 
-def test_nan_comes_out(backend):
+def test_nan_comes_out():
     """NaN in the input is NaN in the outputs from then on, in that row alone."""
     loop = a_loop("lstm", 3, 7, 5)
     x = host(loop.x).copy()

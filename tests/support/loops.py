@@ -120,23 +120,22 @@ def agree(loop):
     return bool(fast)
 
 
-NATIVE = {"jax": "native.loops", "torch": "loops.native_torch"}
-PLAIN = {"jax": "loops.jax", "torch": "loops.torch"}
+NATIVE = {"jax": "native.loops", "torch": "loops.native_torch", "tensorflow": "loops.native_tensorflow"}
+PLAIN = {"jax": "loops.jax", "torch": "loops.torch", "tensorflow": "loops.tensorflow"}
+WITHOUT = {"jax": "loop_of_xla", "torch": "loop_of_torch", "tensorflow": "loop_of_tensorflow"}
 
 
 def of_backend(names):
-    """Return the module of this backend, or `None` if it has none."""
-    name = names.get(keras.config.backend())
-    return None if name is None else importlib.import_module(f"rnnstate.kernels.{name}")
+    """Return the module of this backend."""
+    return importlib.import_module(f"rnnstate.kernels.{names[keras.config.backend()]}")
 
 
 def expected_count(loop):
-    """Return how many fast loops a backend must have on the CPU: JAX and PyTorch have native ones for three kinds."""
-    native = of_backend(NATIVE)
-    has_native = native is not None and loop.kind in ("lstm", "gru", "rnn") and not loop.recurrent_dropout
-    if keras.config.backend() == "torch" and len(loop.dropout) > 1:
+    """Return how many fast loops a backend must have on the CPU: all have native ones for three kinds."""
+    has_native = loop.kind in ("lstm", "gru", "rnn") and not loop.recurrent_dropout
+    if keras.config.backend() != "jax" and len(loop.dropout) > 1:
         return 1
-    return 2 if has_native and native.has_library() else 1
+    return 2 if has_native and of_backend(NATIVE).has_library() else 1
 
 
 def fast_loops(loop):
@@ -144,8 +143,18 @@ def fast_loops(loop):
     flags = loop.mask is not None or loop.reset is not None
     if not kernels().has_loop(loop.kind, flags, len(loop.dropout), len(loop.recurrent_dropout)):
         return []
-    native, plain = of_backend(NATIVE), of_backend(PLAIN)
-    if native is None:
-        return [kernels().recurrent_loop]
-    without = getattr(plain, "loop_of_xla", None) or plain.loop_of_torch
-    return [without, native.native_loop] if native.has_native_loop(loop) else [without]
+    native, name = of_backend(NATIVE), keras.config.backend()
+    without = getattr(of_backend(PLAIN), WITHOUT[name])
+    if not native.has_native_loop(loop):
+        return [without]
+    return [without, in_graph if name == "tensorflow" else native.native_loop]
+
+
+def in_graph(loop):
+    """Run the native loop of TensorFlow, which needs a graph."""
+    import tensorflow as tf  # noqa: TID251
+
+    def run(*arrays):
+        return of_backend(NATIVE).native_loop(rebuilt(loop, arrays))
+
+    return tf.function(run, autograph=False)(*differentiable(loop))

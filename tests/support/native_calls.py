@@ -94,8 +94,8 @@ def _table(first, names, arrays):
     return np.array(words, "int64")
 
 
-def run(cell, arrays, level, back=False, strips=True, blocks=None):
-    """Run a call in place, in blocks of rows. Return the arrays."""
+def run(cell, arrays, level, back=False, strips=True, blocks=None, pool=False):
+    """Run a call in place, in blocks of rows or on the threads of the pool. Return the arrays."""
     rows = arrays["start"].shape[1]
     with at_level(level):
         recurrent = arrays["recurrent"]
@@ -107,6 +107,9 @@ def run(cell, arrays, level, back=False, strips=True, blocks=None):
         names, given = NAMES_BACK if back else NAMES, {**arrays, "recurrent": recurrent, "strips": packed}
         table = _table((cell, int(back)), names, given)
         library().rnnstate_pack(table.ctypes.data)
+        if pool:
+            library().rnnstate_run_pool(table.ctypes.data)
+            return arrays
         for lo, hi in blocks or [(0, rows)]:
             library().rnnstate_run(table.ctypes.data, lo, hi)
     return arrays

@@ -19,6 +19,7 @@ from rnnstate.kernels.reference import (
     is_synchronous,
     random_state,
     set_random_state,
+    steps_of,
     without_gradients,
 )
 from rnnstate.kernels.reference import put_rows as put_by_xla
@@ -45,6 +46,7 @@ __all__ = [
     "recurrent_loop",
     "register_state",
     "set_random_state",
+    "steps_of",
     "take_rows",
     "without_gradients",
 ]

@@ -29,6 +29,7 @@ __all__ = [
     "recurrent_loop",
     "register_state",
     "set_random_state",
+    "steps_of",
     "take_rows",
     "without_gradients",
 ]
@@ -89,6 +90,11 @@ def many_steps(
     model: Any, keras_steps: Callable[..., Any], is_stacked: Callable[[Any], bool], stack_of: Callable[[Any], Any]
 ) -> Callable[..., Any]:
     """Return the training function that runs several steps in a call. Here it is Keras' function."""
+    return keras_steps
+
+
+def steps_of(model: Any, keras_steps: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the function with which Keras evaluates or predicts a step. Here it is Keras' function."""
     return keras_steps
 
 

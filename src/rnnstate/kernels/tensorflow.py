@@ -1,6 +1,6 @@
 """TensorFlow: rows are gathered from and scattered into the resource itself, which copies nothing else."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from keras import tree
 
+from rnnstate.kernels.loops.native_tensorflow import without_xla
 from rnnstate.kernels.loops.tensorflow import has_loop, no_loop_because, recurrent_loop
 from rnnstate.kernels.reference import (
     LOOPS_IN_PYTHON,
@@ -15,7 +16,6 @@ from rnnstate.kernels.reference import (
     arrays,
     copies,
     is_synchronous,
-    many_steps,
     random_state,
     register_state,
     set_random_state,
@@ -42,6 +42,7 @@ __all__ = [
     "recurrent_loop",
     "register_state",
     "set_random_state",
+    "steps_of",
     "take_rows",
     "without_gradients",
 ]
@@ -83,21 +84,42 @@ def feed(batches: Any, count: int) -> Any:
     # Batches of `Windows` have one number of rows; those of a dataset of a user's own may end in a smaller one.
     rows = getattr(batches.windows, "batch_size", None)
     specs = tree.map_structure(partial(_spec, rows), batches.load(0))
+    flat = tree.flatten(specs)
 
-    def in_order() -> Iterator[Any]:
-        for index in range(len(batches)):
-            yield batches[index]
+    def load(index: Any) -> list[Any]:
+        parts = zip(tree.flatten(batches[int(index)]), flat, strict=True)
+        return [np.asarray(part, spec.dtype.as_numpy_dtype) for part, spec in parts]
+
+    # Python runs once for a batch. A pipeline from a generator would run it three times, and take twice as long to start.
+    def batch(index: Any) -> Any:
+        arrays = tf.numpy_function(load, [index], [spec.dtype for spec in flat])
+        shaped = [tf.ensure_shape(array, spec.shape) for array, spec in zip(arrays, flat, strict=True)]
+        return tree.pack_sequence_as(specs, shaped)
 
     options = tf.data.Options()
     options.autotune.enabled = False
-    data = tf.data.Dataset.from_generator(in_order, output_signature=specs)
-    data = data.apply(tf.data.experimental.assert_cardinality(len(batches)))
+    data = tf.data.Dataset.range(len(batches)).map(batch)
     return (data.prefetch(count) if count else data).with_options(options)
 
 
 def _spec(rows: int | None, part: Any) -> Any:
     array = np.asarray(part)
     return tf.TensorSpec((rows, *array.shape[1:]), array.dtype)
+
+
+def steps_of(model: Any, keras_steps: Callable[..., Any]) -> Callable[..., Any]:
+    """Return Keras' function of the steps of a model. What it traces may hold native loops, unless XLA compiles it."""
+
+    def steps(*args: Any) -> Any:
+        with without_xla():
+            return keras_steps(*args)
+
+    return keras_steps if model.jit_compile else steps
+
+
+def many_steps(model: Any, keras_steps: Callable[..., Any], *stacks: Any) -> Callable[..., Any]:
+    """Return Keras' training function, which runs several steps in a call itself."""
+    return steps_of(model, keras_steps)
 
 
 class CompiledStep:
@@ -130,4 +152,5 @@ class CompiledStep:
             return self._function(*tree.pack_sequence_as(empty, packed))
 
         specs = [tf.TensorSpec(leaf.shape, leaf.dtype) for leaf in flat if leaf is not None]
-        return tf.function(run, autograph=False).get_concrete_function(*specs)
+        with without_xla():
+            return tf.function(run, autograph=False).get_concrete_function(*specs)

@@ -17,6 +17,7 @@ from rnnstate.kernels.reference import (
     copies,
     has_replicas,
     register_state,
+    steps_of,
 )
 from rnnstate.kernels.step.torch import CompiledStep
 from rnnstate.kernels.step.training_torch import TrainingStep
@@ -41,6 +42,7 @@ __all__ = [
     "recurrent_loop",
     "register_state",
     "set_random_state",
+    "steps_of",
     "take_rows",
     "without_gradients",
 ]

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from rnnstate.kernels import kernels
 from rnnstate.kernels.ranks import rank_kernels
 from rnnstate.kernels.ranks.group import group
 from rnnstate.model.bank import GIVEN
@@ -28,6 +29,7 @@ class Inference(Guarded):
 
     _parts: Parts
     test_function: Any  # what `evaluate` calls; Keras' own attribute
+    predict_function: Any  # what `predict` calls
 
     @alone
     def evaluate(self, x: Any = None, *args: Any, initial_state: Any = None, **kwargs: Any) -> Any:
@@ -107,6 +109,15 @@ class Inference(Guarded):
         if self.test_function is not made and group().ranks > 1:
             count = self.steps_per_execution
             self.test_function = rank_kernels().compiled(self.test_function, self.test_step, count)
+        elif self.test_function is not made:
+            self.test_function = kernels().steps_of(self, self.test_function)
+
+    def make_predict_function(self, force: bool = False) -> None:
+        """Make the function that `predict` calls."""
+        made = self.predict_function
+        super().make_predict_function(force)
+        if self.predict_function is not made:
+            self.predict_function = kernels().steps_of(self, self.predict_function)
 
     def get_metrics_result(self) -> dict[str, Any]:
         """Return the metrics. Of several processes, they are those of all, but within a step those of this one."""

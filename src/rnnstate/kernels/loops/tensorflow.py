@@ -1,17 +1,20 @@
-"""TensorFlow: the hoisted loops. XLA compiles them, unless they are large, even inside a graph that it does not compile.
+"""TensorFlow: the native loops in the compiled steps of a model on the CPU, and the hoisted loops elsewhere.
 
-The loops can be differentiated once, because TensorFlow cannot differentiate a function that XLA compiled. Keras runs LSTM
-and GRU on a GPU, with cuDNN.
+XLA compiles the hoisted loops, unless they are large, even inside a graph that it does not compile. They can be
+differentiated once, because TensorFlow cannot differentiate a function that XLA compiled. Keras runs LSTM and GRU on a GPU,
+with cuDNN.
 """
 
 import math
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from typing import Any
 
 import tensorflow as tf
 from keras import tree
 
 from rnnstate.kernels.loops.definition import Array, Leaves, Loop
+from rnnstate.kernels.loops.native_tensorflow import has_native_loop, may_run_native, native_loop
+from rnnstate.kernels.loops.once_tensorflow import differentiable_once
 from rnnstate.kernels.loops.scanned import Inputs, backward, forward, hoisted_loop
 
 # The most numbers of a leaf over all steps of a window. XLA allocates its memory in each call. Beyond this size the system
@@ -31,6 +34,11 @@ def no_loop_because(kind: str) -> str | None:
 
 def recurrent_loop(loop: Loop) -> tuple[Array, Leaves]:
     """Run a loop."""
+    return native_loop(loop) if may_run_native() and has_native_loop(loop) else loop_of_tensorflow(loop)
+
+
+def loop_of_tensorflow(loop: Loop) -> tuple[Array, Leaves]:
+    """Run a loop with the operators of TensorFlow."""
     return hoisted_loop(loop, _run)
 
 
@@ -42,8 +50,7 @@ def _run(kind: str, inputs: Inputs) -> tuple[Array, Leaves]:
 
         def gradients(*d_results: Array) -> Any:
             saved = (given, states, gates, d_results)
-            found = tf.custom_gradient(lambda *_: (_compiled(_back, kind, *saved), _refuse))(*_arrays(saved))
-            left = iter(found)
+            left = iter(differentiable_once(partial(_compiled, _back, kind, *saved), _arrays(saved)))
             return [next(left) if array.dtype.is_floating else None for array in arrays]
 
         return (states[0], *final), gradients
@@ -71,13 +78,6 @@ def _compiled(function: Any, kind: str, *given: Any) -> Any:
         made = _made(function, kind, specs, pays(given[0]) and has_xla())
     # A tape that watched the inputs would try to differentiate the compiled loops.
     return made(*map(tf.stop_gradient, _arrays(given)))
-
-
-def _refuse(*gradients: Array) -> None:
-    raise NotImplementedError(
-        "The fast loops of TensorFlow can be differentiated once. Received: a gradient of their gradient. "
-        'Use `StatefulModel(net, kernels="reference")`.'
-    )
 
 
 def pays(inputs: Inputs) -> bool:

@@ -1,6 +1,7 @@
-"""Native loops for JAX and PyTorch on the CPU, in C. See `docs/native-loops.md`.
+"""Native loops for JAX, PyTorch and TensorFlow on the CPU, in C. See `docs/native-loops.md`.
 
-`kernels.loops.jax` imports `loops`. `kernels.loops.blocks_torch` imports `library`, which needs no JAX.
+`kernels.loops.jax` imports `loops`. `kernels.loops.blocks_torch` imports `library`, which needs no JAX, and
+`kernels.loops.native_tensorflow` imports `tensorflow_call`.
 
 | file | idea |
 |---|---|
@@ -8,6 +9,8 @@
 | `check` | the checks before the first use: XLA's header, and known numbers and rows through XLA |
 | `xla_call`, `bank_call` | the functions that XLA calls, for loops and for rows of a bank, and their registration |
 | `xla_header` | the layout of C structs, read from the header that is installed with JAX |
+| `tensorflow_call` | the operator of TensorFlow, and its registration |
+| `tensorflow_check`, `known_numbers` | the check before the first use on TensorFlow, and its numbers |
 | `library` | where the library is, its functions, and the choice of a level |
 | `building` | how the sources become a library |
 | `csrc/` | the sources in C |
@@ -24,7 +27,10 @@
 | `blocks.h`, `blocks.c` | the blocks of a call, which threads share |
 | `seats.c` | the threads that help with a call, and wait for the next one |
 | `threads.c`, `teams.c` | the threads of XLA, and those of PyTorch |
+| `pool.h`, `pool.c` | a pool of threads, for TensorFlow |
 | `xla.h`, `layout.c`, `frame.c` | XLA's structs, their offsets by name, and what each function does first |
 | `xla.c`, `bank.c` | the functions that XLA calls: a loop, and rows of a bank |
+| `tensorflow.h`, `tensorflow.c` | TensorFlow's C interface, and the operator that it calls |
+| `tensorflow_runs.c`, `held.h` | what the operator does; outputs at masked steps |
 | `pages.c` | large pages for large arrays |
 """

@@ -10,13 +10,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from rnnstate.kernels.native.known_numbers import BATCH, TIME, TOLERANCE, UNITS, Known, difference, known_loop
 from rnnstate.kernels.native.library import fields, library
 from rnnstate.kernels.native.xla_header import UnexpectedInterfaceError, check_layout
 
 _RNN = 2
-# Large enough for two threads, so that the check covers XLA's thread pool and the strips.
-_BATCH, _TIME, _UNITS = 64, 16, 64
-_TOLERANCE = 1e-5
 
 
 def check_header() -> None:
@@ -33,17 +31,10 @@ def check_numbers(call_rows: Callable[..., Any]) -> None:
     Raises:
         UnexpectedInterfaceError: If the numbers differ.
     """
-    rng = np.random.default_rng(0)
-    x = rng.uniform(-1, 1, (_BATCH, _TIME, _UNITS)).astype("float32")
-    start, initial = rng.uniform(-1, 1, (2, 1, _BATCH, _UNITS)).astype("float32")
-    recurrent = (rng.uniform(-1, 1, (_UNITS, _UNITS)) / _UNITS**0.5).astype("float32")
-    # Row 1 is masked at step 2; row 2 is reset before step 1.
-    mask, reset = np.ones((_BATCH, _TIME), bool), np.zeros((_BATCH, _TIME), bool)
-    mask[1, 2], reset[2, 1] = False, True
-    expected = _by_numpy(x, start[0], initial[0], mask, reset, recurrent)
-    outputs, final = _by_xla(call_rows, [start, initial, mask, reset, recurrent], x)
-    off = max(float(np.abs(outputs - expected).max()), float(np.abs(final[0] - expected[:, -1]).max()))
-    if not off < _TOLERANCE:
+    known = known_loop()
+    outputs, final = _by_xla(call_rows, known)
+    off = difference(known, outputs, final[0])
+    if not off < TOLERANCE:
         raise UnexpectedInterfaceError(
             f"A native loop must give what NumPy gives. Received: numbers that differ by {off:.1e} on JAX {jax.__version__}."
         )
@@ -75,25 +66,17 @@ def check_bank(take: Callable[..., Any], put: Callable[..., Any]) -> None:
             )
 
 
-def _by_numpy(x: Any, h: Any, initial: Any, mask: Any, reset: Any, recurrent: Any) -> Any:
-    outputs = np.empty_like(x)
-    for t in range(x.shape[1]):
-        before = np.where(reset[:, t, None], initial, h)
-        h = np.where(mask[:, t, None], np.tanh(x[:, t] + before @ recurrent), before)
-        outputs[:, t] = h
-    return outputs
-
-
-def _by_xla(call_rows: Callable[..., Any], arrays: list[Any], x: Any) -> Any:
+def _by_xla(call_rows: Callable[..., Any], known: Known) -> Any:
     """Return h after each step and the final leaves. A loop that is being traced must not become part of the trace."""
+    arrays = [known.start, known.initial, known.mask, known.reset, known.recurrent]
     empty = [np.zeros((0,) * axes, np.float32) for axes in (1, 3, 2, 1)]  # no bias, and no input to project
-    shapes = [(_BATCH, _TIME, _UNITS), (_BATCH, _TIME, 0), (1, _BATCH, _UNITS), (_BATCH, 1, _UNITS)]
+    shapes = [(BATCH, TIME, UNITS), (BATCH, TIME, 0), (1, BATCH, UNITS), (BATCH, 1, UNITS)]
     results = [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes]
 
     def call(*given: Any) -> Any:
         settings = np.array([_RNN, False], np.int32)
-        _, outputs, _, final, _ = call_rows(settings, list(given[:-1]), [given[-1]], results, arrays[4].shape)
+        _, outputs, _, final, _ = call_rows(settings, list(given[:-1]), [given[-1]], results, known.recurrent.shape)
         return outputs, final
 
     with jax.ensure_compile_time_eval():
-        return jax.device_get(jax.jit(call)(*jax.device_put([*arrays, *empty, x])))
+        return jax.device_get(jax.jit(call)(*jax.device_put([*arrays, *empty, known.x])))

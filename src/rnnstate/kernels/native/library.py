@@ -14,6 +14,7 @@ import platform
 import sys
 import tempfile
 import threading
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,15 @@ _FUNCTIONS = {
     "run": (None, ctypes.c_void_p, _WORD, _WORD),
     "run_operations": (_WORD, ctypes.c_void_p, _WORD),
     "run_team": (_WORD, ctypes.c_void_p, _WORD, ctypes.c_void_p),
+    "run_pool": (None, ctypes.c_void_p),
     "use_pool": (None, _WORD, _WORD),
+    "use_threads": (None, ctypes.c_void_p, _WORD),
+    "use_tensorflow": (_WORD, ctypes.c_void_p),
+    "tensorflow_function": (ctypes.c_char_p, _WORD),
     "field": (ctypes.c_char_p, _WORD, ctypes.POINTER(_WORD)),
 }
+# The functions of the system with which the pool of `csrc/pool.c` starts threads.
+_THREAD_FUNCTIONS = ("pthread_create", "pthread_sigmask")
 # Rows of a step, and of all steps, for which a kernel is laid in strips. Fewer rows do not repay the copy.
 ROWS_FOR_STRIPS, ALL_ROWS_FOR_STRIPS = 4, 16
 # Steps that sums take together: a block of both factors stays in the caches.
@@ -80,6 +87,16 @@ def use_level(found: Any, name: str | None = None) -> None:
     if not names or (name and name not in names):
         raise ValueError(f"RNNSTATE_NATIVE must be `off` or one of {list(names)}. Received: {name!r}.")
     found.width = found.rnnstate_use_level(names[name or list(names)[-1]])
+
+
+def use_threads(count: int) -> None:
+    """Let the pool compute with so many threads, the calling one included."""
+    library().rnnstate_use_threads(addresses(ctypes.CDLL(None), _THREAD_FUNCTIONS), count)
+
+
+def addresses(functions: Any, names: Sequence[str]) -> Any:
+    """Return the addresses of functions of another library, as an array in C."""
+    return (ctypes.c_void_p * len(names))(*[ctypes.cast(getattr(functions, name), ctypes.c_void_p) for name in names])
 
 
 def lie_in_strips(rows: int, steps: int) -> bool:

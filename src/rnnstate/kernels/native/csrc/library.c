@@ -32,6 +32,8 @@ int64_t rnnstate_use_level(int64_t level)
     return chosen->width;
 }
 
+int64_t rnnstate_width(void) { return chosen->width; }
+
 static int64_t strips_of(int64_t columns) { return (columns + chosen->width - 1) / chosen->width; }
 
 int64_t count_strips(const struct call *call)

@@ -11,6 +11,8 @@ OFFERED const char *rnnstate_level_name(int64_t level);
 OFFERED int64_t rnnstate_has_level(int64_t level);
 /* Use a level from now on. Return the width of its strips. */
 OFFERED int64_t rnnstate_use_level(int64_t level);
+/* Return the width of the strips of the chosen level. */
+int64_t rnnstate_width(void);
 
 /* Copy the kernels of a call into strips, if the call has strips. */
 OFFERED void rnnstate_pack(const struct call *call);
