@@ -20,6 +20,7 @@ DTYPES = ["float32", "bfloat16", "int32", "bool"]
 
 
 def a_bank(rng, rows, shape, dtype):
+    """Return random rows of a leaf."""
     return jax.numpy.asarray(rng.integers(0, 100, (rows, *shape)) % (2 if dtype == "bool" else 100)).astype(dtype)
 
 
@@ -51,7 +52,8 @@ def test_slots_outside_the_bank():
     bank, slots = np.arange(10, dtype="float32").reshape(5, 2), np.array([7, -1, 3], "int32")
     assert np.array_equal(BANK.take([bank], slots)[0], bank[[0, 0, 3]])
     after = np.array(BANK.put([bank], slots, [np.full((3, 2), 9, "float32")])[0])
-    assert np.array_equal(after[[0, 3]], np.full((2, 2), 9)) and np.array_equal(after[[1, 2, 4]], bank[[1, 2, 4]])
+    assert np.array_equal(after[[0, 3]], np.full((2, 2), 9))
+    assert np.array_equal(after[[1, 2, 4]], bank[[1, 2, 4]])
 
 
 def test_a_donated_bank_is_changed_in_place():
@@ -81,7 +83,8 @@ def test_no_gradient_flows_through_the_bank(native, monkeypatch):
 
     gradient, after = jax.jit(jax.grad(loss, has_aux=True))(np.array([2.0, 3.0], "float32"))
     assert np.array_equal(gradient, [8 + 4, 9 + 5])  # with a gradient through the bank it would be twice as large
-    assert np.array_equal(after[4], [16, 27]) and np.array_equal(after[0], [0, 1])
+    assert np.array_equal(after[4], [16, 27])
+    assert np.array_equal(after[0], [0, 1])
 
 
 def test_other_rows_fail_the_check():

@@ -22,8 +22,8 @@ def check_numbers() -> None:
     numbers = [known.x, identity, known.recurrent, known.start[0], known.initial[0]]
 
     def run() -> list[tf.Tensor]:
-        arrays = [tf.constant(array) for array in (*numbers, known.mask, known.reset)]
-        return call_loop("rnn", FORWARD, arrays[:-2], 4, *arrays[-2:], holds=1)
+        *arrays, mask, reset = map(tf.constant, (*numbers, known.mask, known.reset))
+        return call_loop("rnn", FORWARD, arrays, 4, mask, reset, holds=1)
 
     with tf.init_scope():  # a loop that is being traced must not become part of the trace
         _, _, final, outputs = tf.function(run, autograph=False)()
