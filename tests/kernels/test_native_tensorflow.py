@@ -247,7 +247,7 @@ def test_the_operator_checks_shapes_that_no_graph_knows():
     def run(rows):
         state = tuple(leaf[:rows] for leaf in loop.state)
         numbers = [loop.x, loop.kernel, loop.recurrent, *state, loop.bias]
-        return tensorflow_call.call_loop("lstm", tensorflow_call.FORWARD, numbers, 5, biases=1)[0]
+        return tensorflow_call.call_loop("lstm", tensorflow_call.FORWARD, numbers, 5, biases=True)[0]
 
     function = tf.function(run, input_signature=[tf.TensorSpec((), tf.int32)], autograph=False)
     assert difference(function(3), define_loop(loop)[0]) < 1e-6

@@ -175,8 +175,8 @@ def _shaped(array: Array, shape: tuple[int | None, ...], sizes: Any = None) -> A
 def _forward(kind: str, call: _Call) -> _Made:
     (batch, time, _), units, leaves = call.x.shape, call.recurrent.shape[0], len(call.state)
     count = 2 + (kind != "rnn") + leaves + call.holds
-    biases = int(call.bias is not None)
-    h, gates, *rest = call_loop(kind, FORWARD, call.numbers(), count, call.mask, call.reset, biases, call.holds)
+    flags = call.mask, call.reset, call.bias is not None, call.holds
+    h, gates, *rest = call_loop(kind, FORWARD, call.numbers(), count, *flags)
     kept, final = rest[: kind != "rnn"], rest[kind != "rnn" :][:leaves]
     outputs = rest[-1] if call.holds else h
     outputs.set_shape((batch, time, units))

@@ -26,8 +26,8 @@ def call_loop(
     results: int,
     mask: Array | None = None,
     reset: Array | None = None,
-    biases: int = 0,
-    holds: int = 0,
+    biases: bool = False,
+    holds: bool = False,
 ) -> list[Array]:
     """Add a call of the native loops to the graph that is traced.
 
@@ -49,7 +49,7 @@ def call_loop(
         "result_count": results,
     }
     settings = {**counts, "cell": CELLS[kind], "work": work, "biases": biases, "holds": holds}
-    attributes = {name: tf.compat.v1.AttrValue(i=value) for name, value in settings.items()}
+    attributes = {name: tf.compat.v1.AttrValue(i=int(value)) for name, value in settings.items()}
     graph = tf.compat.v1.get_default_graph()
     operation = graph.create_op(
         _NAME, [*numbers, *masks, *resets], [tf.float32] * results, attrs=attributes, name="rnnstate_loop"

@@ -23,7 +23,7 @@ def check_numbers() -> None:
 
     def run() -> list[tf.Tensor]:
         *arrays, mask, reset = map(tf.constant, (*numbers, known.mask, known.reset))
-        return call_loop("rnn", FORWARD, arrays, 4, mask, reset, holds=1)
+        return call_loop("rnn", FORWARD, arrays, 4, mask, reset, holds=True)
 
     with tf.init_scope():  # a loop that is being traced must not become part of the trace
         _, _, final, outputs = tf.function(run, autograph=False)()
