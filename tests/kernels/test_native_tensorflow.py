@@ -280,7 +280,11 @@ def test_a_library_that_cannot_be_loaded(monkeypatch):
 def test_wrong_numbers(monkeypatch):
     """If native code gives wrong numbers through TensorFlow, one warning says so, and the other loops run."""
     call = tensorflow_check.call_loop
-    monkeypatch.setattr(tensorflow_check, "call_loop", lambda *given: [part * 1.001 for part in call(*given)])
+
+    def wrong(*given, **more):
+        return [part * 1.001 for part in call(*given, **more)]
+
+    monkeypatch.setattr(tensorflow_check, "call_loop", wrong)
     with pytest.warns(UserWarning, match=r"what NumPy gives. Received: numbers that differ by .* on TensorFlow"):
         assert not native_tensorflow.has_library()
 
