@@ -48,43 +48,12 @@ def test_the_threads_of_pytorch_are_found():
     assert (blocks_torch._team() is not None) == any(Path(torch.__file__).parent.glob("lib/libgomp*.so*"))
 
 
-def test_threads_that_come_late_are_left_alone_for_a_while():
-    """After a loss that outweighs the gains, a hundred calls run in one thread. Small losses change nothing."""
-    balance = blocks_torch.Balance()
-    for gained in (-9_000_000, 12_000_000, -9_000_000, 400_000):
-        balance.add(gained)
-        assert balance.repays()
-    balance.add(-4_000_000)
-    assert [balance.repays() for _ in range(101)] == [False] * 100 + [True]
-    balance.add(400_000)
-    assert balance.repays()
-    balance.add(-8_000_000)
-    assert not balance.repays()
-
-
-def test_a_call_in_a_team_says_what_it_has_gained(monkeypatch):
-    """Each call of a team is counted, and none while the threads are left alone: the results have the same bits."""
-    if blocks_torch._team() is None:
-        pytest.skip("PyTorch brings no OpenMP of GCC here")
-    gains, found, loop = [], [], a_loop("lstm", 29, 11, 131)
-    noted = type("Noted", (), {"add": lambda self, gained: gains.append(gained), "repays": lambda self: self.on})()
-    monkeypatch.setattr(blocks_torch, "balance", noted)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    for noted.on in (True, False):
-        found.append(native_torch.native_loop(loop)[0])
-        assert len(gains) == 1
-    assert isinstance(gains[0], int)
-    assert gains[0] != 0
-    assert bool((found[0] == found[1]).all())
-
-
 @pytest.mark.parametrize("threads_of", ["pytorch", "pool"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_threads_share_the_rows(kind, threads_of, calls, monkeypatch):
     """Three threads, of PyTorch or of a pool, give the same bits as one thread."""
     if threads_of == "pool":
         monkeypatch.setattr(blocks_torch, "_PROCESS", 0)  # as in a process that was forked
-    monkeypatch.setattr(blocks_torch, "balance", blocks_torch.Balance())
     loop = a_loop(kind, 29, 11, 131, mask=True, reset=True)
     threads, found = torch.get_num_threads(), []
     try:

@@ -31,10 +31,6 @@ FORWARD, BACK, SUMS, _GRADIENT_OF_X = range(4)
 # The least work of a block that repays a second thread, in multiplications with an addition.
 WORTH_A_THREAD = 2e6
 _PROCESS = os.getpid()
-# What a balance keeps at most, in nanoseconds: one late thread in a quiet process changes nothing.
-_MOST_GAINED = 10_000_000
-# Calls in one thread after a loss, before a team is tried again.
-_CALLS_ALONE = 100
 
 
 @cache
@@ -138,11 +134,11 @@ def _in_blocks(table: "array[int]", parts: int, most: int) -> None:
     run, call = library().rnnstate_run, _address(table)
     blocks = max(1, min(torch.get_num_threads(), (parts + 1) // 2, most))
     team = _team() if blocks > 1 and os.getpid() == _PROCESS else None
-    if team is not None and balance.repays():  # its threads pack the kernels
-        balance.add(library().rnnstate_run_team(call, blocks, team))
+    if team is not None:  # its threads pack the kernels
+        library().rnnstate_run_team(call, blocks, team)
         return
     library().rnnstate_pack(call)
-    if blocks == 1 or team is not None:
+    if blocks == 1:
         run(call, 0, parts)
     else:
         edges = [block * parts // blocks for block in range(blocks + 1)]
@@ -150,32 +146,6 @@ def _in_blocks(table: "array[int]", parts: int, most: int) -> None:
         run(call, 0, edges[1])
         for other in others:
             other.result()
-
-
-class Balance:
-    """The time that teams have gained of late. OpenMP waits for a thread whose core another process has.
-
-    Then a call loses some milliseconds. Once the calls have lost more than they had gained, the next ones run in one thread.
-    """
-
-    def __init__(self) -> None:
-        self._gained, self._alone = _MOST_GAINED, 0
-
-    def repays(self) -> bool:
-        """Return whether the next call is to run in a team."""
-        if self._alone:
-            self._alone -= 1
-            return False
-        return True
-
-    def add(self, gained: int) -> None:
-        """Add what a call has gained or lost, in nanoseconds."""
-        self._gained = min(self._gained + gained, _MOST_GAINED)
-        if self._gained < 0:
-            self._gained, self._alone = 0, _CALLS_ALONE
-
-
-balance = Balance()
 
 
 @cache

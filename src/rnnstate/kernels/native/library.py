@@ -32,7 +32,7 @@ _FUNCTIONS = {
     "pack": (None, ctypes.c_void_p),
     "run": (None, ctypes.c_void_p, _WORD, _WORD),
     "run_operations": (_WORD, ctypes.c_void_p, _WORD),
-    "run_team": (_WORD, ctypes.c_void_p, _WORD, ctypes.c_void_p),
+    "run_team": (None, ctypes.c_void_p, _WORD, ctypes.c_void_p),
     "run_pool": (None, ctypes.c_void_p),
     "use_pool": (None, _WORD, _WORD),
     "use_threads": (None, ctypes.c_void_p, _WORD),

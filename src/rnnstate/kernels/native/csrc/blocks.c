@@ -35,9 +35,9 @@ void cut(struct blocks *blocks, const struct call *call, int64_t count)
     atomic_init(&blocks->next, 0), atomic_init(&blocks->done, 0);
 }
 
-int64_t take_blocks(struct blocks *blocks)
+void take_blocks(struct blocks *blocks)
 {
-    int64_t parts = blocks->parts, count = blocks->count, number, run = 0;
+    int64_t parts = blocks->parts, count = blocks->count, number;
     while ((number = atomic_fetch_add(&blocks->next_strip, 1)) < blocks->strips) {
         pack_strips(blocks->call, number, number + 1);
         atomic_fetch_add(&blocks->packed, 1);
@@ -46,7 +46,6 @@ int64_t take_blocks(struct blocks *blocks)
         sched_yield();
     while ((number = atomic_fetch_add(&blocks->next, 1)) < count) {
         rnnstate_run(blocks->call, number * parts / count, (number + 1) * parts / count);
-        atomic_fetch_add(&blocks->done, 1), run++;
+        atomic_fetch_add(&blocks->done, 1);
     }
-    return run;
 }

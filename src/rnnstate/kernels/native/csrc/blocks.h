@@ -21,8 +21,8 @@ struct blocks {
 int64_t blocks_of(const struct call *call);
 /* Cut a call into so many blocks. */
 void cut(struct blocks *blocks, const struct call *call, int64_t count);
-/* Take strips and blocks until none is left. Return how many blocks this thread has run. */
-int64_t take_blocks(struct blocks *blocks);
+/* Take strips and blocks until none is left. */
+void take_blocks(struct blocks *blocks);
 
 /* Let a thread call a function at some time. `threads` says which threads. Return whether they accepted it. */
 typedef int schedule_task(const void *threads, void (*task)(void *), void *data);
