@@ -63,7 +63,7 @@ def agree(found, expected):
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("size", [(3, 7, 5), (11, 13, 17)])
 def test_forward_and_back_in_one_graph(kind, settings, size):
-    """Where the way back may overwrite the gates, results and gradients are those of the definition."""
+    """The way back may overwrite the gates here. Results and gradients agree with the definition."""
     loop = a_loop(kind, *size, **settings)
     loop = loop._replace(recurrent=loop.recurrent / 3)  # larger weights make rounding grow from step to step
     agree(whole_graph(loop), with_gradients(define_loop, loop))
@@ -299,7 +299,7 @@ def test_switched_off(monkeypatch, recwarn):
 
 
 def test_the_number_of_threads(monkeypatch):
-    """It is that of TensorFlow's settings, or the number of cores that the process may use."""
+    """TensorFlow's settings give the number of threads. Without a setting, each core of the process gets one."""
     monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda: 0)
     assert tensorflow_call.threads() >= 1
     monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "5")

@@ -56,7 +56,7 @@ def take_rows(variables: Sequence[Any], slots: Any) -> list[Any]:
 
 
 def put_rows(variables: Sequence[Any], slots: Any, rows: Sequence[Any]) -> None:
-    """Write rows to the rows `slots` of each variable. This version copies the variables; those of the backends do not."""
+    """Write rows to the rows `slots` of each variable. This version copies the variables, unless XLA compiles it."""
     for variable, new in zip(variables, rows, strict=True):
         new = ops.cast(ops.stop_gradient(new), variable.dtype)
         variable.assign(ops.scatter_update(variable, slots[:, None], new))

@@ -95,7 +95,7 @@ def _has_own_loss(model: Carrying) -> bool:
 
 
 def _agrees(shape: tuple[int, ...], expected: tuple[int | None, ...], leading: int) -> bool:
-    """Return whether the shape of a target is that of an output, whose first `leading` axes are batch and time.
+    """Return whether a target has the shape of an output, whose first `leading` axes are batch and time.
 
     Keras adds or removes a last axis of size 1. Other checks know which numbers of steps a target may have, but one step
     would count at all of them.

@@ -109,7 +109,7 @@ class _Call(NamedTuple):
 
 
 class _Made(NamedTuple):
-    """The results of a call forward: those of the loop, and what the way back needs."""
+    """All results of a call forward. The way back reads `h`, `gates` and `kept`."""
 
     outputs: Array
     final: Leaves

@@ -66,7 +66,7 @@ def register() -> None:
     path = min(Path(tf.sysconfig.get_lib()).glob("libtensorflow_framework.*"))
     if not found.rnnstate_use_tensorflow(addresses(ctypes.CDLL(str(path)), names)):
         raise RuntimeError(f"TensorFlow {tf.__version__} has refused the operator of the native loops.")
-    tf.no_gradient(_NAME)  # its gradients are those of the function around it
+    tf.no_gradient(_NAME)  # the function around the operator defines the gradients
 
 
 def threads() -> int:
