@@ -38,6 +38,7 @@ void cut(struct blocks *blocks, const struct call *call, int64_t count)
 void take_blocks(struct blocks *blocks)
 {
     int64_t parts = blocks->parts, count = blocks->count, number;
+    move_apart(blocks);
     while ((number = atomic_fetch_add(&blocks->next_strip, 1)) < blocks->strips) {
         pack_strips(blocks->call, number, number + 1);
         atomic_fetch_add(&blocks->packed, 1);

@@ -11,16 +11,21 @@
 
 #include "call.h"
 
+/* `cores` has a bit for each core on which a thread takes blocks. */
+enum { CORES = 1024 };
 struct blocks {
     const struct call *call;
     int64_t strips, parts, count;
     atomic_int_fast64_t next_strip, packed, next, done;
+    atomic_uint_fast64_t cores[CORES / 64];
 };
 
 /* Return in how many blocks a call repays as many threads. */
 int64_t blocks_of(const struct call *call);
 /* Cut a call into so many blocks. */
 void cut(struct blocks *blocks, const struct call *call, int64_t count);
+/* Move this thread to a core on which no other thread of the call runs. */
+void move_apart(struct blocks *blocks);
 /* Take strips and blocks until none is left. */
 void take_blocks(struct blocks *blocks);
 
