@@ -56,7 +56,6 @@
 #include "cells.h"
 #include "products.h"
 
-INLINE void copy(float *to, const float *from, long count) { memcpy(to, from, count * sizeof(float)); }
 INLINE void fill(float *to, long count) { memset(to, 0, count * sizeof(float)); }
 
 INLINE void add(float *to, const float *from, long count)
@@ -197,6 +196,15 @@ static void step_forward(const struct call *call, long row, long t)
         EACH_PART(rnn_forward, p, h, output);
 }
 
+/* Ask for the arrays of a row that a step forward writes. */
+INLINE void fetch_forward(const struct call *call, long row, long t)
+{
+    const struct array *a = call->arrays;
+    fetch(place(&a[X], row, t), a[X].sizes[2]);
+    fetch(place(&a[OUTPUTS], row, t), a[OUTPUTS].sizes[2]);
+    fetch(place(&a[KEPT], row, t), a[KEPT].sizes[2]);
+}
+
 static void rows_forward(const struct call *call, long lo, long hi)
 {
     const struct array *a = call->arrays;
@@ -210,8 +218,11 @@ static void rows_forward(const struct call *call, long lo, long hi)
         if (!is_empty(&a[RESET]))
             reset_rows(call, lo, hi, t);
         multiply(call, &matrix, projects && is_wide ? &kernel : 0, lo, hi, t);
-        for (long row = lo; row < hi; row++)
+        for (long row = lo; row < hi; row++) {
+            if (is_wide && row + 1 < hi)
+                fetch_forward(call, row + 1, t);
             step_forward(call, row, t);
+        }
     }
 }
 
@@ -246,6 +257,18 @@ static void step_back(const struct call *call, long row, long t)
         EACH_PART(rnn_back, d_h, d_output, place(&a[OUTPUTS_BEFORE], row, t), x, d_p);
 }
 
+/* Ask for the arrays of a row that a step back is the first to read. */
+INLINE void fetch_back(const struct call *call, long row, long t)
+{
+    const struct array *a = call->arrays;
+    long units = a[START].sizes[2], of_before = t ? t - 1 : 0;
+    fetch(place(&a[X], row, t), a[X].sizes[2]);
+    fetch(place(&a[D_OUTPUTS], row, t), units);
+    fetch(place(&a[call->cell == LSTM ? KEPT_BACK : OUTPUTS_BEFORE], row, of_before), units);
+    if (call->cell == GRU)
+        fetch(place(&a[KEPT_BACK], row, t), units);
+}
+
 /* Move the gradient of each row that was reset to the gradient of its initial leaves. */
 static void collect(const struct call *call, long lo, long hi, long t)
 {
@@ -262,15 +285,18 @@ static void rows_back(const struct call *call, long lo, long hi)
 {
     const struct array *a = call->arrays;
     struct matrix matrix = recurrent(call);
-    long units = a[START].sizes[2];
+    long units = a[START].sizes[2], is_wide = a[X].sizes[2] >= WIDE;
     for (long leaf = 0; leaf < a[START].sizes[0]; leaf++) {
         copy(place(&a[D_START], leaf, lo), place(&a[D_FINAL], leaf, lo), (hi - lo) * units);
         fill(place(&a[D_INITIAL], leaf, lo), (hi - lo) * units);
     }
     struct rows d_h = leaf_at(&a[D_START], 0, lo);
     for (long t = a[X].sizes[1] - 1; t >= 0; t--) {
-        for (long row = lo; row < hi; row++)
+        for (long row = lo; row < hi; row++) {
+            if (is_wide && row + 1 < hi)
+                fetch_back(call, row + 1, t);
             step_back(call, row, t);
+        }
         add_product(hi - lo, d_h, d_h, rows_at(&a[SPARE], lo, 0), &matrix);
         if (!is_empty(&a[RESET]))
             collect(call, lo, hi, t);

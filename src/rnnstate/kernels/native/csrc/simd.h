@@ -100,3 +100,21 @@ INLINE void store(float *at, vec x, long count)
     copy_few(at, some, count);
 #endif
 }
+
+INLINE void copy(float *to, const float *from, long count)
+{
+    long j = 0;
+    for (; j + LANES <= count; j += LANES)
+        store(to + j, load(from + j, LANES), LANES);
+    if (j < count)
+        store(to + j, load(from + j, count - j), count - j);
+}
+
+/* Ask for floats before they are needed, so that the memory answers while the processor computes. A function that only
+ * asks must be INLINE: GCC leaves out calls of functions without results. */
+INLINE void fetch(const float *at, long count)
+{
+    const long LINE = 16;
+    for (long j = 0; j < count; j += LINE)
+        __builtin_prefetch(at + j);
+}
