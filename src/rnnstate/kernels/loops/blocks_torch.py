@@ -66,11 +66,11 @@ class NativeCall:
 
     def __init__(self, kind: int, work: int, arrays: list[Array | None], parts: int, multiplications: float) -> None:
         self._arrays, self._table = arrays, _table(kind, work, arrays)  # the arrays keep their memory
-        self._parts, self._blocks = parts, int(multiplications / WORTH_A_THREAD)
+        self._parts, self._threads = parts, int(multiplications / WORTH_A_THREAD)
 
     def __call__(self) -> None:
         """Run all parts."""
-        _in_blocks(self._table, self._parts, self._blocks)
+        _in_threads(self._table, self._parts, self._threads)
 
 
 def rows_run(kind: int, work: int, arrays: list[Any], steps: int, spare: Array, strips: Array | None) -> NativeCall:
@@ -129,20 +129,20 @@ def _address(table: "array[int]") -> int:
     return table.buffer_info()[0]
 
 
-def _in_blocks(table: "array[int]", parts: int, most: int) -> None:
-    """Run all parts of a call: rows of a loop, or strips of sums. More than `most` blocks do not repay their threads."""
+def _in_threads(table: "array[int]", parts: int, most: int) -> None:
+    """Run all parts of a call: rows of a loop, or strips of sums. The work repays at most `most` threads."""
     run, call = library().rnnstate_run, _address(table)
-    blocks = max(1, min(torch.get_num_threads(), (parts + 1) // 2, most))
-    team = _team() if blocks > 1 and os.getpid() == _PROCESS else None
+    threads = max(1, min(torch.get_num_threads(), (parts + 1) // 2, most))
+    team = _team() if threads > 1 and os.getpid() == _PROCESS else None
     if team is not None:  # its threads pack the kernels
-        library().rnnstate_run_team(call, blocks, team)
+        library().rnnstate_run_team(call, threads, team)
         return
     library().rnnstate_pack(call)
-    if blocks == 1:
+    if threads == 1:
         run(call, 0, parts)
     else:
-        edges = [block * parts // blocks for block in range(blocks + 1)]
-        others = [_pool(os.getpid()).submit(run, call, edges[i], edges[i + 1]) for i in range(1, blocks)]
+        edges = [thread * parts // threads for thread in range(threads + 1)]
+        others = [_pool(os.getpid()).submit(run, call, edges[i], edges[i + 1]) for i in range(1, threads)]
         run(call, 0, edges[1])
         for other in others:
             other.result()

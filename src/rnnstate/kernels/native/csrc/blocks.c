@@ -4,7 +4,7 @@
 
 #include "library.h"
 
-/* The least work of a block that repays a second thread, in multiplications with an addition. */
+/* The work of a thread that repays a second thread, in multiplications with an addition. */
 static const double WORTH_A_THREAD = 2e6;
 
 /* Return how many rows or strips a call has. */
@@ -21,15 +21,26 @@ static double work_of(const struct call *call)
     return steps * (recurrent[1] * recurrent[2] + (call->work == BACK ? 0 : kernel[1] * kernel[2]));
 }
 
-int64_t blocks_of(const struct call *call)
+int64_t threads_for(const struct call *call)
 {
-    int64_t blocks = work_of(call) / WORTH_A_THREAD, pairs = (parts_of(call) + 1) / 2;
-    blocks = blocks < pairs ? blocks : pairs;
-    return blocks < 1 ? 1 : blocks;
+    int64_t threads = work_of(call) / WORTH_A_THREAD, pairs = (parts_of(call) + 1) / 2;
+    threads = threads < pairs ? threads : pairs;
+    return threads < 1 ? 1 : threads;
 }
 
-void cut(struct blocks *blocks, const struct call *call, int64_t count)
+/* Return the number of blocks: each thread has as many, with at most GROUP rows. A block of sums copies a factor that the
+ * other blocks copy too, so there each thread has one. */
+static int64_t blocks_of(const struct call *call, int64_t threads)
 {
+    int64_t parts = parts_of(call), per_thread = (parts + threads * GROUP - 1) / (threads * GROUP);
+    if (call->work == SUMS || threads == 1)
+        return threads;
+    return threads * per_thread < parts ? threads * per_thread : parts;
+}
+
+void cut(struct blocks *blocks, const struct call *call, int64_t threads)
+{
+    int64_t count = blocks_of(call, threads);
     *blocks = (struct blocks){.call = call, .strips = count_strips(call), .parts = parts_of(call), .count = count};
     atomic_init(&blocks->next_strip, 0), atomic_init(&blocks->packed, 0);
     atomic_init(&blocks->next, 0), atomic_init(&blocks->done, 0);

@@ -1,4 +1,5 @@
-/* A call in blocks: rows of a loop, or strips of sums. Any number of threads share them, and each takes what is left:
+/* A call in blocks: rows of a loop, or strips of sums. Any number of threads share them, and each takes what is left. A thread
+ * that must share its core with another process takes fewer:
  *
  *     strips of the kernels     0 1 2 3 ...     taken one by one, and packed
  *     blocks                    0 1 ...         taken one by one, and run, once all strips are packed
@@ -20,16 +21,16 @@ struct blocks {
     atomic_uint_fast64_t cores[CORES / 64];
 };
 
-/* Return in how many blocks a call repays as many threads. */
-int64_t blocks_of(const struct call *call);
-/* Cut a call into so many blocks. */
-void cut(struct blocks *blocks, const struct call *call, int64_t count);
+/* Return how many threads a call repays. */
+int64_t threads_for(const struct call *call);
+/* Cut a call into blocks for so many threads. */
+void cut(struct blocks *blocks, const struct call *call, int64_t threads);
 /* Move this thread to a core on which no other thread of the call runs. */
 void move_apart(struct blocks *blocks);
 /* Take strips and blocks until none is left. */
 void take_blocks(struct blocks *blocks);
 
-/* Let a thread call a function at some time. `threads` says which threads. Return whether they accepted it. */
-typedef int schedule_task(const void *threads, void (*task)(void *), void *data);
-/* Run a call in so many blocks, on this thread and on those that `schedule` finds. */
-void run_in_blocks(const struct call *call, int64_t count, schedule_task *schedule, const void *threads);
+/* Let a thread call a function at some time. `pool` says which threads. Return whether they accepted it. */
+typedef int schedule_task(const void *pool, void (*task)(void *), void *data);
+/* Run a call on so many threads: this one, and those that `schedule` finds in `pool`. */
+void run_in_blocks(const struct call *call, int64_t threads, schedule_task *schedule, const void *pool);

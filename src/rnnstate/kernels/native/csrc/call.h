@@ -45,6 +45,10 @@ struct call {
     struct array arrays[ARRAYS];
 };
 
+/* The most rows that go through the window together. The rows of a step, and their scratch, then stay in the caches next to
+ * the core. Fewer rows would read the strips too often. */
+enum { GROUP = 24 };
+
 static inline int is_empty(const struct array *array)
 {
     return !array->sizes[0] || !array->sizes[1] || !array->sizes[2];

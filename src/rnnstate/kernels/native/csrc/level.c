@@ -20,10 +20,6 @@ static void pack_kernels(const struct call *call, long lo, long hi)
         pack(strips + strips_size(inner, columns), input->data, input->sizes[1], columns, lo > first ? lo - first : 0, hi - first);
 }
 
-/* Rows that go through the window together. The rows of a step, and their scratch, then stay in the caches next to the core.
- * Fewer rows would read the strips too often. */
-enum { GROUP = 24 };
-
 static void run(const struct call *call, long lo, long hi)
 {
     if (call->work == SUMS) {

@@ -22,8 +22,8 @@ OFFERED void rnnstate_run(const struct call *call, int64_t lo, int64_t hi);
 /* Run operations. Return how many of them ran: all, or those before the first one whose indices are wrong. */
 OFFERED int64_t rnnstate_run_operations(const struct operation *operations, int64_t count);
 
-/* Run a call in so many blocks on the threads of OpenMP, which `start` starts. They pack the kernels first. */
-OFFERED void rnnstate_run_team(const struct call *call, int64_t count,
+/* Run a call on so many threads of OpenMP, which `start` starts. They pack the kernels first. */
+OFFERED void rnnstate_run_team(const struct call *call, int64_t threads,
                                void (*start)(void (*)(void *), void *, unsigned, unsigned));
 
 /* How many strips the kernels of a call are copied into, and the copy of the strips lo to hi. */

@@ -84,9 +84,9 @@ static int has_pool(void)
 
 void run_on_pool(const struct call *call)
 {
-    int64_t blocks = blocks_of(call);
-    blocks = blocks < most ? blocks : most;
-    run_in_blocks(call, blocks > 1 && has_pool() ? blocks : 1, schedule, 0);
+    int64_t threads = threads_for(call);
+    threads = threads < most ? threads : most;
+    run_in_blocks(call, threads > 1 && has_pool() ? threads : 1, schedule, 0);
 }
 
 OFFERED void rnnstate_run_pool(const struct call *call) { run_on_pool(call); }

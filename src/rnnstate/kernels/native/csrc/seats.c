@@ -83,20 +83,20 @@ static void run_alone(const struct call *call)
     take_blocks(&blocks);
 }
 
-void run_in_blocks(const struct call *call, int64_t count, schedule_task *schedule, const void *threads)
+void run_in_blocks(const struct call *call, int64_t threads, schedule_task *schedule, const void *pool)
 {
-    struct shared *shared = count > 1 ? malloc(sizeof *shared) : 0;
+    struct shared *shared = threads > 1 ? malloc(sizeof *shared) : 0;
     if (!shared) {
         run_alone(call);
         return;
     }
-    cut(&shared->blocks, call, count);
-    atomic_init(&shared->users, count);
-    for (int64_t other = 1; other < count; other++)
-        if (!give(shared) && !schedule(threads, help, shared))
+    cut(&shared->blocks, call, threads);
+    atomic_init(&shared->users, threads);
+    for (int64_t other = 1; other < threads; other++)
+        if (!give(shared) && !schedule(pool, help, shared))
             leave(shared);
     take_blocks(&shared->blocks);
-    while (atomic_load(&shared->blocks.done) < count)
+    while (atomic_load(&shared->blocks.done) < shared->blocks.count)
         sched_yield();
     leave(shared);
 }

@@ -38,6 +38,6 @@ static int schedule(const void *frame, void (*task)(void *), void *data)
 
 void run_on_xla(const struct frame *frame, const struct call *call)
 {
-    int64_t blocks = blocks_of(call), threads = blocks > 1 ? count_threads(frame) : 1;
-    run_in_blocks(call, blocks < threads ? blocks : threads, schedule, frame);
+    int64_t worth = threads_for(call), threads = worth > 1 ? count_threads(frame) : 1;
+    run_in_blocks(call, worth < threads ? worth : threads, schedule, frame);
 }
