@@ -42,7 +42,7 @@ static int keep_free(cpu_set_t *cores, const struct blocks *blocks)
 void move_apart(struct blocks *blocks)
 {
     cpu_set_t allowed, others;
-    if (blocks->count < 2 || mark_core(blocks) || sched_getaffinity(0, sizeof allowed, &allowed))
+    if (!blocks->apart || mark_core(blocks) || sched_getaffinity(0, sizeof allowed, &allowed))
         return;
     others = allowed;
     if (keep_free(&others, blocks) && !sched_setaffinity(0, sizeof others, &others)) {

@@ -7,6 +7,9 @@
 /* The work of a thread that repays a second thread, in multiplications with an addition. */
 static const double WORTH_A_THREAD = 2e6;
 
+/* The least work of a call that repays moves of threads, in the same unit: a few milliseconds. A move takes some 50 us. */
+static const double WORTH_A_MOVE = 5e8;
+
 /* Return how many rows or strips a call has. */
 static int64_t parts_of(const struct call *call) { return call->arrays[call->work == SUMS ? STRIPS : X].sizes[0]; }
 
@@ -42,6 +45,7 @@ void cut(struct blocks *blocks, const struct call *call, int64_t threads)
 {
     int64_t count = blocks_of(call, threads);
     *blocks = (struct blocks){.call = call, .strips = count_strips(call), .parts = parts_of(call), .count = count};
+    blocks->apart = threads > 1 && work_of(call) >= WORTH_A_MOVE;
     atomic_init(&blocks->next_strip, 0), atomic_init(&blocks->packed, 0);
     atomic_init(&blocks->next, 0), atomic_init(&blocks->done, 0);
 }

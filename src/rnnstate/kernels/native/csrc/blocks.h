@@ -12,11 +12,12 @@
 
 #include "call.h"
 
-/* `cores` has a bit for each core on which a thread takes blocks. */
+/* `apart`: whether the call repays moves of threads to other cores. `cores` has a bit for each core on which a thread takes
+ * blocks. */
 enum { CORES = 1024 };
 struct blocks {
     const struct call *call;
-    int64_t strips, parts, count;
+    int64_t strips, parts, count, apart;
     atomic_int_fast64_t next_strip, packed, next, done;
     atomic_uint_fast64_t cores[CORES / 64];
 };
@@ -25,7 +26,7 @@ struct blocks {
 int64_t threads_for(const struct call *call);
 /* Cut a call into blocks for so many threads. */
 void cut(struct blocks *blocks, const struct call *call, int64_t threads);
-/* Move this thread to a core on which no other thread of the call runs. */
+/* If the call repays it, move this thread to a core on which no other thread of the call runs. */
 void move_apart(struct blocks *blocks);
 /* Take strips and blocks until none is left. */
 void take_blocks(struct blocks *blocks);
