@@ -34,6 +34,23 @@ def test_the_window_is_named(role, lengths):
     assert all(np.isfinite(weight).all() for weight in weights_of(model).values())
 
 
+@pytest.mark.parametrize("bad", [1, 15, 16, 18])
+def test_the_batches_before_it_have_trained(bad):
+    """Also if a backend asks for many batches at once, and if the last batch is the bad one. Later data are read anew."""
+    x, y, ended = np.ones((3, 95, nets.FEATURES), "float32"), np.ones((3, 95, 1), "float32"), []
+    windows = rs.Windows(x, y, length=5, batch_size=3)
+    x[1, 5 * bad + 2, 0] = np.nan
+    model = nets.make(nets.small)
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    counted = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: ended.append(batch))
+    with pytest.raises(rs.DataError, match=rf"`x` must be finite. Received: nan in the window from step {5 * bad} of"):
+        model.fit(windows, epochs=2, verbose=0, callbacks=[counted])
+    assert ended == list(range(bad))
+    x[:] = 1.0
+    model.fit(windows, epochs=2, verbose=0, callbacks=[counted])
+    assert ended[bad:] == [*range(19), *range(19)]
+
+
 @pytest.mark.parametrize("kwargs", [{"burn_in": 3}, {"targets": "last"}, {"order": "shuffled"}, {"pieces": 3}])
 def test_other_cuts(kwargs):
     """The first window that holds the value is named: with `burn_in`, a later one holds it too."""

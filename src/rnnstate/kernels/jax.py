@@ -10,6 +10,7 @@ import numpy as np
 from rnnstate.kernels.loops.jax import has_loop, no_loop_because, recurrent_loop
 from rnnstate.kernels.native.loops import native_bank
 from rnnstate.kernels.reference import (
+    FED_AT_ONCE,
     FEED_ERRORS,
     LOADS_AHEAD,
     LOOPS_IN_PYTHON,
@@ -27,6 +28,7 @@ from rnnstate.kernels.reference import take_rows as take_by_xla
 from rnnstate.kernels.step.jax import CompiledStep, many_steps
 
 __all__ = [
+    "FED_AT_ONCE",
     "FEED_ERRORS",
     "LOADS_AHEAD",
     "LOOPS_IN_PYTHON",

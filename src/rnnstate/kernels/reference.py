@@ -10,6 +10,7 @@ from keras import ops
 from rnnstate.kernels.loops.definition import has_loop, no_loop_because, recurrent_loop
 
 __all__ = [
+    "FED_AT_ONCE",
     "FEED_ERRORS",
     "LOADS_AHEAD",
     "LOOPS_IN_PYTHON",
@@ -33,6 +34,9 @@ __all__ = [
     "take_rows",
     "without_gradients",
 ]
+
+# How many small batches `feed` asks for at once.
+FED_AT_ONCE = 1
 
 # The errors that Keras may raise in place of an error of the data.
 FEED_ERRORS: tuple[type[Exception], ...] = ()

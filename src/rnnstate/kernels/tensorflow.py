@@ -1,13 +1,12 @@
 """TensorFlow: rows are gathered from and scattered into the resource itself, which copies nothing else."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 from keras import tree
 
+from rnnstate.kernels.feed_tensorflow import FED_AT_ONCE, feed
 from rnnstate.kernels.loops.native_tensorflow import without_xla
 from rnnstate.kernels.loops.tensorflow import has_loop, no_loop_because, recurrent_loop
 from rnnstate.kernels.reference import (
@@ -23,6 +22,7 @@ from rnnstate.kernels.reference import (
 )
 
 __all__ = [
+    "FED_AT_ONCE",
     "FEED_ERRORS",
     "LOADS_AHEAD",
     "LOOPS_IN_PYTHON",
@@ -73,38 +73,6 @@ def put_rows(variables: Sequence[Any], slots: Any, rows: Sequence[Any]) -> None:
 def has_replicas() -> bool:
     """True inside a strategy whose replicas would keep banks of their own, such as `MirroredStrategy`."""
     return bool(tf.distribute.get_strategy().num_replicas_in_sync > 1)
-
-
-def feed(batches: Any, count: int) -> Any:
-    """Return a `tf.data` pipeline of batches, which loads `count` of them ahead in a thread of its own.
-
-    The pipeline that Keras would make tunes itself while it runs. Where an epoch ends, it waits for the thread that does
-    so to wake up, which sleeps longer each time: a second and more, once an epoch takes that long.
-    """
-    # Batches of `Windows` have one number of rows; those of a dataset of a user's own may end in a smaller one.
-    rows = getattr(batches.windows, "batch_size", None)
-    specs = tree.map_structure(partial(_spec, rows), batches.load(0))
-    flat = tree.flatten(specs)
-
-    def load(index: Any) -> list[Any]:
-        parts = zip(tree.flatten(batches[int(index)]), flat, strict=True)
-        return [np.asarray(part, spec.dtype.as_numpy_dtype) for part, spec in parts]
-
-    # Python runs once for a batch. A pipeline from a generator would run it three times, and take twice as long to start.
-    def batch(index: Any) -> Any:
-        arrays = tf.numpy_function(load, [index], [spec.dtype for spec in flat])
-        shaped = [tf.ensure_shape(array, spec.shape) for array, spec in zip(arrays, flat, strict=True)]
-        return tree.pack_sequence_as(specs, shaped)
-
-    options = tf.data.Options()
-    options.autotune.enabled = False
-    data = tf.data.Dataset.range(len(batches)).map(batch)
-    return (data.prefetch(count) if count else data).with_options(options)
-
-
-def _spec(rows: int | None, part: Any) -> Any:
-    array = np.asarray(part)
-    return tf.TensorSpec((rows, *array.shape[1:]), array.dtype)
 
 
 def steps_of(model: Any, keras_steps: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,6 +10,7 @@ from keras import ops
 from rnnstate.kernels.feed_torch import Batches
 from rnnstate.kernels.loops.torch import has_loop, no_loop_because, recurrent_loop
 from rnnstate.kernels.reference import (
+    FED_AT_ONCE,
     FEED_ERRORS,
     LOADS_AHEAD,
     TAKES_STACKS,
@@ -23,6 +24,7 @@ from rnnstate.kernels.step.torch import CompiledStep
 from rnnstate.kernels.step.training_torch import TrainingStep
 
 __all__ = [
+    "FED_AT_ONCE",
     "FEED_ERRORS",
     "LOADS_AHEAD",
     "LOOPS_IN_PYTHON",

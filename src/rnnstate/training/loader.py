@@ -73,10 +73,16 @@ class BoundWindows(keras.utils.PyDataset):
         training: Whether a model trains on the windows. In training, every target per sequence has the same weight.
             Otherwise the weights make the mean over batches, which Keras takes, equal to the mean over sequences.
         ended: Called when the last batch of an epoch has been handed out. On JAX its step still runs then.
+        begin: The first batch of an epoch to hand out. An index counts from it.
     """
 
     def __init__(
-        self, source: Source, slots: np.ndarray, training: bool = True, ended: Callable[[], None] | None = None
+        self,
+        source: Source,
+        slots: np.ndarray,
+        training: bool = True,
+        ended: Callable[[], None] | None = None,
+        begin: int = 0,
     ) -> None:
         super().__init__()
         self.source, self.windows, self.training = source, source.windows, training
@@ -84,14 +90,15 @@ class BoundWindows(keras.utils.PyDataset):
         #   sequence    0  1  -1 (empty row)
         #   _slots    [ 1  2   0 ]           index -1 picks the last entry, the spare row
         self._slots = np.append(slots, 0).astype(np.int32)
-        self._ended = ended
+        self._ended, self._begin = ended, begin
         self.ahead: Ahead | None = None
         self.stack: Stack | None = None
         self.at_once = 1  # how many batches to cut together
+        self.whole_epochs = True  # whether every epoch uses all batches
         self.failure: Exception | None = None
 
     def __len__(self) -> int:
-        return len(self.windows)
+        return len(self.windows) - self._begin
 
     def __getitem__(self, index: int) -> Any:
         try:
@@ -105,21 +112,45 @@ class BoundWindows(keras.utils.PyDataset):
         if self._ended is not None:
             self._ended()
 
+    def first(self) -> Any:
+        """Make the first batch of the epoch. It is kept for whoever asks next."""
+        return self._bound(*self.source.first())
+
     def load(self, index: int) -> Any:
         """Make a batch. The main thread or the loading thread calls this."""
+        index += self._begin
         if self.at_once > 1:
             return self._from_stack(index)
-        return self._bound(*(self.source.first() if index == 0 else self.source.batch(index)))
+        return self.first() if index == 0 else self._bound(*self.source.batch(index))
+
+    def several(self, begin: int) -> Any:
+        """Make up to `at_once` batches, stacked along a new first axis, or return `None` behind the last batch.
+
+        If a batch cannot be made, the batches before it are returned, and the next call raises its error.
+        """
+        if self.failure is not None:
+            raise self.failure
+        begin += self._begin
+        for end in range(min(begin + self.at_once, len(self.windows)), begin, -1):
+            try:
+                return self._stacked(range(begin, end))
+            except Exception as error:
+                self.failure = error
+        if self.failure is not None:
+            raise self.failure
+        return None
 
     def _from_stack(self, index: int) -> Any:
         epoch = self.windows.epoch
         batch = None if self.stack is None else self.stack.take(epoch, index)
         if batch is None:
             end = min(index + self.at_once, len(self.windows))
-            arrays = self._bound(*self.windows.stacked(range(index, end)))  # type: ignore[attr-defined]  # plain `Windows`
-            self.stack = Stack(epoch, index, arrays)
+            self.stack = Stack(epoch, index, self._stacked(range(index, end)))
             batch = self.stack.take(epoch, index)
         return batch
+
+    def _stacked(self, indices: range) -> tuple[Any, ...]:
+        return self._bound(*self.windows.stacked(indices))  # type: ignore[attr-defined]  # plain `Windows`
 
     def _bound(self, inputs: dict[str, Any], *rest: Any) -> tuple[Any, ...]:
         if not self.training and inputs.get("ends") is not None:
@@ -194,7 +225,8 @@ class Feeder:
         validation = kwargs.get("validation_data")
         datasets = [data, *([] if validation is None else [validation])]
         with ExitStack() as stack:
-            given = [stack.enter_context(_loaded(dataset, count)) for dataset in datasets]
+            steps = [kwargs.get("steps_per_epoch", kwargs.get("steps")), kwargs.get("validation_steps")]
+            given = [stack.enter_context(_loaded(*loaded, count)) for loaded in zip(datasets, steps, strict=False)]
             self._fed += zip(given, datasets, strict=True)
             stack.callback(self._forget, given)
             if validation is not None:
@@ -214,15 +246,18 @@ def _at_once(data: BoundWindows, count: int) -> int:
     """Return how many batches to cut together, of `count` that a call takes."""
     if not data.source.is_plain:
         return 1
+    count = max(count, kernels().FED_AT_ONCE if data.whole_epochs else 1)
     windows: Any = data.windows
     most = _MOST_OF_A_STACK if data.training and kernels().TAKES_STACKS else count * _WORTH_A_THREAD
     return min(count, len(windows)) if count * windows.batch_bytes < most else 1
 
 
 @contextmanager
-def _loaded(data: BoundWindows, count: int) -> Iterator[Any]:
-    """Give the object from which Keras reads `data`. At the end no loading thread is left."""
+def _loaded(data: BoundWindows, steps: int | None, count: int) -> Iterator[Any]:
+    """Give the object from which Keras reads `data`, `steps` batches in an epoch. At the end no loading thread is left."""
+    data.whole_epochs = steps is None or steps >= len(data)
     data.at_once = _at_once(data, count)
+    data.failure = None
     threads = 0 if data.at_once > 1 or _is_quick(data.windows) else min(1, data.windows.workers)
     given = kernels().feed(data, count * threads)
     if threads and not kernels().LOADS_AHEAD:

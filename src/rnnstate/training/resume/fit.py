@@ -73,7 +73,7 @@ def fit_resumably(
     others = {name: value for name, value in arguments.items() if name not in ("epochs", "callbacks")}
 
     def train(until: int) -> Any:
-        bound = _Remaining(source, run.slots(), run.batch)
+        bound = BoundWindows(source, run.slots(), begin=run.batch)
         begin = run.epoch
         return fit(bound, initial_epoch=begin, epochs=until, callbacks=callbacks, validation_data=validation, **others)
 
@@ -245,20 +245,6 @@ class _Callbacks(keras.callbacks.CallbackList):
         if self._run.batch and rows is not None and group().rank == 0:
             weigh_losses(self.model, self._run.batch * rows * group().ranks)
         self.model.stop_training = self._run.stopped
-
-
-class _Remaining(BoundWindows):
-    """The batches of an epoch from batch `begin` on."""
-
-    def __init__(self, source: Source, slots: np.ndarray, begin: int) -> None:
-        super().__init__(source, slots)
-        self._begin = begin
-
-    def __len__(self) -> int:
-        return super().__len__() - self._begin
-
-    def load(self, index: int) -> Any:
-        return super().load(index + self._begin)
 
 
 def _refuse(arguments: Mapping[str, Any]) -> None:
