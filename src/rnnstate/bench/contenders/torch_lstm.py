@@ -1,6 +1,5 @@
 """PyTorch's `nn.LSTM` in a hand-written loop: truncated back-propagation, with the state carried and detached."""
 
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -93,17 +92,21 @@ def serve_only() -> None:
 
 def choose_threads(build: Callable[[Task], Repeat], task: Task) -> None:
     """Set the number of threads of PyTorch to 1 or to its default, whichever trains faster."""
-    small, most = replace(task, windows=min(task.windows, 2)), torch.get_num_threads()
-    taken = {threads: _time(build, small, threads) for threads in sorted({1, most})}
-    torch.set_num_threads(min(taken, key=lambda threads: taken[threads]))
+    small, choices = replace(task, windows=min(task.windows, 2)), sorted({1, torch.get_num_threads()})
+    runs = {threads: _with_threads(threads, lambda: build(small)) for threads in choices}
+    for threads, run in runs.items():
+        _time(run, threads)  # the first run allocates memory
+    # The choices take turns, and the fastest turn counts, so that other work on the machine chooses nothing.
+    turns = [{threads: _time(run, threads) for threads, run in runs.items()} for _ in range(8)]
+    torch.set_num_threads(min(choices, key=lambda threads: min(turn[threads] for turn in turns)))
 
 
-def _time(build: Callable[[Task], Repeat], task: Task, threads: int) -> float:
+def _with_threads(threads: int, work: Callable[[], Any]) -> Any:
     torch.set_num_threads(threads)
-    run, taken = build(task), []
-    for _ in range(6):
-        start = time.perf_counter()
-        run(1)
-        taken.append(time.perf_counter() - start)
-    # The first run allocates memory, so its time does not count.
-    return statistics.median(taken[1:])
+    return work()
+
+
+def _time(run: Repeat, threads: int) -> float:
+    start = time.perf_counter()
+    _with_threads(threads, lambda: run(1))
+    return time.perf_counter() - start

@@ -26,6 +26,7 @@
 | `level.c`, `library.c`, `library.h` | the loops for one level, and the choice among the levels |
 | `blocks.h`, `blocks.c` | the blocks of a call, which threads share |
 | `seats.c` | the threads that help with a call, and wait for the next one |
+| `apart.c` | the threads of a long call move to different cores |
 | `threads.c`, `teams.c` | the threads of XLA, and the threads of PyTorch |
 | `pool.h`, `pool.c` | a pool of threads, for TensorFlow |
 | `xla.h`, `layout.c`, `frame.c` | XLA's structs, their offsets by name, and what each function does first |
