@@ -1,7 +1,9 @@
 """Law: the pool of threads changes no bit, serves several calls at once, and stays out of processes that were forked."""
 
+import os
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -50,6 +52,35 @@ def test_several_threads_call_at_once():
         found = [callers.submit(both_ways, pool=True) for _ in range(40)]
         for one in found:
             assert all(np.array_equal(*pair) for pair in zip(one.result(), expected, strict=True))
+
+
+def long_call(pool):
+    """Return the outputs of a call that repays moves of threads, `WORTH_A_MOVE` in csrc/blocks.c."""
+    return run(LSTM, forward_arrays(LSTM, 67, 23, 311, 0.1), None, pool=pool)["outputs"]
+
+
+@ON_LINUX
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("is_pinned", [True, False])
+def test_the_threads_of_a_long_call_keep_their_cores(is_pinned):
+    """They may move apart during the call. Afterwards each thread may use the same cores as before, and no bit changed."""
+    allowed = os.sched_getaffinity(0)
+    expected = long_call(pool=False)
+    run(LSTM, forward_arrays(LSTM, ROWS, TIME, UNITS, 0.1), None, pool=True)  # starts the threads
+    try:
+        os.sched_setaffinity(0, {min(allowed)} if is_pinned else allowed)  # the calling thread alone
+        before = _cores()
+        for _ in range(20):
+            assert np.array_equal(long_call(pool=True), expected)
+        assert _cores() == before
+        assert (before[threading.get_native_id()] == allowed) is (not is_pinned or len(allowed) == 1)
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def _cores():
+    """Return the cores that each thread of this process may use."""
+    return {int(thread): os.sched_getaffinity(int(thread)) for thread in os.listdir("/proc/self/task")}
 
 
 @ON_LINUX
