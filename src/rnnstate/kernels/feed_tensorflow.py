@@ -8,7 +8,7 @@ A call of Python from the pipeline takes longer than making a small batch, so on
     calls of Python     0                    16                   32      (batches, batch, time, features)
     batches             0 1 2 ... 14 15      16 17 ... 30 31      end     (batch, time, features)
 
-The last call raises the error of a batch that could not be made, if the call before has not.
+The call at the end makes no batch. If a batch of the call before could not be made, it raises the error.
 """
 
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def feed(batches: Any, count: int) -> Any:
     specs = tree.map_structure(partial(_spec, rows), batches.first())
     options = tf.data.Options()
     options.autotune.enabled = False
-    # An epoch that ends among batches that were made together would take them into the next epoch.
+    # If an epoch ended among batches that were made together, the next epoch would get the others.
     together = batches.at_once > 1 and batches.whole_epochs
     data = (_several if together else _one_by_one)(batches, specs)
     return (data.prefetch(count) if count else data).with_options(options)
