@@ -93,15 +93,22 @@ INLINE void add_rows(const int rows, struct rows z, struct rows a, const struct 
     }
 }
 
-/* Write z = from + a @ matrix. */
-static void add_product(long rows, struct rows z, struct rows from, struct rows a, const struct matrix *matrix)
+/* Return the number of tiles of a product in strips. */
+static long tiles_of_product(long rows, const struct matrix *matrix)
+{
+    return tiles_of(rows, matrix->inner) * count_strips_of(matrix->columns);
+}
+
+/* Write z = from + a @ matrix, and ask for memory meanwhile. */
+static void add_product(long rows, struct rows z, struct rows from, struct rows a, const struct matrix *matrix,
+                        struct ahead *ahead)
 {
     long inner = matrix->inner, columns = matrix->columns, row = 0;
     if (matrix->strips) {
         const float *strip = matrix->strips;
         for (long first = 0; first < columns; first += WIDTH, strip += inner * WIDTH) {
             long width = columns - first < WIDTH ? columns - first : WIDTH;
-            add_rows_of(rows, inner, width, moved(z, 0, first), moved(from, 0, first), a, strip);
+            add_rows_of(rows, inner, width, moved(z, 0, first), moved(from, 0, first), a, strip, ahead);
         }
         return;
     }

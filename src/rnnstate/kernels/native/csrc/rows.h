@@ -96,6 +96,12 @@ static struct rows leaf_at(const struct array *array, long leaf, long row)
     return (struct rows){place(array, leaf, row), array->sizes[2]};
 }
 
+/* Return rows of an array (batch, time, width) at a step as an area to ask for. */
+static struct area area_at(const struct array *array, long lo, long hi, long t)
+{
+    return (struct area){rows_at(array, lo, t), is_empty(array) ? 0 : hi - lo, array->sizes[2]};
+}
+
 static void reset_rows(const struct call *call, long lo, long hi, long t)
 {
     const struct array *a = call->arrays;
@@ -104,8 +110,20 @@ static void reset_rows(const struct call *call, long lo, long hi, long t)
             copy(place(&a[FINAL], leaf, row), place(&a[INITIAL], leaf, row), a[START].sizes[2]);
 }
 
+/* From this width on, a loop is wide: its rows of X do not stay in the caches next to the core from one pass to the next. */
+enum { WIDE = 512 };
+
 /* Steps of all rows whose input is projected together: their input stays in the caches next to the core. */
-enum { PROJECTED = 96 };
+enum { PROJECTED = 48 };
+
+/* Return the rows that are projected next. Narrow rows come from the caches in time. */
+static struct ahead ahead_of_projection(struct rows given, long left, long columns, long tiles)
+{
+    struct ahead ahead = {{{given, left < PROJECTED ? left : PROJECTED, columns}}};
+    if (columns >= WIDE / 2)
+        share_lines(&ahead, tiles);
+    return ahead;
+}
 
 /* Write the projected input of all steps of some rows. They lie next to each other in memory. */
 static void project(const struct call *call, long lo, long hi)
@@ -114,22 +132,25 @@ static void project(const struct call *call, long lo, long hi)
     struct rows bias = {a[INPUT_BIAS].data, 0}, given = {place(&a[GIVEN], lo, 0), a[GIVEN].sizes[2]};
     struct rows x = {place(&a[X], lo, 0), a[X].sizes[2]};
     struct matrix kernel = input_kernel(call);
-    for (long first = 0, all = (hi - lo) * a[X].sizes[1]; first < all; first += PROJECTED)
-        add_product(all - first < PROJECTED ? all - first : PROJECTED, moved(x, first, 0), bias, moved(given, first, 0), &kernel);
+    for (long left = (hi - lo) * a[X].sizes[1], count; left > 0; left -= count) {
+        count = left < PROJECTED ? left : PROJECTED;
+        struct rows after = moved(given, count, 0);
+        struct ahead ahead = ahead_of_projection(after, left - count, a[GIVEN].sizes[2], tiles_of_product(count, &kernel));
+        add_product(count, x, bias, given, &kernel, &ahead);
+        given = after, x = moved(x, count, 0);
+    }
 }
-
-/* From this width on, a loop is wide: its rows of X do not stay in the caches next to the core from one pass to the next. */
-enum { WIDE = 512 };
 
 /* Write z = input bias + input @ kernel for one step. The rows of the input are first copied next to each other, behind the
  * product in SPARE. */
-static void project_step(const struct call *call, const struct matrix *kernel, struct rows z, long lo, long hi, long t)
+static void project_step(const struct call *call, const struct matrix *kernel, struct rows z, long lo, long hi, long t,
+                         struct ahead *ahead)
 {
     const struct array *a = call->arrays;
     struct rows given = rows_at(&a[GIVEN], lo, t), near = moved(rows_at(&a[SPARE], lo, 0), 0, a[X].sizes[2]);
     for (long row = 0; row < hi - lo; row++)
         copy(moved(near, row, 0).at, moved(given, row, 0).at, kernel->inner);
-    add_product(hi - lo, z, (struct rows){a[INPUT_BIAS].data, 0}, near, kernel);
+    add_product(hi - lo, z, (struct rows){a[INPUT_BIAS].data, 0}, near, kernel, ahead);
 }
 
 /* Return the rows to which a GRU adds its recurrent product: the bias, or zeros in SPARE. */
@@ -160,18 +181,18 @@ static struct rows addend(const struct call *call, long lo, long hi, long t)
 /* Write the products of a step to SPARE: the projected input and the recurrent product, or for a GRU the bias and the
  * recurrent product. With a kernel, the step projects its input, for a GRU to X. */
 static void multiply(const struct call *call, const struct matrix *matrix, const struct matrix *kernel, long lo, long hi,
-                     long t)
+                     long t, struct ahead *ahead)
 {
     const struct array *a = call->arrays;
     int is_gru = call->cell == GRU;
     struct rows spare = rows_at(&a[SPARE], lo, 0), from = spare;
     if (kernel)
-        project_step(call, kernel, is_gru ? rows_at(&a[X], lo, t) : spare, lo, hi, t);
+        project_step(call, kernel, is_gru ? rows_at(&a[X], lo, t) : spare, lo, hi, t, ahead);
     if (is_gru)
         from = gru_addend(call, lo, hi);
     else if (!kernel)
         from = addend(call, lo, hi, t);
-    add_product(hi - lo, spare, from, leaf_at(&a[FINAL], 0, lo), matrix);
+    add_product(hi - lo, spare, from, leaf_at(&a[FINAL], 0, lo), matrix, ahead);
 }
 
 static void step_forward(const struct call *call, long row, long t)
@@ -196,13 +217,21 @@ static void step_forward(const struct call *call, long row, long t)
         EACH_PART(rnn_forward, p, h, output);
 }
 
-/* Ask for the arrays of a row that a step forward writes. */
-INLINE void fetch_forward(const struct call *call, long row, long t)
+/* Return what the next step forward reads and writes, to ask for it in the products of this step. A narrow loop finds it in
+ * the caches. */
+static struct ahead ahead_forward(const struct call *call, const struct matrix *matrix, const struct matrix *kernel, long lo,
+                                  long hi, long t)
 {
     const struct array *a = call->arrays;
-    fetch(place(&a[X], row, t), a[X].sizes[2]);
-    fetch(place(&a[OUTPUTS], row, t), a[OUTPUTS].sizes[2]);
-    fetch(place(&a[KEPT], row, t), a[KEPT].sizes[2]);
+    long next = t + 1, end = next < a[X].sizes[1] ? hi : lo;
+    if (a[X].sizes[2] < WIDE)
+        return (struct ahead){0};
+    struct ahead ahead = {
+        {area_at(&a[X], lo, end, next), area_at(&a[OUTPUTS], lo, end, next), area_at(&a[KEPT], lo, end, next)}};
+    if (kernel)
+        ahead.areas[3] = area_at(&a[GIVEN], lo, end, next);
+    share_lines(&ahead, tiles_of_product(hi - lo, matrix) + (kernel ? tiles_of_product(hi - lo, kernel) : 0));
+    return ahead;
 }
 
 static void rows_forward(const struct call *call, long lo, long hi)
@@ -210,6 +239,7 @@ static void rows_forward(const struct call *call, long lo, long hi)
     const struct array *a = call->arrays;
     struct matrix matrix = recurrent(call), kernel = input_kernel(call);
     int is_wide = a[X].sizes[2] >= WIDE, projects = !is_empty(&a[GIVEN]);
+    const struct matrix *in_step = projects && is_wide ? &kernel : 0;
     if (projects && !is_wide)
         project(call, lo, hi);
     for (long leaf = 0; leaf < a[START].sizes[0]; leaf++)
@@ -217,12 +247,10 @@ static void rows_forward(const struct call *call, long lo, long hi)
     for (long t = 0; t < a[X].sizes[1]; t++) {
         if (!is_empty(&a[RESET]))
             reset_rows(call, lo, hi, t);
-        multiply(call, &matrix, projects && is_wide ? &kernel : 0, lo, hi, t);
-        for (long row = lo; row < hi; row++) {
-            if (is_wide && row + 1 < hi)
-                fetch_forward(call, row + 1, t);
+        struct ahead ahead = ahead_forward(call, &matrix, in_step, lo, hi, t);
+        multiply(call, &matrix, in_step, lo, hi, t, &ahead);
+        for (long row = lo; row < hi; row++)
             step_forward(call, row, t);
-        }
     }
 }
 
@@ -286,6 +314,7 @@ static void rows_back(const struct call *call, long lo, long hi)
     const struct array *a = call->arrays;
     struct matrix matrix = recurrent(call);
     long units = a[START].sizes[2], is_wide = a[X].sizes[2] >= WIDE;
+    struct ahead nothing = {0};
     for (long leaf = 0; leaf < a[START].sizes[0]; leaf++) {
         copy(place(&a[D_START], leaf, lo), place(&a[D_FINAL], leaf, lo), (hi - lo) * units);
         fill(place(&a[D_INITIAL], leaf, lo), (hi - lo) * units);
@@ -297,7 +326,7 @@ static void rows_back(const struct call *call, long lo, long hi)
                 fetch_back(call, row + 1, t);
             step_back(call, row, t);
         }
-        add_product(hi - lo, d_h, d_h, rows_at(&a[SPARE], lo, 0), &matrix);
+        add_product(hi - lo, d_h, d_h, rows_at(&a[SPARE], lo, 0), &matrix, &nothing);
         if (!is_empty(&a[RESET]))
             collect(call, lo, hi, t);
     }

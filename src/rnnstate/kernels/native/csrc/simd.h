@@ -109,12 +109,3 @@ INLINE void copy(float *to, const float *from, long count)
     if (j < count)
         store(to + j, load(from + j, count - j), count - j);
 }
-
-/* Ask for floats before they are needed, so that the memory answers while the processor computes. A function that only
- * asks must be INLINE: GCC leaves out calls of functions without results. */
-INLINE void fetch(const float *at, long count)
-{
-    const long LINE = 16;
-    for (long j = 0; j < count; j += LINE)
-        __builtin_prefetch(at + j);
-}

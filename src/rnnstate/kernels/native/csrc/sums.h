@@ -63,41 +63,27 @@ static void copy_row(float *to, const float *from, long count, long rows)
         to[count] = 1.0f;
 }
 
-/* Copies of left factors ask for the memory so many steps ahead. The processor itself looks ahead only within 4 KB. */
-enum { AHEAD = 4 };
-
-INLINE void fetch_left(const struct sums *sums, long row, long t)
-{
-    const struct array *a = sums->call->arrays;
-    fetch(before(a, row, t), a[BEFORE].sizes[2]);
-    if (sums->of_x)
-        fetch(place(&a[GIVEN], row, t), a[GIVEN].sizes[2]);
-}
-
 /* Copy a block of both left factors side by side, from a step on. Steps are counted over all rows. */
 static void copy_left(const struct sums *sums, struct rows left, long first, long count)
 {
     const struct array *a = sums->call->arrays;
-    long time = a[D_X].sizes[1];
+    long time = a[D_X].sizes[1], row = first / time, t = first % time;
     for (long k = 0; k < count; k++) {
-        long row = (first + k) / time, t = (first + k) % time;
-        if (k + AHEAD < count)
-            fetch_left(sums, (first + k + AHEAD) / time, (first + k + AHEAD) % time);
         copy_row(moved(left, k, 0).at, before(a, row, t), a[BEFORE].sizes[2], sums->of_h);
         if (sums->of_x)
             copy_row(moved(left, k, sums->of_h).at, place(&a[GIVEN], row, t), a[GIVEN].sizes[2], sums->of_x);
+        if (++t == time)
+            t = 0, row++;
     }
 }
 
-/* Copy `width` columns of a block of an array (batch, time, columns) into a strip, and ask for the columns of the next strip. */
+/* Copy `width` columns of a block of an array (batch, time, columns) into a strip. */
 static void copy_columns(float *strip, const struct array *array, long column, long width, long first, long count)
 {
     long columns = array->sizes[2];
     const float *from = (const float *)array->data + first * columns + column;
-    for (long k = 0; k < count; k++, strip += WIDTH, from += columns) {
-        fetch(from + WIDTH, WIDTH);
+    for (long k = 0; k < count; k++, strip += WIDTH, from += columns)
         copy(strip, from, width);
-    }
 }
 
 /* Return the first column at which the right factor of sums_h is D_KEPT. */
@@ -129,19 +115,53 @@ static long width_of(const struct call *call, long strip)
     return left < WIDTH ? left : WIDTH;
 }
 
-/* Add a block to a strip of both results. Both have the same right factor, except for the last third of a GRU. */
-static void add_to_strip(const struct sums *sums, long strip, struct rows left, long first, long count)
+/* The strips lo to hi of a thread, and a block of steps. */
+struct block {
+    long lo, hi, first, count;
+};
+
+/* Return rows of an array, counted over all steps, as an area to ask for. */
+static struct area area_of(const struct array *array, long row, long column, long count, long columns)
+{
+    return (struct area){{(float *)array->data + row * array->sizes[2] + column, array->sizes[2]}, count, columns};
+}
+
+/* Return what the next strip reads of the right factor, and a share of what the next block reads of the left ones. */
+static struct ahead ahead_of_sums(const struct sums *sums, const struct block *block, long strip)
 {
     const struct array *a = sums->call->arrays;
+    if (a[D_X].sizes[2] < WIDE)
+        return (struct ahead){0};
+    long steps = a[D_X].sizes[0] * a[D_X].sizes[1], end = block->first + block->count, left = steps - end;
+    long next = left < SUMMED ? left : SUMMED, strips = block->hi - block->lo, is_last = strip + 1 == block->hi;
+    long from = next * (strip - block->lo) / strips, some = next * (strip - block->lo + 1) / strips - from;
+    long column = (is_last ? block->lo : strip + 1) * WIDTH;
+    long row = is_last ? end : block->first, rows = is_last ? next : block->count;
+    struct ahead ahead = {{area_of(&a[D_X], row, column, rows, WIDTH),
+                           area_of(&a[BEFORE], end + from - 1, 0, some, a[BEFORE].sizes[2])}};
+    if (sums->of_x)
+        ahead.areas[2] = area_of(&a[GIVEN], end + from, 0, some, a[GIVEN].sizes[2]);
+    if (column >= edge_of(a))
+        ahead.areas[3] = area_of(&a[D_KEPT], row, column - edge_of(a), rows, WIDTH);
+    share_lines(&ahead, tiles_of(sums->of_h + sums->of_x, block->count));
+    return ahead;
+}
+
+/* Add a block to a strip of both results. Both have the same right factor, except for the last third of a GRU. */
+static void add_to_strip(const struct sums *sums, const struct block *block, long strip, struct rows left)
+{
+    const struct array *a = sums->call->arrays;
+    long first = block->first, count = block->count;
     long column = strip * WIDTH, width = width_of(sums->call, strip), both = column + width <= edge_of(a);
     struct rows result = result_strip(sums->call, strip), of_x = moved(result, sums->of_h, 0);
     float *right = place(&a[STRIPS], strip, 0);
+    struct ahead ahead = ahead_of_sums(sums, block, strip);
     copy_right(a, right, column, width, first, count);
-    add_columns(sums->of_h + both * sums->of_x, count, width, result, result, left, right);
+    add_columns(sums->of_h + both * sums->of_x, count, width, result, result, left, right, &ahead);
     if (both || !sums->of_x)
         return;
     copy_columns(right, &a[D_X], column, width, first, count);
-    add_columns(sums->of_x, count, width, of_x, of_x, moved(left, 0, sums->of_h), right);
+    add_columns(sums->of_x, count, width, of_x, of_x, moved(left, 0, sums->of_h), right, &ahead);
 }
 
 /* Copy rows of a strip into the columns of a result. */
@@ -161,10 +181,10 @@ static void sum_both(const struct call *call, long lo, long hi)
     for (long strip = lo; strip < hi; strip++)
         fill(result_strip(call, strip).at, (sums.of_h + sums.of_x) * WIDTH);
     for (long first = 0; first < steps; first += SUMMED) {
-        long count = steps - first < SUMMED ? steps - first : SUMMED;
-        copy_left(&sums, left, first, count);
+        struct block block = {lo, hi, first, steps - first < SUMMED ? steps - first : SUMMED};
+        copy_left(&sums, left, first, block.count);
         for (long strip = lo; strip < hi; strip++)
-            add_to_strip(&sums, strip, left, first, count);
+            add_to_strip(&sums, &block, strip, left);
     }
     for (long strip = lo; strip < hi; strip++) {
         struct rows result = result_strip(call, strip);
