@@ -36,7 +36,7 @@ def test_the_window_is_named(role, lengths):
 
 @pytest.mark.parametrize("bad", [1, 15, 16, 18])
 def test_the_batches_before_it_have_trained(bad):
-    """Also if a backend asks for many batches at once, and if the last batch is the bad one. Later data are read anew."""
+    """Batches before a bad one train, also if a backend asks for many at once. The next `fit` reads the data anew."""
     x, y, ended = np.ones((3, 95, nets.FEATURES), "float32"), np.ones((3, 95, 1), "float32"), []
     windows = rs.Windows(x, y, length=5, batch_size=3)
     x[1, 5 * bad + 2, 0] = np.nan

@@ -1,7 +1,7 @@
 """TensorFlow: a `tf.data` pipeline of batches.
 
-The pipeline that Keras would make tunes itself while it runs. Where an epoch ends, it waits for the thread that does so to
-wake up, which sleeps longer each time: a second and more, once an epoch takes that long.
+In the pipeline that Keras would make, a thread tunes the pipeline. At the end of each epoch, Keras waits until this
+thread wakes up. The thread sleeps longer each time: a second and more, once an epoch takes that long.
 
 A call of Python from the pipeline takes longer than making a small batch, so one call makes several small batches:
 
@@ -24,7 +24,7 @@ FED_AT_ONCE = 16
 
 def feed(batches: Any, count: int) -> Any:
     """Return a `tf.data` pipeline of batches, which loads `count` of them ahead in another thread."""
-    # Batches of `Windows` have one number of rows; those of a user's dataset may end in a smaller one.
+    # All batches of `Windows` have the same number of rows. The last batch of a user's dataset may have fewer.
     rows = getattr(batches.windows, "batch_size", None)
     specs = tree.map_structure(partial(_spec, rows), batches.first())
     options = tf.data.Options()

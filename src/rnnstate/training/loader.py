@@ -113,7 +113,7 @@ class BoundWindows(keras.utils.PyDataset):
             self._ended()
 
     def first(self) -> Any:
-        """Make the first batch of the epoch. It is kept for whoever asks next."""
+        """Make the first batch of the epoch, and keep it for the next call."""
         return self._bound(*self.source.first())
 
     def load(self, index: int) -> Any:
